@@ -1,0 +1,257 @@
+"""The batch types that pass between the stages, and the legend of their shapes.
+
+    N  samples, rows or messages in a batch      S  streams of a group       B  windows in a batch
+    T  window length in rows                     C  channels                 E  error features of a model
+    Z  code size of the encoder                  K  forecast steps
+
+Units: every time is event time in seconds since 1970 UTC, as float64, and is called `time_s`. An anomaly **score** is
+high where something is anomalous, and 1.0 is the calibrated threshold.
+
+From decode on, everything is a struct of arrays; objects appear again at alert transitions, which are rare.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "AlertState",
+    "Batch",
+    "Drop",
+    "Drops",
+    "Profile",
+    "Readings",
+    "Reconstructor",
+    "Report",
+    "Rows",
+    "Transition",
+    "Verdicts",
+    "Windows",
+    "rounds",
+]
+
+F64 = npt.NDArray[np.float64]
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+I32 = npt.NDArray[np.int32]
+I8 = npt.NDArray[np.int8]
+Bool = npt.NDArray[np.bool_]
+
+
+class Drop(StrEnum):
+    """Why a message, sample or row was refused: a value, and a label of one counter."""
+
+    TOPIC = "unmatched_topic"  # no configured topic template matches
+    MAX_STREAMS = "max_streams"  # the group already has all the streams that it may have
+    UNKNOWN_CHANNEL = "unknown_channel"  # the topic names a channel that the model does not have
+    EMPTY = "empty_payload"
+    TOO_LARGE = "payload_too_large"
+    NOT_A_NUMBER = "not_a_number"  # text, bool or null where a number belongs
+    NOT_FINITE = "not_finite"  # NaN, inf, or beyond float32
+    MALFORMED = "malformed_payload"  # not JSON, nested too deep, bad UTF-8
+    MISSING_VALUE = "missing_value"  # a configured path leads nowhere
+    BAD_TIME = "bad_time"  # no time where the payload should have one, or one that cannot be read
+    FUTURE = "future"  # the event time is ahead of the arrival by more than `future_max_s`
+    LATE = "late"  # behind the stream's newest sample by more than the lateness allowed
+    DUPLICATE = "duplicate"  # this stream, channel and time were seen already
+    INCOMPLETE_ROW = "incomplete_row"  # a row that lacks a channel
+    OVERFLOW = "inbox_overflow"  # the inbox was full
+    RETAINED = "retained"  # a broker's memory, not a sample
+    PENDING_FULL = "pending_full"  # too many samples wait for their grid row
+
+
+Drops = Counter[Drop]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Messages as one connection delivered them, in receive order: what is journalled, and then acknowledged.
+
+    `mid[N]` is the MQTT packet id (0 at QoS 0), `dup[N]` its redelivery flag, `epoch` counts connections of this
+    process, so that an acknowledgement can never reach another session than the one its message came from.
+    `lost` counts what was refused before the inbox (overflow, oversized, retained).
+    """
+
+    topics: Sequence[bytes]
+    payloads: Sequence[bytes]
+    arrival_s: F64
+    mid: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
+    dup: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
+    epoch: int = 0
+    lost: Drops = field(default_factory=Drops)
+
+    def __len__(self) -> int:
+        """Return N, the number of messages."""
+        return len(self.topics)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Readings:
+    """Samples of single channels, in arrival order; `message[N]` says which message of the batch each came from."""
+
+    stream: I32
+    channel: I32
+    time_s: F64
+    value: F64
+    message: I32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """All channels of a stream at one time: `values[N, C]`. Rows of one stream stand in order of time."""
+
+    stream: I32
+    time_s: F64
+    values: F64
+
+    def __len__(self) -> int:
+        """Return N, the number of rows."""
+        return len(self.stream)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """Full windows of scaled rows, `values[B, T, C]`; a window is the T contiguous rows that end at `time_s`."""
+
+    stream: I32
+    start_s: F64
+    time_s: F64
+    values: F32
+
+    def __len__(self) -> int:
+        """Return B, the number of windows."""
+        return len(self.stream)
+
+
+class AlertState(IntEnum):
+    """The life of an alert, as in Prometheus, and the warm-up before it."""
+
+    LEARNING = -1
+    INACTIVE = 0
+    PENDING = 1
+    FIRING = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdicts:
+    """One line per window: `score[B]` against `threshold[B]`, `share[B, C]` of each channel in it, alert `state[B]`.
+
+    While a stream is LEARNING its score is NaN.
+    """
+
+    stream: I32
+    start_s: F64
+    time_s: F64
+    score: F64
+    threshold: F64
+    share: F32
+    state: I8
+
+    def __len__(self) -> int:
+        """Return B, the number of windows judged."""
+        return len(self.stream)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A step in the life of one alert; `key` is the same after a replay and on another machine.
+
+    `id` hashes instance, group, stream, rule and the event time of the onset; `state` is "firing" or "resolved";
+    a firing alert that grows critical is a further transition with the same id and the next sequence number.
+    """
+
+    id: str
+    sequence: int
+    instance: str
+    group: str
+    stream: str
+    labels: Mapping[str, str]
+    rule: str
+    state: str
+    severity: str
+    onset_s: float
+    time_s: float
+    window_start_s: float
+    score: float
+    threshold: float
+    shares: Mapping[str, float]
+    model_digest: str
+
+    @property
+    def key(self) -> str:
+        """The idempotency key of this transition."""
+        return f"{self.id}:{self.sequence}"
+
+    @property
+    def worst_channel(self) -> str:
+        """The channel with the largest share of the error."""
+        return max(self.shares, key=self.shares.__getitem__) if self.shares else ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """What one step did: counts for the metrics, verdicts per group for the page, transitions for the store."""
+
+    messages: int
+    rows: int
+    windows: int
+    drops: Drops
+    verdicts: Mapping[str, Verdicts]
+    transitions: Sequence[Transition]
+
+
+class Reconstructor(Protocol):
+    """What the core asks of a model; scaled windows in, arrays out. Implemented by `streamae.model.runtime`.
+
+    The value returned for a window must not depend on the other windows of the batch.
+    """
+
+    def errors(self, windows: F32) -> F32:
+        """[B, T, C] -> [B, E], the error features that the profile's calibration names, all >= 0 and finite."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Profile:
+    """What a model was trained under, as the core needs it; read from the artifact's manifest.
+
+    `streams` holds location[C] and scale[C] of each stream that the model was trained on, and its error level, under
+    the stream's name; `calibration` is the score definition with its fitted numbers, understood by `core.score` and
+    `core.threshold`. `period_s` is the typical spacing of rows in training.
+    """
+
+    digest: str
+    channels: tuple[str, ...]
+    window: int
+    period_s: float
+    gap_max_s: float
+    warmup_rows: int
+    streams: Mapping[str, Mapping[str, Any]]
+    calibration: Mapping[str, Any]
+
+
+def rounds(stream: I32) -> Iterator[I64]:
+    """Split positions 0..N-1 into rounds in which every stream occurs at most once, keeping each stream's order.
+
+    Later stages then need no care for several rows of one stream in one batch: they scatter and gather by stream.
+    """
+    n = len(stream)
+    if n == 0:
+        return
+    order = np.argsort(stream, kind="stable")
+    ordered = stream[order]
+    first = np.r_[True, ordered[1:] != ordered[:-1]]
+    start = np.maximum.accumulate(np.where(first, np.arange(n), 0))
+    rank = np.arange(n) - start
+    if rank.max(initial=0) == 0:
+        yield np.arange(n)
+        return
+    by_rank = np.lexsort((order, rank))
+    bounds = np.flatnonzero(np.r_[True, np.diff(rank[by_rank]) > 0, True])
+    for a, b in zip(bounds[:-1], bounds[1:], strict=True):
+        yield order[by_rank[a:b]]

@@ -1,0 +1,1 @@
+"""How well it detects: the protocol, the metrics, the baselines, the report."""

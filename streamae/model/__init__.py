@@ -1,0 +1,1 @@
+"""The only door to torch: the network family, its artifact, its executors."""

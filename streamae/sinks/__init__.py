@@ -1,0 +1,1 @@
+"""Where transitions go: log, MQTT, webhook."""

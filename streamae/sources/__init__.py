@@ -1,0 +1,1 @@
+"""Where messages come from: a broker, a recording, a simulated plant."""

@@ -1,0 +1,1 @@
+"""The one SQLite file: journal, snapshots, alerts, outbox."""

@@ -1,0 +1,1 @@
+"""From recorded rows to a calibrated artifact."""

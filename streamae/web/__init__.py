@@ -1,0 +1,1 @@
+"""Health, metrics and the live page on one port."""
