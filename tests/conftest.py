@@ -1,0 +1,54 @@
+"""Fixtures for every room: real brokers, a breakable network, certificates. See brokers.py for what they can do."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads spinning on two busy cores make every test slower
+
+from tests import brokers
+
+
+@pytest.fixture
+def make_mosquitto(tmp_path: Path) -> Iterator[Callable[..., brokers.Mosquitto]]:
+    """Give a maker of started brokers: keyword arguments are those of `brokers.Mosquitto`."""
+    if brokers.MOSQUITTO is None:
+        pytest.skip("mosquitto is not installed: apt-get install mosquitto")
+    started: list[brokers.Mosquitto] = []
+
+    def make(**options: object) -> brokers.Mosquitto:
+        broker = brokers.Mosquitto(tmp_path / f"mosquitto-{len(started)}", **options)
+        started.append(broker)
+        return broker.start()
+
+    yield make
+    for broker in started:
+        broker.kill()
+
+
+@pytest.fixture
+def mosquitto(make_mosquitto: Callable[..., brokers.Mosquitto]) -> brokers.Mosquitto:
+    """Give a broker of the test's own on a free loopback port, anonymous, without persistence."""
+    return make_mosquitto()
+
+
+@pytest.fixture
+def make_proxy() -> Iterator[Callable[[int], brokers.Proxy]]:
+    """Give a maker of TCP proxies in front of a port; see `brokers.Proxy` for the faults they can play."""
+    started: list[brokers.Proxy] = []
+
+    def make(target_port: int) -> brokers.Proxy:
+        started.append(brokers.Proxy(target_port))
+        return started[-1]
+
+    yield make
+    for proxy in started:
+        proxy.close()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with a CA, server, client and wrong certificates made for this run."""
+    return brokers.make_certificates(tmp_path_factory.mktemp("certificates"))
