@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Any, Protocol
+from itertools import pairwise
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ __all__ = [
     "Transition",
     "Verdicts",
     "Windows",
+    "grown",
     "rounds",
 ]
 
@@ -41,6 +43,8 @@ I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
 I8 = npt.NDArray[np.int8]
 Bool = npt.NDArray[np.bool_]
+State = dict[str, npt.NDArray[Any]]  # what a stage puts into a snapshot
+_G = TypeVar("_G", bound=np.generic)
 
 
 class Drop(StrEnum):
@@ -92,13 +96,20 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Readings:
-    """Samples of single channels, in arrival order; `message[N]` says which message of the batch each came from."""
+    """Samples of single channels, in arrival order.
+
+    Samples of the same `origin[N]` were measured together: one message, or one entry of the array that it carried.
+    """
 
     stream: I32
     channel: I32
     time_s: F64
     value: F64
-    message: I32
+    origin: I32
+
+    def __len__(self) -> int:
+        """Return N, the number of samples."""
+        return len(self.stream)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -235,6 +246,14 @@ class Profile:
     calibration: Mapping[str, Any]
 
 
+def grown(array: npt.NDArray[_G], streams: int, fill: float) -> npt.NDArray[_G]:
+    """Return per-stream state `[S, ...]` with room for more streams, the new ones filled; at least doubled."""
+    if streams <= len(array):
+        return array
+    more = max(streams, 2 * len(array), 16) - len(array)
+    return np.concatenate([array, np.full((more, *array.shape[1:]), fill, array.dtype)])
+
+
 def rounds(stream: I32) -> Iterator[I64]:
     """Split positions 0..N-1 into rounds in which every stream occurs at most once, keeping each stream's order.
 
@@ -253,5 +272,5 @@ def rounds(stream: I32) -> Iterator[I64]:
         return
     by_rank = np.lexsort((order, rank))
     bounds = np.flatnonzero(np.r_[True, np.diff(rank[by_rank]) > 0, True])
-    for a, b in zip(bounds[:-1], bounds[1:], strict=True):
+    for a, b in pairwise(bounds):
         yield order[by_rank[a:b]]

@@ -1,0 +1,105 @@
+"""Verdict -> transition: the life of an alert, as in Prometheus.
+
+    inactive --score > threshold--> pending --for_s--> firing --calm for keep_firing_for_s--> inactive (resolved)
+
+A pending alert that falls below its threshold is forgotten. Times are event times: an alert lives in the time of its
+stream, and a replay gives the same life. A firing alert is `warning`, or `critical` once its score has reached
+`critical_ratio` times the threshold; it never steps down before it is resolved.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamae.core.types import F64, I8, I32, I64, AlertState, State, grown
+
+__all__ = ["SEVERITIES", "AlertRule", "Alerts", "Changes"]
+
+SEVERITIES = ("none", "warning", "critical")
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRule:
+    """When an alert fires and resolves; durations in seconds of event time."""
+
+    for_s: float = 0.0
+    keep_firing_for_s: float = 60.0
+    critical_ratio: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Changes:
+    """The alerts that fired, grew critical or resolved in one step: positions in the step's arrays, and the alert.
+
+    `state[n]` is FIRING or INACTIVE (resolved), `severity[n]` an index of SEVERITIES, `sequence[n]` counts the
+    transitions of an alert from 0, `onset_s[n]` is the event time of its first sample above the threshold.
+    """
+
+    position: I64
+    state: I8
+    severity: I8
+    sequence: I32
+    onset_s: F64
+
+
+class Alerts:
+    """The alerts of all streams of a group, one rule: arrays `[S]`."""
+
+    def __init__(self, rule: AlertRule) -> None:
+        self.rule = rule
+        self._state: I8 = np.zeros(0, np.int8)
+        self._severity: I8 = np.zeros(0, np.int8)
+        self._sequence: I32 = np.zeros(0, np.int32)
+        self._onset_s: F64 = np.zeros(0)
+        self._last_high_s: F64 = np.zeros(0)
+
+    def grow(self, streams: int) -> None:
+        """Make room for at least this many streams."""
+        self._state = grown(self._state, streams, AlertState.INACTIVE)
+        self._severity = grown(self._severity, streams, 0)
+        self._sequence = grown(self._sequence, streams, 0)
+        self._onset_s = grown(self._onset_s, streams, 0)
+        self._last_high_s = grown(self._last_high_s, streams, 0)
+
+    def step(self, stream: I32, time_s: F64, score: F64, threshold: F64) -> tuple[I8, Changes]:
+        """Judge one window of each of some different streams; NaN scores are learning. Returns `state[B]`, changes."""
+        high = score > threshold
+        old = self._state[stream]
+        onset_s = np.where(high & (old == AlertState.INACTIVE), time_s, self._onset_s[stream])
+        last_high_s = np.where(high, time_s, self._last_high_s[stream])
+        fires = high & (time_s - onset_s >= self.rule.for_s)
+        stays = (old == AlertState.FIRING) & (high | (time_s - last_high_s < self.rule.keep_firing_for_s))
+        firing, pending = fires | stays, high & ~fires & ~stays
+        new = np.where(firing, AlertState.FIRING, np.where(pending, AlertState.PENDING, AlertState.INACTIVE))
+        new = new.astype(np.int8)
+        with np.errstate(invalid="ignore"):
+            level = np.where(high & (score >= self.rule.critical_ratio * threshold), 2, 1)
+        was = np.where(old == AlertState.FIRING, self._severity[stream], 0)
+        severity = np.where(firing, np.maximum(level, was), 0).astype(np.int8)
+        resolved = (old == AlertState.FIRING) & ~firing
+        changed = np.flatnonzero((severity > was) | resolved)
+        sequence = np.where(firing & (was == 0), 0, self._sequence[stream] + 1).astype(np.int32)
+        told = np.where(resolved, was, severity).astype(np.int8)
+        self._state[stream], self._severity[stream] = new, severity
+        self._onset_s[stream], self._last_high_s[stream] = onset_s, last_high_s
+        self._sequence[stream[changed]] = sequence[changed]
+        shown = np.where(np.isnan(score), np.int8(AlertState.LEARNING), new).astype(np.int8)
+        return shown, Changes(changed, new[changed], told[changed], sequence[changed], onset_s[changed])
+
+    def firing(self, streams: int) -> I64:
+        """Return which of the first S streams have a firing alert."""
+        return np.flatnonzero(self._state[:streams] == AlertState.FIRING)
+
+    def state(self, streams: int) -> State:
+        """Return what a snapshot keeps of the first S streams."""
+        return {name: getattr(self, f"_{name}")[:streams].copy() for name in _KEPT}
+
+    def restore(self, state: State) -> None:
+        """Take over what `state` returned."""
+        streams = len(state["state"])
+        self.grow(streams)
+        for name in _KEPT:
+            getattr(self, f"_{name}")[:streams] = state[name]
+
+
+_KEPT = ("state", "severity", "sequence", "onset_s", "last_high_s")

@@ -1,0 +1,285 @@
+"""Readings -> rows: all channels of a stream at one time.
+
+`RowAlign` takes what was measured together (one message) as a row and refuses what does not move the stream's time
+forward. `GridAlign` builds rows on a time grid from channels that arrive apart: at different rates, late, out of order,
+twice, or not at all.
+
+The grid's rule. Tick k stands for the samples in ((k-1)·every, k·every], and its row bears the time k·every. The
+watermark of a stream is its newest event time less the lateness allowed; a tick closes when the watermark reaches it,
+a sample for a closed tick is `late`, and a row is thus the same whatever the order in which its samples came (Akidau
+et al. 2015, "The Dataflow Model"). A channel without a sample in a tick keeps its last value for at most `gap_max_s`;
+after that it is missing, and the row does not exist.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from streamae.core.types import F64, I32, I64, Bool, Drop, Drops, Readings, Rows, State, grown, rounds
+
+__all__ = ["Align", "GridAlign", "GridRows", "MessageRows", "RowAlign", "align_stage"]
+
+_NEVER = np.iinfo(np.int64).min // 4  # a tick before all ticks, with room to subtract from
+_TICK_EPS = 1e-4  # event times at 1e9 s and 1 ms ticks carry float noise of this part of a tick
+
+
+@dataclass(frozen=True, slots=True)
+class RowAlign:
+    """Each message that carries all channels is one row; `gap_max_s` None leaves the longest gap to the artifact."""
+
+    gap_max_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GridAlign:
+    """Rows every `every_s`; `method` takes the last sample of a tick ("hold") or their mean ("mean")."""
+
+    every_s: float
+    method: str = "hold"
+    lateness_s: float = 1.0
+    gap_max_s: float = 10.0
+    pending_max: int = 1_000_000
+
+
+class Align(Protocol):
+    """A stage that turns readings into rows; `gap_max_s` is the longest step between rows of one window."""
+
+    gap_max_s: float | None
+
+    def grow(self, streams: int) -> None:
+        """Make room for at least this many streams."""
+        ...
+
+    def step(self, readings: Readings) -> tuple[Rows, Drops]:
+        """Take readings in arrival order; return the rows that are complete now."""
+        ...
+
+    def state(self, streams: int) -> State:
+        """Return what a snapshot keeps."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Take over what `state` returned."""
+        ...
+
+
+def align_stage(settings: RowAlign | GridAlign, channels: int) -> Align:
+    """Return the stage for these settings."""
+    return MessageRows(settings, channels) if isinstance(settings, RowAlign) else GridRows(settings, channels)
+
+
+class MessageRows:
+    """`align: row`."""
+
+    def __init__(self, settings: RowAlign, channels: int) -> None:
+        self.gap_max_s = settings.gap_max_s
+        self._channels = channels
+        self._last_s: F64 = np.zeros(0)
+
+    def grow(self, streams: int) -> None:
+        """Make room for at least this many streams."""
+        self._last_s = grown(self._last_s, streams, -np.inf)
+
+    def step(self, readings: Readings) -> tuple[Rows, Drops]:
+        """Take readings in arrival order; return the complete rows that move their stream's time forward."""
+        drops = Drops()
+        if len(readings) == 0:
+            return Rows(readings.stream, readings.time_s, np.zeros((0, self._channels))), drops
+        first = np.flatnonzero(np.r_[True, readings.origin[1:] != readings.origin[:-1]])
+        row = np.cumsum(np.r_[False, readings.origin[1:] != readings.origin[:-1]])
+        values = np.full((len(first), self._channels), np.nan)
+        values[row, readings.channel] = readings.value
+        whole = ~np.isnan(values).any(axis=1)
+        drops[Drop.INCOMPLETE_ROW] = int(len(whole) - whole.sum())
+        return self._forward(Rows(readings.stream[first][whole], readings.time_s[first][whole], values[whole]), drops)
+
+    def _forward(self, rows: Rows, drops: Drops) -> tuple[Rows, Drops]:
+        keep = np.zeros(len(rows), np.bool_)
+        for index in rounds(rows.stream):
+            s, time_s = rows.stream[index], rows.time_s[index]
+            last_s = self._last_s[s]
+            keep[index] = time_s > last_s
+            drops[Drop.DUPLICATE] += int((time_s == last_s).sum())
+            drops[Drop.LATE] += int((time_s < last_s).sum())
+            self._last_s[s] = np.maximum(time_s, last_s)
+        return Rows(rows.stream[keep], rows.time_s[keep], rows.values[keep]), +drops
+
+    def state(self, streams: int) -> State:
+        """Return what a snapshot keeps."""
+        return {"last_s": self._last_s[:streams].copy()}
+
+    def restore(self, state: State) -> None:
+        """Take over what `state` returned."""
+        self.grow(len(state["last_s"]))
+        self._last_s[: len(state["last_s"])] = state["last_s"]
+
+
+class GridRows:
+    """`align: {every: …}`. Between calls it keeps the samples whose tick is open, and each channel's last value."""
+
+    def __init__(self, settings: GridAlign, channels: int) -> None:
+        self._set, self._channels = settings, channels
+        self.gap_max_s: float | None = 1.5 * settings.every_s  # a row that is missing is a gap already
+        self._gap_ticks = int(settings.gap_max_s / settings.every_s + _TICK_EPS)
+        self._newest_s: F64 = np.zeros(0)
+        self._mark: I64 = np.zeros(0, np.int64)  # the last closed tick
+        self._held: F64 = np.zeros((0, channels))
+        self._held_tick: I64 = np.zeros((0, channels), np.int64)
+        self._pending = _no_readings()
+
+    def grow(self, streams: int) -> None:
+        """Make room for at least this many streams."""
+        self._newest_s = grown(self._newest_s, streams, -np.inf)
+        self._mark = grown(self._mark, streams, _NEVER)
+        self._held = grown(self._held, streams, np.nan)
+        self._held_tick = grown(self._held_tick, streams, _NEVER)
+
+    def step(self, readings: Readings) -> tuple[Rows, Drops]:
+        """Take readings in arrival order; return the rows whose tick has closed, by stream and time."""
+        drops = Drops()
+        fresh = self._in_time(readings, drops)
+        pending = _sorted_unique(_joined(self._pending, fresh), drops)
+        closed_to = self._closed(self._newest_s[pending.stream])
+        ready = self._tick(pending.time_s) <= closed_to
+        rows = self._rows(np.unique(readings.stream), _taken(pending, ready))
+        self._pending = _taken(pending, ~ready)
+        excess = len(self._pending) - self._set.pending_max
+        if excess > 0:
+            drops[Drop.PENDING_FULL] += excess
+            oldest_first = np.argsort(self._pending.time_s, kind="stable")
+            kept = np.zeros(len(self._pending), np.bool_)
+            kept[oldest_first[: self._set.pending_max]] = True
+            self._pending = _taken(self._pending, kept)
+        return rows, +drops
+
+    def _tick(self, time_s: F64) -> I64:
+        return np.ceil(time_s / self._set.every_s - _TICK_EPS).astype(np.int64)
+
+    def _closed(self, newest_s: F64) -> I64:
+        """Return the last tick that is closed when the newest sample of a stream has this time."""
+        ticks = np.floor((newest_s - self._set.lateness_s) / self._set.every_s + _TICK_EPS)
+        return np.where(np.isfinite(ticks), ticks, _NEVER).astype(np.int64)
+
+    def _in_time(self, readings: Readings, drops: Drops) -> Readings:
+        """Refuse samples for ticks that were closed when they arrived, and advance the streams' newest times."""
+        keep = np.zeros(len(readings), np.bool_)
+        tick = self._tick(readings.time_s)
+        for index in rounds(readings.stream):
+            s = readings.stream[index]
+            keep[index] = tick[index] > self._closed(self._newest_s[s])
+            self._newest_s[s] = np.maximum(self._newest_s[s], readings.time_s[index])
+        drops[Drop.LATE] += int(len(keep) - keep.sum())
+        return _taken(readings, keep)
+
+    def _rows(self, streams: I32, ready: Readings) -> Rows:
+        """Build the rows of all ticks that have closed in these streams since the last call."""
+        end = self._closed(self._newest_s[streams])
+        tick = self._tick(ready.time_s)
+        rank = np.searchsorted(streams, ready.stream)
+        row_rank, row_tick = self._candidates(streams, end, rank, tick)
+        values = np.full((len(row_tick), self._channels), np.nan)
+        for channel in range(self._channels):
+            mine = ready.channel == channel
+            values[:, channel] = self._channel(
+                channel, streams, (rank[mine], tick[mine], ready.value[mine]), (row_rank, row_tick)
+            )
+        whole = ~np.isnan(values).any(axis=1)
+        self._mark[streams] = np.maximum(self._mark[streams], end)
+        return Rows(streams[row_rank[whole]], row_tick[whole] * self._set.every_s, values[whole])
+
+    def _candidates(self, streams: I32, end: I64, rank: I64, tick: I64) -> tuple[I64, I64]:
+        """Return (rank, tick) of all closed ticks at which some channel still has a value, in order.
+
+        A value lives from its tick for `gap_max_s`; the candidates are the union of these spans, so that a stream
+        that comes back after a day costs no more than one that never left.
+        """
+        carried = np.maximum(self._held_tick[streams].max(axis=1, initial=_NEVER), _NEVER)
+        at_rank = np.concatenate([np.arange(len(streams)), rank])
+        at_tick = np.concatenate([self._mark[streams], tick])  # the span that is carried over starts at the mark
+        until = np.concatenate([carried, tick]) + self._gap_ticks
+        order = np.lexsort((at_tick, at_rank))
+        at_rank, at_tick, until = at_rank[order], at_tick[order], until[order]
+        last = np.r_[at_rank[1:] != at_rank[:-1], True] if len(at_rank) else np.zeros(0, np.bool_)
+        following = np.where(last, end[at_rank] + 1, np.r_[at_tick[1:], 0]) if len(at_rank) else at_tick
+        start = np.where(at_tick == self._mark[streams][at_rank], at_tick + 1, at_tick)
+        stop = np.minimum(np.minimum(following - 1, until), end[at_rank])
+        count = np.maximum(stop - start + 1, 0)
+        offset = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        return np.repeat(at_rank, count), np.repeat(start, count) + offset
+
+    def _channel(self, channel: int, streams: I32, samples: tuple[I64, I64, F64], at: tuple[I64, I64]) -> F64:
+        """Return one channel's value at each candidate (rank, tick), NaN where it has none; remember its last."""
+        rank, tick, value = self._reduced(*samples)
+        held_tick, held = self._held_tick[streams, channel], self._held[streams, channel]
+        all_rank = np.concatenate([np.arange(len(streams)), rank])
+        all_tick = np.concatenate([held_tick, tick])
+        all_value = np.concatenate([held, value])
+        order = np.lexsort((all_tick, all_rank))
+        all_rank, all_tick, all_value = all_rank[order], all_tick[order], all_value[order]
+        last = np.searchsorted(all_rank, np.arange(len(streams)), side="right") - 1
+        self._held_tick[streams, channel], self._held[streams, channel] = all_tick[last], all_value[last]
+        # A structured search: position of (rank, tick) among the sorted samples.
+        low = min(int(at[1].min(initial=0)), int(tick.min(initial=0))) - self._gap_ticks - 1
+        span = max(int(at[1].max(initial=0)), int(tick.max(initial=0))) - low + 2
+        keys = all_rank * span + (np.maximum(all_tick, low) - low)
+        found = np.searchsorted(keys, at[0] * span + (at[1] - low), side="right") - 1
+        fresh = (all_rank[found] == at[0]) & (at[1] - all_tick[found] <= self._gap_ticks) if len(found) else found > 0
+        return np.where(fresh, all_value[found], np.nan) if len(found) else np.zeros(0)
+
+    def _reduced(self, rank: I64, tick: I64, value: F64) -> tuple[I64, I64, F64]:
+        """One value per (rank, tick) of samples that are sorted by stream and time."""
+        if len(tick) == 0:
+            return rank, tick, value
+        change = (rank[1:] != rank[:-1]) | (tick[1:] != tick[:-1])
+        first = np.flatnonzero(np.r_[True, change])
+        if self._set.method == "mean":
+            counts = np.diff(np.r_[first, len(tick)])
+            return rank[first], tick[first], np.add.reduceat(value, first) / counts
+        last = np.r_[first[1:] - 1, len(tick) - 1]
+        return rank[last], tick[last], value[last]
+
+    def state(self, streams: int) -> State:
+        """Return what a snapshot keeps."""
+        p = self._pending
+        return {
+            "newest_s": self._newest_s[:streams].copy(),
+            "mark": self._mark[:streams].copy(),
+            "held": self._held[:streams].copy(),
+            "held_tick": self._held_tick[:streams].copy(),
+            "pending_stream": p.stream,
+            "pending_channel": p.channel,
+            "pending_time_s": p.time_s,
+            "pending_value": p.value,
+        }
+
+    def restore(self, state: State) -> None:
+        """Take over what `state` returned."""
+        streams = len(state["mark"])
+        self.grow(streams)
+        for name in ("newest_s", "mark", "held", "held_tick"):
+            getattr(self, f"_{name}")[:streams] = state[name]
+        stream, channel, time_s, value = (state[f"pending_{n}"] for n in ("stream", "channel", "time_s", "value"))
+        self._pending = Readings(stream, channel, time_s, value, np.zeros(len(stream), np.int32))
+
+
+def _no_readings() -> Readings:
+    none = np.zeros(0, np.int32)
+    return Readings(none, none, np.zeros(0), np.zeros(0), none)
+
+
+def _taken(r: Readings, keep: Bool | I64) -> Readings:
+    return Readings(r.stream[keep], r.channel[keep], r.time_s[keep], r.value[keep], r.origin[keep])
+
+
+def _joined(a: Readings, b: Readings) -> Readings:
+    names = ("stream", "channel", "time_s", "value", "origin")
+    return Readings(*(np.concatenate([getattr(a, n), getattr(b, n)]) for n in names))
+
+
+def _sorted_unique(r: Readings, drops: Drops) -> Readings:
+    """Sort by stream, channel and time; of samples with all three the same the first to arrive stays."""
+    r = _taken(r, np.lexsort((r.time_s, r.channel, r.stream)))
+    same = (r.stream[1:] == r.stream[:-1]) & (r.channel[1:] == r.channel[:-1]) & (r.time_s[1:] == r.time_s[:-1])
+    drops[Drop.DUPLICATE] += int(same.sum())
+    return _taken(r, np.r_[True, ~same]) if len(r) else r

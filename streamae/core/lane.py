@@ -1,0 +1,225 @@
+"""One group's way from messages to verdicts: the only file that knows the order of the stages.
+
+    decode -> align -> scale -> window -> score -> threshold -> alert
+
+A lane is a deterministic fold: its state after some messages depends on the messages only, not on how they were
+grouped into batches.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from streamae.core.alert import SEVERITIES, AlertRule, Alerts, Changes
+from streamae.core.align import GridAlign, RowAlign, align_stage
+from streamae.core.decode import Decoder, PayloadSpec
+from streamae.core.scale import Scale
+from streamae.core.score import Scoring
+from streamae.core.threshold import Threshold
+from streamae.core.topics import Router, Streams, Template
+from streamae.core.types import (
+    F32,
+    F64,
+    I8,
+    I32,
+    I64,
+    AlertState,
+    Drops,
+    Profile,
+    Reconstructor,
+    Report,
+    Rows,
+    State,
+    Transition,
+    Verdicts,
+    Windows,
+    grown,
+    rounds,
+)
+from streamae.core.window import Rings
+
+__all__ = ["Group", "Lane", "Latest", "alert_id"]
+
+RULE = "anomaly"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """One block of the config: a kind of machine, its topics, its model, and what the operator decides about it."""
+
+    name: str
+    templates: Sequence[Template]
+    payloads: Sequence[PayloadSpec]
+    stream_template: str
+    profile: Profile
+    reconstructor: Reconstructor
+    align: RowAlign | GridAlign = field(default_factory=RowAlign)
+    alert: AlertRule = field(default_factory=AlertRule)
+    stride: int = 1
+    max_streams: int = 10_000
+    warmup_rows: int | None = None
+    future_max_s: float = 60.0
+    false_alarms_per_s: float | None = None
+
+
+@dataclass(slots=True)
+class Latest:
+    """The newest verdict of each stream, `[S]`: what a page or a per-stream metric shows. NaN: none yet."""
+
+    time_s: F64 = field(default_factory=lambda: np.zeros(0))
+    row_s: F64 = field(default_factory=lambda: np.zeros(0))
+    score: F64 = field(default_factory=lambda: np.zeros(0))
+    threshold: F64 = field(default_factory=lambda: np.zeros(0))
+    state: I8 = field(default_factory=lambda: np.zeros(0, np.int8))
+    worst: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
+
+    def grow(self, streams: int) -> None:
+        """Make room for at least this many streams."""
+        for name in ("time_s", "row_s", "score", "threshold"):
+            setattr(self, name, grown(getattr(self, name), streams, np.nan))
+        self.state = grown(self.state, streams, AlertState.LEARNING)
+        self.worst = grown(self.worst, streams, -1)
+
+    def note(self, v: Verdicts) -> None:
+        """Remember the verdicts; of several for a stream the last one stays."""
+        self.time_s[v.stream], self.score[v.stream], self.threshold[v.stream] = v.time_s, v.score, v.threshold
+        self.state[v.stream] = v.state
+        self.worst[v.stream] = v.share.argmax(axis=1) if v.share.shape[1] else -1
+
+
+def alert_id(instance: str, group: str, stream: str, rule: str, onset_s: float) -> str:
+    """Return the id of an alert: the same after a replay and on another machine, never from the wall clock."""
+    text = "\0".join((instance, group, stream, rule, f"{onset_s:.6f}"))
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+class Lane:
+    """All stages of one group, in their order, and the registry of its streams."""
+
+    def __init__(self, instance: str, group: Group, loads: Callable[[bytes], Any] = json.loads) -> None:
+        self.instance, self.group, self.profile = instance, group, group.profile
+        channels = self.profile.channels
+        warmup_rows = self.profile.warmup_rows if group.warmup_rows is None else group.warmup_rows
+        self.streams = Streams(group.stream_template, group.max_streams)
+        self.router = Router(group.templates, channels, self.streams)
+        self._decoder = Decoder(self.router, group.payloads, channels, future_max_s=group.future_max_s, loads=loads)
+        self._align = align_stage(group.align, len(channels))
+        self.scale = Scale(len(channels), warmup_rows)
+        gap_max_s = self.profile.gap_max_s if self._align.gap_max_s is None else self._align.gap_max_s
+        self.rings = Rings(self.profile.window, len(channels), gap_max_s=gap_max_s, stride=group.stride)
+        self.scoring = Scoring(self.profile.calibration, len(channels))
+        self._threshold = Threshold(self.profile.calibration, group.false_alarms_per_s)
+        self.alerts = Alerts(group.alert)
+        self.latest = Latest()
+        self._begun = 0
+
+    def step(self, topics: Sequence[bytes], payloads: Sequence[bytes], arrival_s: F64) -> tuple[Report, Verdicts]:
+        """Take N messages in their order."""
+        readings, drops = self._decoder.decode(topics, payloads, arrival_s)
+        self._begin()
+        rows, refused = self._align.step(readings)
+        return self._judge(rows, len(topics), drops + refused)
+
+    def step_rows(self, names: Sequence[str], rows: Rows) -> tuple[Report, Verdicts]:
+        """Take rows as they stand in a series, past decode and align; `rows.stream` indexes `names`."""
+        ids = np.array([-1 if (s := self.streams.add(name)) is None else s for name in names], np.int32)
+        self._begin()
+        return self._judge(Rows(ids[rows.stream], rows.time_s, rows.values), len(rows), Drops())
+
+    def _begin(self) -> None:
+        """Start the stages for streams that have appeared."""
+        if self._begun == len(self.streams):
+            return
+        for stage in (self._align, self.scale, self.rings, self.scoring, self._threshold, self.alerts, self.latest):
+            stage.grow(len(self.streams))
+        for stream in range(self._begun, len(self.streams)):
+            known = self.profile.streams.get(self.streams.names[stream])
+            self.scale.begin(stream, known)
+            self.scoring.begin(stream, known)
+            self._threshold.begin(stream, known)
+        self._begun = len(self.streams)
+
+    def _judge(self, rows: Rows, messages: int, drops: Drops) -> tuple[Report, Verdicts]:
+        kept, values = self.scale.step(rows)
+        self.latest.row_s[rows.stream] = rows.time_s
+        windows, _ = self.rings.push(rows.stream[kept], rows.time_s[kept], values)
+        verdicts, transitions = self._score(windows)
+        self.latest.note(verdicts)
+        report = Report(messages, len(rows), len(windows), drops, {self.group.name: verdicts}, transitions)
+        return report, verdicts
+
+    def _score(self, windows: Windows) -> tuple[Verdicts, list[Transition]]:
+        B, C = len(windows), len(self.profile.channels)
+        score, threshold, share = np.full(B, np.nan), np.full(B, np.nan), np.zeros((B, C), np.float32)
+        state = np.full(B, AlertState.LEARNING, np.int8)
+        verdicts = Verdicts(windows.stream, windows.start_s, windows.time_s, score, threshold, share, state)
+        if B == 0:
+            return verdicts, []
+        errors = self.group.reconstructor.errors(windows.values)
+        parts = [self._round(index, errors, verdicts) for index in rounds(windows.stream)]
+        return verdicts, sorted(chain.from_iterable(parts), key=lambda t: t.time_s)
+
+    def _round(self, index: I64, errors: F32, v: Verdicts) -> list[Transition]:
+        """Score, threshold and alert for one window of each of some different streams; fills `v` at `index`."""
+        s, time_s = v.stream[index], v.time_s[index]
+        v.score[index], v.share[index] = self.scoring.step(s, errors[index])
+        v.threshold[index] = self._threshold.step(s, time_s, v.score[index])
+        v.state[index], changes = self.alerts.step(s, time_s, v.score[index], v.threshold[index])
+        return [self._transition(v, int(index[at]), changes, n) for n, at in enumerate(changes.position)]
+
+    def _transition(self, v: Verdicts, b: int, changes: Changes, n: int) -> Transition:
+        stream = int(v.stream[b])
+        name, onset_s = self.streams.names[stream], float(changes.onset_s[n])
+        return Transition(
+            id=alert_id(self.instance, self.group.name, name, RULE, onset_s),
+            sequence=int(changes.sequence[n]),
+            instance=self.instance,
+            group=self.group.name,
+            stream=name,
+            labels=self.streams.labels(stream),
+            rule=RULE,
+            state="firing" if changes.state[n] == AlertState.FIRING else "resolved",
+            severity=SEVERITIES[changes.severity[n]],
+            onset_s=onset_s,
+            time_s=float(v.time_s[b]),
+            window_start_s=float(v.start_s[b]),
+            score=float(v.score[b]),
+            threshold=float(v.threshold[b]),
+            shares={c: round(float(x), 4) for c, x in zip(self.profile.channels, v.share[b], strict=True)},
+            model_digest=self.profile.digest,
+        )
+
+    def state(self) -> State:
+        """Return what a snapshot keeps."""
+        S = len(self.streams)
+        stages = {
+            "align": self._align.state(S),
+            "scale": self.scale.state(S),
+            "rings": self.rings.state(S),
+            "scoring": self.scoring.state(),
+            "threshold": self._threshold.state(),
+            "alerts": self.alerts.state(S),
+        }
+        return {f"{stage}.{name}": array for stage, kept in stages.items() for name, array in kept.items()}
+
+    def restore(self, names: Sequence[str], state: State) -> None:
+        """Take over what `state` returned for streams of these names."""
+        for name in names:
+            self.streams.add(name)
+        self.router.forget()
+        self._begin()
+        parts = {stage: {} for stage in ("align", "scale", "rings", "scoring", "threshold", "alerts")}  # type: dict[str, State]
+        for key, array in state.items():
+            stage, _, name = key.partition(".")
+            parts[stage][name] = array
+        self._align.restore(parts["align"])
+        self.scale.restore(parts["scale"])
+        self.rings.restore(parts["rings"])
+        self.scoring.restore(parts["scoring"])
+        self._threshold.restore(parts["threshold"])
+        self.alerts.restore(parts["alerts"])

@@ -1,0 +1,107 @@
+"""`step(batch, now_s) -> Report`: all groups of an instance, and the whole of their state.
+
+The core is a fold: the state is what one gets from the messages, whatever batches they came in, and `snapshot` /
+`restore` carry it over a restart. Each group of streams has a lane of its own (`core.lane`); a message goes to the
+first group that has a template for its topic.
+"""
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from streamae.core.lane import Group, Lane
+from streamae.core.types import Batch, Drop, Drops, Report
+
+__all__ = ["Pipeline"]
+
+_SNAPSHOT_FORMAT = 1
+_TOPICS_MAX = 200_000  # remembered topics -> group, where there is more than one group
+
+
+class Pipeline:
+    """All groups of an instance."""
+
+    def __init__(self, instance: str, groups: Sequence[Group], loads: Callable[[bytes], Any] = json.loads) -> None:
+        self.lanes = {group.name: Lane(instance, group, loads) for group in groups}
+        self._lane_of: dict[bytes, Lane | None] = {}
+
+    def step(self, batch: Batch, now_s: float) -> Report:
+        """Take a batch of messages; `now_s` is the wall clock, which no verdict depends on."""
+        del now_s  # kept in the signature: the journal records it, and sensor health will need it
+        if len(self.lanes) == 1:
+            (lane,) = self.lanes.values()
+            report, _ = lane.step(batch.topics, batch.payloads, batch.arrival_s)
+            report.drops.update(batch.lost)
+            return report
+        return self._merge(batch)
+
+    def _merge(self, batch: Batch) -> Report:
+        drops, mine = Drops(batch.lost), {name: [] for name in self.lanes}  # type: tuple[Drops, dict[str, list[int]]]
+        for i, topic in enumerate(batch.topics):
+            lane = self._find(topic)
+            if lane is None:
+                drops[Drop.TOPIC] += 1
+            else:
+                mine[lane.group.name].append(i)
+        reports = []
+        for name, at in mine.items():
+            arrival_s = batch.arrival_s[at] if at else np.zeros(0)
+            topics, payloads = [batch.topics[i] for i in at], [batch.payloads[i] for i in at]
+            reports.append(self.lanes[name].step(topics, payloads, arrival_s)[0])
+            drops.update(reports[-1].drops)
+        return Report(
+            messages=len(batch),
+            rows=sum(r.rows for r in reports),
+            windows=sum(r.windows for r in reports),
+            drops=drops,
+            verdicts={name: v for r in reports for name, v in r.verdicts.items()},
+            transitions=list(chain.from_iterable(r.transitions for r in reports)),
+        )
+
+    def _find(self, topic: bytes) -> Lane | None:
+        """Return the first group's lane that has a template for this topic."""
+        if topic in self._lane_of:
+            return self._lane_of[topic]
+        text = topic.decode(errors="replace")
+        found = next((x for x in self.lanes.values() if any(t.match(text) for t in x.group.templates)), None)
+        if len(self._lane_of) < _TOPICS_MAX:
+            self._lane_of[topic] = found
+        return found
+
+    def snapshot(self) -> bytes:
+        """Return the whole state as one block of bytes, readable by `restore`."""
+        about = {
+            "format": _SNAPSHOT_FORMAT,
+            "groups": {n: {"model": x.profile.digest, "streams": x.streams.names} for n, x in self.lanes.items()},
+        }
+        arrays = {f"{n}/{key}": a for n, lane in self.lanes.items() for key, a in lane.state().items()}
+        out = io.BytesIO()
+        np.savez(out, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+        return out.getvalue()
+
+    def restore(self, snapshot: bytes) -> list[str]:
+        """Take over a snapshot; returns the groups that could not be restored because their model is another now.
+
+        Raises ValueError where the bytes are not a snapshot that this version can read.
+        """
+        try:
+            with np.load(io.BytesIO(snapshot), allow_pickle=False) as kept:
+                arrays = {name: kept[name] for name in kept.files}
+            about: Mapping[str, Any] = json.loads(arrays.pop("about").tobytes())
+        except (OSError, EOFError, KeyError) as error:
+            raise ValueError(f"not a snapshot: {error}") from error
+        if about["format"] != _SNAPSHOT_FORMAT:
+            raise ValueError(f"snapshot format {about['format']}: this version reads {_SNAPSHOT_FORMAT}")
+        skipped = []
+        for name, said in about["groups"].items():
+            lane = self.lanes.get(name)
+            if lane is None or lane.profile.digest != said["model"]:
+                skipped.append(name)
+                continue
+            mine = {key.partition("/")[2]: a for key, a in arrays.items() if key.startswith(f"{name}/")}
+            lane.restore(said["streams"], mine)
+        return skipped

@@ -1,0 +1,130 @@
+"""Rows -> scaled rows: each stream's own location and scale per channel.
+
+Streams that the model was trained on bring theirs in the artifact. A new stream estimates them in its warm-up: the
+first `warmup_rows` rows are kept, and then give the median and the interquartile range (scaled to a standard deviation
+for normal noise), which a few bad rows do not move. Until then the stream is learning and yields nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streamae.core.types import F32, F64, I64, Rows, State, grown, rounds
+
+__all__ = ["SCALED_MAX", "Scale", "estimate"]
+
+# Scaled values are bounded here, a million scales out, only so that their squares stay finite in float32.
+SCALED_MAX = 1e6
+_IQR_OF_NORMAL = 1.3489795  # interquartile range of the standard normal distribution
+
+
+def estimate(values: F64) -> tuple[F64, F64]:
+    """Return location and scale per channel, `[..., C]` each, of rows `values[..., n, C]`.
+
+    The scale is floored, first by a tenth of the standard deviation (a channel that rests at one value most of the
+    time has no interquartile range), then by a millionth of the level, so that a constant channel can still alarm.
+    """
+    q1, location, q3 = np.quantile(values, (0.25, 0.5, 0.75), axis=-2)
+    scale = np.maximum((q3 - q1) / _IQR_OF_NORMAL, 0.1 * values.std(axis=-2))
+    return location, np.maximum(scale, 1e-6 * np.maximum(np.abs(location), 1.0))
+
+
+class Scale:
+    """Location and scale of all streams of a group, `[S, C]`, and the warm-up rows of those that are learning."""
+
+    def __init__(self, channels: int, warmup_rows: int) -> None:
+        self.warmup_rows = warmup_rows
+        self._location: F64 = np.zeros((0, channels))
+        self._scale: F64 = np.ones((0, channels))
+        self._seen: I64 = np.zeros(0, np.int64)  # warm-up rows so far
+        self._slot: I64 = np.zeros(0, np.int64)  # where in `_kept` they are; -1: nowhere
+        self._kept: F64 = np.zeros((0, warmup_rows, channels))
+        self._free: list[int] = []
+
+    def grow(self, streams: int) -> None:
+        """Make room for at least this many streams."""
+        self._location = grown(self._location, streams, 0)
+        self._scale = grown(self._scale, streams, 1)
+        self._seen = grown(self._seen, streams, 0)
+        self._slot = grown(self._slot, streams, -1)
+
+    def begin(self, stream: int, known: Mapping[str, Any] | None) -> None:
+        """Start a new stream, which `grow` has made room for, with the artifact's numbers for it if there are any."""
+        if known is not None:
+            self._location[stream], self._scale[stream] = known["location"], known["scale"]
+            self._seen[stream] = self.warmup_rows
+
+    def seen(self, streams: int) -> I64:
+        """Return how many of their `warmup_rows` the first S streams have had, `[S]`."""
+        return self._seen[:streams]
+
+    def step(self, rows: Rows) -> tuple[I64, F32]:
+        """Return which rows belong to streams that are past their warm-up, and their scaled values `[n, C]`."""
+        ready = np.ones(len(rows), np.bool_)
+        if (self._seen[rows.stream] < self.warmup_rows).any():
+            for index in rounds(rows.stream):
+                learning = self._seen[rows.stream[index]] < self.warmup_rows
+                ready[index[learning]] = False
+                self._learn(rows, index[learning])
+        kept = np.flatnonzero(ready)
+        s = rows.stream[kept]
+        return kept, self.scaled(s, rows.values[kept])
+
+    def scaled(self, stream: npt.NDArray[np.integer[Any]], values: F64) -> F32:
+        """Return `values[N, C]` of these streams in units of their scale."""
+        with np.errstate(over="ignore"):
+            units = (values - self._location[stream]) / self._scale[stream]
+        scaled: F32 = np.clip(units, -SCALED_MAX, SCALED_MAX).astype(np.float32)
+        return scaled
+
+    def raw(self, stream: int, values: F32) -> F64:
+        """Return scaled `values[n, C]` of one stream in its own units."""
+        own: F64 = values * self._scale[stream] + self._location[stream]
+        return own
+
+    def _learn(self, rows: Rows, index: I64) -> None:
+        """Keep one row for each of some different learning streams; estimate where that was the last one needed."""
+        if len(index) == 0:
+            return
+        s = rows.stream[index]
+        for stream in s[self._slot[s] < 0].tolist():
+            self._slot[stream] = self._take_slot()
+        self._kept[self._slot[s], self._seen[s]] = rows.values[index]
+        self._seen[s] += 1
+        done = s[self._seen[s] == self.warmup_rows]
+        if len(done):
+            self._location[done], self._scale[done] = estimate(self._kept[self._slot[done]])
+            self._free += self._slot[done].tolist()
+            self._slot[done] = -1
+            if len(self._free) == len(self._kept):  # nobody learns any more: give the memory back
+                self._kept, self._free = self._kept[:0].copy(), []
+
+    def _take_slot(self) -> int:
+        if not self._free:
+            have = len(self._kept)
+            self._kept = grown(self._kept, have + 1, 0)
+            self._free = list(range(len(self._kept) - 1, have - 1, -1))
+        return self._free.pop()
+
+    def state(self, streams: int) -> State:
+        """Return what a snapshot keeps of the first S streams; of warm-up rows only those that are in use."""
+        learning = np.flatnonzero(self._slot[:streams] >= 0)
+        return {
+            "location": self._location[:streams].copy(),
+            "scale": self._scale[:streams].copy(),
+            "seen": self._seen[:streams].copy(),
+            "learning": learning,
+            "kept": self._kept[self._slot[learning]],
+        }
+
+    def restore(self, state: State) -> None:
+        """Take over what `state` returned."""
+        streams = len(state["seen"])
+        self.grow(streams)
+        for name in ("location", "scale", "seen"):
+            getattr(self, f"_{name}")[:streams] = state[name]
+        self._slot[:streams] = -1
+        self._kept, self._free = state["kept"].copy(), []
+        self._slot[state["learning"]] = np.arange(len(self._kept))

@@ -1,0 +1,184 @@
+"""Topic templates: `plant/{line}/{pump}/{channel}` names what each level of an MQTT topic means.
+
+A template becomes the MQTT filter `plant/+/+/+` for the broker and is matched again on our side, level by level, so
+that a leading slash or another depth can never shift a label by one. `{name}` may be a part of a level
+(`sensor-{id}`); the broker then sees `+`. The label `channel` names the channel, all others name the stream.
+
+A `Streams` registry numbers the streams of a group as they appear, and `Router` remembers what each topic means, as
+bytes, in a bounded dictionary: the regular expressions run only for topics that were not seen before.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from streamae.core.types import Drop
+
+__all__ = ["CHANNEL", "Route", "Router", "Streams", "Template", "render"]
+
+CHANNEL = "channel"
+_FIELD = re.compile(r"\{([^{}]*)\}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_TOPIC_MAX_BYTES = 65_535  # MQTT: a topic is a string with a two-byte length
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A parsed topic template; `filter` is the MQTT subscription, `labels` are the names in order of appearance."""
+
+    text: str
+    filter: str
+    labels: tuple[str, ...]
+    pattern: re.Pattern[str]
+
+    @classmethod
+    def parse(cls, text: str) -> "Template":
+        """Parse a template; raises ValueError with the reason where it is not one."""
+        if not text or "\0" in text or len(text.encode()) > _TOPIC_MAX_BYTES:
+            raise ValueError("a topic template is 1 to 65535 bytes without NUL")
+        labels: list[str] = []
+        levels = text.split("/")
+        filters = [_parse_level(level, last=i == len(levels) - 1) for i, level in enumerate(levels)]
+        patterns = [_level_pattern(level, labels) for level in levels]
+        pattern = "/".join(patterns)
+        if pattern.endswith("/.*"):
+            pattern = pattern[: -len("/.*")] + "(?:/.*)?"  # MQTT: `a/#` also matches `a` itself
+        return cls(text, "/".join(filters), tuple(labels), re.compile(pattern, re.DOTALL))
+
+    def match(self, topic: str) -> dict[str, str] | None:
+        """Return the labels that the topic carries, or None where the template does not match it."""
+        if topic.startswith("$") and not self.text.startswith("$"):
+            return None  # MQTT: wildcards at the first level do not match the broker's own topics
+        found = self.pattern.fullmatch(topic)
+        return None if found is None else found.groupdict()
+
+
+def _parse_level(level: str, *, last: bool) -> str:
+    """Return the MQTT filter of one level, refusing what MQTT or our labels do not allow."""
+    if level == "#":
+        if not last:
+            raise ValueError("'#' must be the last level")
+        return level
+    if level == "+":
+        return level
+    if "#" in level or "+" in level:
+        raise ValueError(f"wildcard inside level {level!r}: '+' and '#' stand alone")
+    rest = _FIELD.sub("", level)
+    if "{" in rest or "}" in rest:
+        raise ValueError(f"unbalanced brace in level {level!r}")
+    if "}{" in level:
+        raise ValueError(f"two labels touch in level {level!r}: put a separator between them")
+    return "+" if _FIELD.search(level) else level
+
+
+def _level_pattern(level: str, labels: list[str]) -> str:
+    if level == "#":
+        return ".*"
+    if level == "+":
+        return "[^/]*"
+    parts: list[str] = []
+    end = 0
+    for found in _FIELD.finditer(level):
+        name = found[1]
+        if not _NAME.match(name):
+            raise ValueError(f"label {{{name}}}: a name is letters, digits and _, not starting with a digit")
+        if name in labels:
+            raise ValueError(f"label {{{name}}} occurs twice")
+        labels.append(name)
+        parts += [re.escape(level[end : found.start()]), f"(?P<{name}>[^/]+)"]
+        end = found.end()
+    return "".join([*parts, re.escape(level[end:])])
+
+
+def render(template: str, labels: Mapping[str, str]) -> str:
+    """Fill a name or topic template with labels; raises KeyError with the name of a label that is not there."""
+    return _FIELD.sub(lambda found: labels[found[1]], template)
+
+
+class Streams:
+    """The streams of one group, numbered in order of appearance, at most `max_streams` of them.
+
+    The name of a stream is the group's stream template filled with the topic's labels; nothing else is kept of it.
+    """
+
+    def __init__(self, template: str, max_streams: int) -> None:
+        self.template = template
+        self.max_streams = max_streams
+        self.names: list[str] = []
+        self._ids: dict[str, int] = {}
+        self._pattern = Template.parse(template).pattern
+
+    def __len__(self) -> int:
+        """Return S, the number of streams found so far."""
+        return len(self.names)
+
+    def find(self, labels: Mapping[str, str]) -> int | None:
+        """Return the id of the stream with these labels, registering it if there is room, else None."""
+        return self.add(render(self.template, labels))
+
+    def add(self, name: str) -> int | None:
+        """Return the id of the stream of this name, registering it if there is room, else None."""
+        known = self._ids.get(name)
+        if known is not None or len(self.names) >= self.max_streams:
+            return known
+        self._ids[name] = len(self.names)
+        self.names.append(name)
+        return self._ids[name]
+
+    def labels(self, stream: int) -> dict[str, str]:
+        """Return the labels of a stream, read back from its name."""
+        found = self._pattern.fullmatch(self.names[stream])
+        return {} if found is None else found.groupdict()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What one topic means to a group: the stream, the channel (-1: the payload names them), the template's index."""
+
+    stream: int
+    channel: int
+    template: int
+
+
+class Router:
+    """Topic bytes -> Route | Drop for one group; the answers are kept for at most `routes_max` topics."""
+
+    def __init__(self, templates: Sequence[Template], channels: Sequence[str], streams: Streams) -> None:
+        self.templates = tuple(templates)
+        self.streams = streams
+        self._channels = {name: i for i, name in enumerate(channels)}
+        self._routes: dict[bytes, Route | Drop] = {}
+        # Every channel of every stream may have a topic of its own; refused topics share what room is left.
+        self.routes_max = streams.max_streams * max(1, len(channels)) + 10_000
+
+    def route(self, topic: bytes) -> Route | Drop:
+        """Return what the topic means, or why it is refused."""
+        known = self._routes.get(topic)
+        if known is None:
+            known = self._resolve(topic)
+            if len(self._routes) < self.routes_max:
+                self._routes[topic] = known
+        return known
+
+    def forget(self) -> None:
+        """Drop all remembered routes (after the registry was restored)."""
+        self._routes.clear()
+
+    def _resolve(self, topic: bytes) -> Route | Drop:
+        try:
+            text = topic.decode()
+        except UnicodeDecodeError:
+            return Drop.TOPIC
+        for index, template in enumerate(self.templates):
+            labels = template.match(text)
+            if labels is None:
+                continue
+            channel = -1
+            if CHANNEL in labels:
+                found = self._channels.get(labels[CHANNEL])
+                if found is None:
+                    return Drop.UNKNOWN_CHANNEL
+                channel = found
+            stream = self.streams.find(labels)
+            return Drop.MAX_STREAMS if stream is None else Route(stream, channel, index)
+        return Drop.TOPIC
