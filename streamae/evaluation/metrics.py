@@ -1,10 +1,10 @@
 """How good is a score? Measures of one scored series against its labels; a high score means anomalous.
 
 Theory of operation. `vus` is the volume under the surface of Paparrizos et al. (VLDB 2022), the number that TSB-AD
-ranks by: labels get sloping shoulders of up to half a window, so that a detection slightly early or late earns a part of
-the credit, and the area under the curve is averaged over all window lengths 0..W. The published code recounts every row
-for every threshold and window; here each row is sorted once into the first of the thresholds that it passes, and what
-all thresholds count is one cumulative sum over those bins. The result is the same number (to rounding).
+ranks by: labels get sloping shoulders of up to half a window, so that a detection slightly early or late earns a part
+of the credit, and the area under the curve is averaged over all window lengths 0..W. The published code recounts every
+row for every threshold and window; here each row is sorted once into the first of the thresholds that it passes, and
+what all thresholds count is one cumulative sum over those bins. The result is the same number (to rounding).
 
 `alarms` judges the detector at its own threshold: what an operator sees. Point-adjusted F1 is deliberately absent:
 random scores reach .95 of it.

@@ -73,7 +73,7 @@ def markdown(results: Sequence[Result]) -> str:
         cells = [f"{_number(v)}{f' ±{d:.3f}' if d > 0 else ''}" for v, d in zip(values, spreads, strict=True)]
         lines += _row([m, *cells, _number(float(np.mean(values)))])
     for s in sets:
-        lines += ["", f"### {s}, at the own threshold", ""] + _own_threshold(summary[s], methods)
+        lines += ["", f"### {s}, at the own threshold", "", *_own_threshold(summary[s], methods)]
     return "\n".join(lines) + "\n"
 
 
