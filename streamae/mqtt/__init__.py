@@ -1,0 +1,11 @@
+"""The only door to paho-mqtt: how a connection is described, made, published on and subscribed with.
+
+`Connection` is what the operator decides, once for every room. `Publisher` sends (replay, simulate, the MQTT sink);
+`Session` receives: one network thread of our own that outlives brokers, and acknowledges only what it is told to.
+"""
+
+from streamae.mqtt.connection import Connection, Tls, topic_matches, transient
+from streamae.mqtt.publisher import Publisher
+from streamae.mqtt.session import Session, SessionState, Subscription
+
+__all__ = ["Connection", "Publisher", "Session", "SessionState", "Subscription", "Tls", "topic_matches", "transient"]

@@ -1,0 +1,207 @@
+"""Messages of an MQTT broker, acknowledged after the commit.
+
+The session's thread only sorts what it gets (the broker's own statistics, retained, oversized) and puts the rest in
+the inbox. `take` remembers with each batch the packet ids that stand for it; `ack` sends them, in the order of
+receipt, over the connection that they came from, and over no other.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from streamae.core.types import Batch, Drop, Drops
+from streamae.errors import UnavailableError
+from streamae.mqtt import Connection, Session, Subscription, topic_matches
+from streamae.mqtt.connection import ClientMaker
+from streamae.mqtt.session import DROPPED_TOPIC
+from streamae.sources.inbox import Inbox
+from streamae.sources.source import SourceStatus
+
+__all__ = ["Limits", "MqttSource"]
+
+_RETAINED = 1
+_DROPPED_TOPIC = DROPPED_TOPIC.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of the inbox, and how long a batch goes on filling after its first message (`batch_wait_s`)."""
+
+    max_messages: int = 100_000
+    max_bytes: int = 256 * 1024 * 1024
+    max_payload: int = 64 * 1024
+    batch_wait_s: float = 0.05
+
+
+class MqttSource:
+    """A `Source` over one MQTT session. Constructor arguments are those of `Session`, and the inbox's `limits`.
+
+    :raises ConfigError: from the constructor, when a TLS file cannot be used.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        subscriptions: Sequence[Subscription],
+        limits: Limits,
+        *,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+        jitter: Callable[[], float],
+        status_topic: str | None = None,
+        stale: Sequence[str] = (),
+        expect_session: bool = False,
+        client_kind: ClientMaker | None = None,
+    ) -> None:
+        self._limits = limits
+        self._now = now
+        self._monotonic = monotonic
+        self._retained = tuple(one.filter for one in subscriptions if one.retained)
+        self._inbox = Inbox(
+            max_messages=limits.max_messages,
+            max_bytes=limits.max_bytes,
+            linger_s=limits.batch_wait_s,
+            enough=max(1, connection.receive_maximum // 2),
+            monotonic=monotonic,
+        )
+        self._session = Session(
+            connection,
+            subscriptions,
+            self._deliver,
+            monotonic=monotonic,
+            jitter=jitter,
+            status_topic=status_topic,
+            stale=stale,
+            expect_session=expect_session,
+            client_kind=client_kind,
+        )
+        self._taken: deque[tuple[Batch, list[int]]] = deque()
+        self._accepting = True
+        self._received = 0
+        self._received_bytes = 0
+        self._last_message_s: float | None = None
+        self._broker_dropped: int | None = None
+        self._window_epoch = 0
+        self._window_received = 0  # QoS 1 messages of the window's epoch: written by the network thread,
+        self._window_acked = 0  # and acknowledged: written by the loop
+        self._window_limited = 0
+
+    def start(self) -> None:
+        """Start connecting; see `status`."""
+        self._session.start()
+
+    def take(self, limit: int, timeout_s: float) -> Batch:
+        """Return up to `limit` messages of one connection, in receive order; empty after `timeout_s`.
+
+        :raises UnavailableError: another process took the session over, or the network thread is dead.
+        """
+        batch, acks = self._inbox.take(limit, timeout_s)
+        if self._unacknowledged() >= self._session.connection.receive_maximum:
+            self._window_limited += 1
+        if len(batch):
+            self._taken.append((batch, acks))
+            return batch
+        if acks:  # only refusals: nothing to commit, but the broker must hear of them, behind the batches before them
+            if self._taken:
+                self._taken[-1][1].extend(acks)
+            else:
+                self._acknowledge(batch.epoch, acks)
+        if self._session.state.fatal:
+            raise UnavailableError(self._session.state.fatal)
+        return batch
+
+    def ack(self, batch: Batch) -> None:
+        """Acknowledge `batch` and, since acknowledgements go in order, every batch taken before it."""
+        if not any(taken is batch for taken, _ in self._taken):
+            return
+        while self._taken:
+            taken, acks = self._taken.popleft()
+            self._acknowledge(taken.epoch, acks)
+            if taken is batch:
+                return
+
+    def _acknowledge(self, epoch: int, acks: list[int]) -> None:
+        if epoch == self._window_epoch:
+            self._window_acked += len(acks)
+        self._session.acknowledge(epoch, acks)
+
+    def stop_intake(self) -> None:
+        """Take in nothing more; what the broker still sends stays unacknowledged and comes again to the next run."""
+        self._accepting = False
+        self._inbox.wake()
+
+    def close(self) -> None:
+        """Send the acknowledgements that are queued, say offline, disconnect; at most 5 s."""
+        self._accepting = False
+        self._session.close()
+
+    def status(self) -> SourceStatus:
+        """Return how the connection and the inbox are doing."""
+        state = self._session.state
+        last_s = self._last_message_s
+        return SourceStatus(
+            connected=state.connected,
+            subscribed=state.subscribed,
+            last_message_age_s=None if last_s is None else max(0.0, self._monotonic() - last_s),
+            epoch=state.epoch,
+            received=self._received,
+            received_bytes=self._received_bytes,
+            lost=Drops(self._inbox.lost_total),
+            protocol=state.protocol,
+            session_present=state.session_present,
+            sessions_lost=state.sessions_lost,
+            connects=state.connects,
+            failures=state.failures,
+            denied=state.denied,
+            error=state.error,
+            fatal=state.fatal or ("" if self._session.alive or not self._accepting else "the network thread is dead"),
+            waiting=self._inbox.messages,
+            waiting_bytes=self._inbox.bytes,
+            unacknowledged=self._unacknowledged(),
+            window_limited=self._window_limited,
+            broker_dropped=self._broker_dropped,
+        )
+
+    def _unacknowledged(self) -> int:
+        return self._window_received - self._window_acked
+
+    # In the network thread: only sort and enqueue.
+
+    def _deliver(
+        self,
+        epoch: int,
+        topics: Sequence[bytes],
+        payloads: Sequence[bytes],
+        flags: Sequence[int],
+        mids: Sequence[int],
+    ) -> None:
+        if not self._accepting:
+            return
+        if epoch != self._window_epoch:
+            self._window_epoch, self._window_received, self._window_acked = epoch, 0, 0
+        if topics[0] == _DROPPED_TOPIC and len(topics) == 1:
+            self._broker_dropped = int(payloads[0]) if payloads[0].isdigit() else None
+            return
+        self._window_received += sum(map(bool, mids))
+        self._last_message_s = self._monotonic()
+        self._received += len(topics)
+        self._received_bytes += sum(map(len, payloads))
+        plain = max(map(len, payloads)) <= self._limits.max_payload and not any(flag & _RETAINED for flag in flags)
+        arrival_s = self._now()
+        if plain and _DROPPED_TOPIC not in topics:
+            self._inbox.put((epoch, arrival_s, topics, payloads, flags, mids))
+            return
+        for topic, payload, flag, mid in zip(topics, payloads, flags, mids, strict=True):
+            if topic == _DROPPED_TOPIC:  # in the midst of a chunk
+                self._received -= 1
+                self._broker_dropped = int(payload) if payload.isdigit() else None
+            elif len(payload) > self._limits.max_payload:
+                self._inbox.refuse(epoch, Drop.TOO_LARGE, mid)
+            elif flag & _RETAINED and not self._wants_retained(topic):
+                self._inbox.refuse(epoch, Drop.RETAINED, mid)
+            else:
+                self._inbox.put((epoch, arrival_s, (topic,), (payload,), (flag,), (mid,)))
+
+    def _wants_retained(self, topic: bytes) -> bool:
+        text = topic.decode(errors="replace")
+        return any(topic_matches(one, text) for one in self._retained)
