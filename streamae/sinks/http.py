@@ -1,0 +1,107 @@
+"""One POST over HTTP, with what its answer means.
+
+    2xx                                     told
+    400 409 411 413-415 422 431 451         this body will never do: SinkRefusedError
+    all else, and no answer                 SinkUnavailableError, with Retry-After where it was sent
+
+A wrong token (401, 403) or path (404) is the sink's trouble, not the alert's: the alerts wait until it is mended.
+Redirections are not followed, since they would carry the credentials elsewhere. What may hold a secret (path, query and
+user of the URL, headers) never enters a message.
+"""
+
+import http.client
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from urllib.parse import SplitResult, urlsplit
+
+from streamae.errors import ConfigError
+from streamae.sinks.sink import SinkRefusedError, SinkUnavailableError
+
+__all__ = ["Endpoint"]
+
+_REFUSALS = frozenset({400, 409, 411, 413, 414, 415, 422, 431, 451})
+_ANSWER_BYTES_MAX = 4096
+_RETRY_AFTER_MAX_S = 300.0
+
+
+class Endpoint:
+    """A URL to post to; ConfigError when it is none. `timeout_s` bounds a whole request, not each read."""
+
+    def __init__(self, url: str, headers: Mapping[str, str], timeout_s: float, ca_file: str | None = None) -> None:
+        self._url = _checked(url)
+        self._headers = dict(headers)
+        self._timeout_s = timeout_s
+        self._tls = ssl.create_default_context(cafile=ca_file) if self._url.scheme == "https" else None
+        self.name = f"{self._url.scheme}://{self._url.hostname}:{self._port}"
+
+    def __repr__(self) -> str:
+        """Leave out all that may be secret."""
+        return f"Endpoint({self.name})"
+
+    def post(self, body: bytes, headers: Mapping[str, str]) -> None:
+        """Post `body`; return after a 2xx."""
+        connection = self._connection()
+        # A receiver that sends a byte now and then would hold us past every socket timeout.
+        bell = threading.Timer(self._timeout_s, _hang_up, (connection,))
+        bell.daemon = True
+        bell.start()
+        try:
+            connection.request("POST", self._path, body, {"Connection": "close", **self._headers, **headers})
+            answer = connection.getresponse()
+            reason = answer.read(_ANSWER_BYTES_MAX)
+        except (OSError, http.client.HTTPException) as error:
+            raise SinkUnavailableError(f"{self.name}: no answer ({type(error).__name__}: {error})") from error
+        finally:
+            bell.cancel()
+            connection.close()
+        self._judge(answer.status, answer.getheader("Retry-After"), reason)
+
+    @property
+    def _port(self) -> int:
+        return self._url.port or (443 if self._url.scheme == "https" else 80)
+
+    @property
+    def _path(self) -> str:
+        path = self._url.path or "/"
+        return f"{path}?{self._url.query}" if self._url.query else path
+
+    def _connection(self) -> http.client.HTTPConnection:
+        host = self._url.hostname or ""
+        if self._tls:
+            return http.client.HTTPSConnection(host, self._port, timeout=self._timeout_s, context=self._tls)
+        return http.client.HTTPConnection(host, self._port, timeout=self._timeout_s)
+
+    def _judge(self, status: int, retry_after: str | None, reason: bytes) -> None:
+        if 200 <= status < 300:
+            return
+        said = reason.decode("utf-8", "replace")[:200]
+        printable = "".join(letter if letter.isprintable() else " " for letter in said).strip()
+        message = f"{self.name}: answered {status}" + (f" ({printable})" if printable else "")
+        if status in _REFUSALS:
+            raise SinkRefusedError(message)
+        # The other form of Retry-After, a date, needs a clock; the courier's own back-off does as well.
+        wish_s = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else 0.0
+        raise SinkUnavailableError(message, min(wish_s, _RETRY_AFTER_MAX_S))
+
+
+def _checked(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        valid = False
+    if not valid or not url.isascii() or not url.isprintable() or " " in url:
+        raise ConfigError("sinks: url: not an http:// or https:// address; write https://host/path")
+    if parts.username is not None:
+        raise ConfigError("sinks: url: holds a user or password; put them into headers, as `Authorization`")
+    return parts
+
+
+def _hang_up(connection: http.client.HTTPConnection) -> None:
+    if connection.sock is not None:
+        try:
+            connection.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:  # it ended by itself in this moment
+            return

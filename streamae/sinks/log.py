@@ -1,0 +1,80 @@
+"""The log sink: one line per transition, or one for many when there is a storm.
+
+Lines are in logfmt with every value quoted as JSON where it needs to be: no name, whatever a topic holds, can forge a
+line or colour a terminal.
+"""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from streamae.core.types import Transition
+from streamae.sinks.payload import rfc3339
+
+__all__ = ["LogSink"]
+
+_LINES_MAX = 10
+_LEVELS = {"critical": logging.ERROR, "warning": logging.WARNING}
+
+
+class LogSink:
+    """Writes to the logger `streamae.alerts`; it never refuses."""
+
+    batch_max = 1000
+    refresh_s = None
+
+    def __init__(self, name: str = "log", logger: logging.Logger | None = None) -> None:
+        self.name = name
+        self._logger = logger or logging.getLogger("streamae.alerts")
+
+    def send(self, transitions: Sequence[Transition]) -> None:
+        """Log them, the worst ones and a count when they are many."""
+        shown = transitions
+        if len(transitions) > _LINES_MAX:
+            shown = sorted(transitions, key=_badness, reverse=True)[:_LINES_MAX]
+            counts = Counter((t.group, t.state) for t in transitions)
+            parts = [("alerts", len(transitions)), *((f"{g}.{state}", n) for (g, state), n in counts.items())]
+            self._logger.warning("%s", _logfmt([*parts, ("shown", len(shown))]))
+        for transition in shown:
+            self._logger.log(_level(transition), "%s", line(transition))
+
+    def close(self) -> None:
+        """Do nothing: the logger is not ours."""
+
+
+def line(transition: Transition) -> str:
+    """One transition in logfmt."""
+    return _logfmt(
+        [
+            ("alert", transition.state),
+            ("severity", transition.severity),
+            ("group", transition.group),
+            ("stream", transition.stream),
+            ("rule", transition.rule),
+            ("score", f"{transition.score:.6g}"),
+            ("threshold", f"{transition.threshold:.6g}"),
+            ("channel", transition.worst_channel),
+            ("onset", rfc3339(transition.onset_s)),
+            ("time", rfc3339(transition.time_s)),
+            ("key", transition.key),
+        ]
+    )
+
+
+def _level(transition: Transition) -> int:
+    return logging.INFO if transition.state == "resolved" else _LEVELS.get(transition.severity, logging.WARNING)
+
+
+def _badness(transition: Transition) -> tuple[int, float]:
+    ratio = transition.score / transition.threshold if transition.threshold else transition.score
+    return _level(transition), ratio
+
+
+def _logfmt(pairs: Sequence[tuple[str, object]]) -> str:
+    return " ".join(f"{_token(key)}={_token(str(value))}" for key, value in pairs)
+
+
+def _token(text: str) -> str:
+    plain = text.isascii() and text.isprintable() and not set(text) & set(' "=\\')
+    return text if plain and text else json.dumps(text)

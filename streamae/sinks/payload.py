@@ -1,0 +1,84 @@
+"""A transition's JSON form: the one that webhooks and MQTT subscribers get.
+
+Pure ASCII, so that no name can break a receiver; null where a number is not finite, since JSON has no NaN; times both
+as seconds since 1970 and as RFC 3339 in UTC. `version` grows only when a field changes its meaning or goes.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from streamae.core.types import Transition
+
+__all__ = ["batch_key", "document", "encode", "rfc3339", "summary"]
+
+VERSION = 1
+_YEAR_10000_S = 253_402_300_800.0
+
+
+def document(transition: Transition) -> dict[str, Any]:
+    """The transition as JSON values."""
+    return {
+        "version": VERSION,
+        "key": transition.key,
+        "id": transition.id,
+        "sequence": transition.sequence,
+        "state": transition.state,
+        "severity": transition.severity,
+        "rule": transition.rule,
+        "instance": transition.instance,
+        "group": transition.group,
+        "stream": transition.stream,
+        "labels": dict(transition.labels),
+        "onset": rfc3339(transition.onset_s),
+        "onset_s": _finite(transition.onset_s),
+        "time": rfc3339(transition.time_s),
+        "time_s": _finite(transition.time_s),
+        "window_start_s": _finite(transition.window_start_s),
+        "score": _finite(transition.score),
+        "threshold": _finite(transition.threshold),
+        "worst_channel": transition.worst_channel,
+        "shares": {channel: _finite(share) for channel, share in transition.shares.items()},
+        "model_digest": transition.model_digest,
+        "summary": summary(transition),
+    }
+
+
+def encode(value: Any) -> bytes:
+    """JSON as bytes, in ASCII."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def summary(transition: Transition) -> str:
+    """One line for people, free of control characters."""
+    where = f"{transition.group}/{transition.stream}"
+    if transition.state == "resolved":
+        text = f"{where}: {transition.rule} resolved"
+    else:
+        text = (
+            f"{where}: {transition.rule} {transition.severity}, score {transition.score:.3g} over "
+            f"{transition.threshold:.3g}"
+        )
+        if transition.worst_channel:
+            text += f", most of it {transition.worst_channel} ({transition.shares[transition.worst_channel]:.0%})"
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def rfc3339(time_s: float) -> str | None:
+    """A time in UTC to the millisecond; None outside the years 1 to 9999."""
+    if not -62_135_596_800.0 <= time_s < _YEAR_10000_S:
+        return None
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def batch_key(transitions: Sequence[Transition]) -> str:
+    """The idempotency key of what one request carries: the transition's own, or a hash over those of all of them."""
+    keys = [transition.key for transition in transitions]
+    return keys[0] if len(keys) == 1 else hashlib.sha256("\n".join(keys).encode()).hexdigest()
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

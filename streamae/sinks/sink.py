@@ -1,0 +1,79 @@
+"""What a sink is, what it needs of an outbox, and the two ways in which it may fail.
+
+A sink is told of transitions, several at once when many wait, and answers for all of them together. It knows nothing of
+retries, order or storms: the courier does. What it is told carries the transition's key, by which a receiver can tell
+a repetition.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from streamae.core.types import Transition
+from streamae.errors import StreamaeError
+
+__all__ = ["Outbox", "Sink", "SinkRefusedError", "SinkUnavailableError"]
+
+
+class SinkRefusedError(StreamaeError):
+    """The receiver will never take this transition: it becomes a dead letter."""
+
+    exit_code = 69
+
+
+class SinkUnavailableError(StreamaeError):
+    """The receiver cannot take anything now (down, slow, wrong credentials): try again later.
+
+    `retry_after_s` is the receiver's own wish, where it has one.
+    """
+
+    exit_code = 69
+
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Sink(Protocol):
+    """Where transitions go."""
+
+    name: str
+    batch_max: int
+    """The most transitions that one `send` takes."""
+    refresh_s: float | None
+    """For a receiver that forgets: tell it again of what is open, this often. None for all others."""
+
+    def send(self, transitions: Sequence[Transition]) -> None:
+        """Tell them; return once the receiver has them. SinkRefusedError or SinkUnavailableError speak for all."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections; a second call does nothing."""
+        ...
+
+
+class Outbox(Protocol):
+    """What waits for the sinks; kept by the store."""
+
+    def due(self, sink: str, now_s: float, limit: int) -> Sequence[tuple[Transition, int]]:
+        """Transitions to tell now, at most one per alert, with the times that each was tried."""
+        ...
+
+    def next_due_s(self, sink: str, now_s: float) -> float | None:
+        """When the next one is due; None when nothing waits."""
+        ...
+
+    def open_transitions(self, sink: str, limit: int) -> Sequence[Transition]:
+        """The last transition of each alert that is open and was told to `sink`."""
+        ...
+
+    def sent(self, sink: str, keys: Sequence[str]) -> None:
+        """The sink has these."""
+        ...
+
+    def failed(self, sink: str, keys: Sequence[str], error: str, retry_at_s: float) -> None:
+        """The sink could not take these; try them again at `retry_at_s`."""
+        ...
+
+    def dead(self, sink: str, keys: Sequence[str], error: str) -> None:
+        """The sink refuses these for good."""
+        ...

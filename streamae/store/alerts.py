@@ -1,0 +1,187 @@
+"""The alerts: every transition as it was, and the present state of each alert beside what people said about it.
+
+A transition is stored once, under its key; when a replay brings it again, nothing changes and nobody is told again.
+Its body is JSON with exact floats (Python's `repr`), read back into an equal `Transition`.
+"""
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from streamae.core.types import Transition
+from streamae.store.database import Database
+
+__all__ = ["Alert", "AlertLimits", "Alerts", "decode_transition", "encode_transition", "record_transitions"]
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alert: its last transition, when it opened and closed (event time), and what people said about it."""
+
+    transition: Transition
+    opened_s: float
+    closed_s: float | None
+    acknowledged_s: float | None
+    acknowledged_by: str | None
+    note: str | None
+    feedback: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AlertLimits:
+    """How much of the past is kept; open alerts, and what a sink has yet to be told, always are."""
+
+    transitions_max: int = 200_000
+    age_max_s: float = 90 * 86400.0
+
+
+def encode_transition(transition: Transition) -> bytes:
+    """A transition as the bytes of one row."""
+    return json.dumps(asdict(transition), separators=(",", ":")).encode("ascii")
+
+
+def decode_transition(body: bytes, crc: int) -> Transition:
+    """The transition that `encode_transition` was given; ValueError for any other bytes."""
+    try:
+        if zlib.crc32(body) != crc:
+            raise ValueError("its crc32 does not match")  # noqa: TRY301 (caught with the decoder's own)
+        return Transition(**json.loads(body))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"a stored transition is damaged ({error})") from error
+
+
+def record_transitions(connection: sqlite3.Connection, transitions: Sequence[Transition], now_s: float) -> int:
+    """Store those that are new and bring their alerts up to date; return the last row number before them."""
+    (before,) = connection.execute("SELECT COALESCE(MAX(seq), 0) FROM transition").fetchone()
+    rows = []
+    for transition in transitions:
+        body = encode_transition(transition)
+        rows.append(
+            (transition.key, transition.id, transition.sequence, transition.state, now_s, zlib.crc32(body), body)
+        )
+    connection.executemany(
+        "INSERT INTO transition (key, alert, sequence, state, committed_s, crc, body) VALUES (?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (key) DO NOTHING",
+        rows,
+    )
+    fresh = connection.execute("SELECT key, seq FROM transition WHERE seq > ?", (before,))
+    number = dict(fresh.fetchall())
+    connection.executemany(
+        """INSERT INTO alert (id, grp, stream, rule, state, sequence, first, last, opened_s, closed_s)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+           ON CONFLICT (id) DO UPDATE SET state = excluded.state, sequence = excluded.sequence, last = excluded.last,
+               closed_s = excluded.closed_s
+           WHERE excluded.sequence > alert.sequence""",
+        [_alert_row(transition, number[transition.key]) for transition in transitions if transition.key in number],
+    )
+    return int(before)
+
+
+def prune_history(connection: sqlite3.Connection, limits: AlertLimits, now_s: float) -> int:
+    """Forget closed alerts beyond the limits, oldest first, with their transitions; return how many alerts went."""
+    (newest,) = connection.execute("SELECT COALESCE(MAX(seq), 0) FROM transition").fetchone()
+    doomed = """SELECT id FROM alert WHERE state = 'resolved'
+                AND last IN (SELECT seq FROM transition WHERE seq <= ? OR committed_s < ?)
+                AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.seq BETWEEN alert.first AND alert.last
+                                AND outbox.alert = alert.id)"""
+    ids = connection.execute(doomed, (newest - limits.transitions_max, now_s - limits.age_max_s)).fetchall()
+    # An alert's transitions lie between its first and its last.
+    connection.executemany(
+        """DELETE FROM transition WHERE alert = ?1 AND seq BETWEEN (SELECT first FROM alert WHERE id = ?1)
+           AND (SELECT last FROM alert WHERE id = ?1)""",
+        ids,
+    )
+    connection.executemany("DELETE FROM alert WHERE id = ?", ids)
+    return len(ids)
+
+
+def _alert_row(transition: Transition, seq: int) -> tuple[object, ...]:
+    return (
+        transition.id,
+        _text(transition.group),
+        _text(transition.stream),
+        _text(transition.rule),
+        transition.state,
+        transition.sequence,
+        seq,
+        seq,
+        transition.onset_s,
+        transition.time_s if transition.state == "resolved" else None,
+    )
+
+
+def _text(name: str) -> str:
+    """A name as SQLite can hold it; the exact one stands in the transition."""
+    return name.encode("utf-8", "replace").decode("utf-8")
+
+
+_SELECT = """SELECT t.body, t.crc, a.opened_s, a.closed_s, a.acknowledged_s, a.acknowledged_by, a.note, a.feedback
+             FROM alert a JOIN transition t ON t.seq = a.last """
+
+
+class Alerts:
+    """Questions about alerts, and people's answers to them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def open(self, limit: int = 1000) -> list[Alert]:
+        """Alerts that fire, newest first."""
+        return self._select("WHERE a.state <> 'resolved' ORDER BY a.last DESC LIMIT ?", limit)
+
+    def history(self, limit: int = 100, *, group: str | None = None, stream: str | None = None) -> list[Alert]:
+        """Alerts, open or closed, the most recently changed first."""
+        return self._select(
+            "WHERE a.grp = COALESCE(?, a.grp) AND a.stream = COALESCE(?, a.stream) ORDER BY a.last DESC LIMIT ?",
+            group if group is None else _text(group),
+            stream if stream is None else _text(stream),
+            limit,
+        )
+
+    def get(self, alert_id: str) -> Alert | None:
+        """One alert, or None."""
+        found = self._select("WHERE a.id = ?", alert_id)
+        return found[0] if found else None
+
+    def timeline(self, alert_id: str) -> list[Transition]:
+        """An alert's transitions in order."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                """SELECT t.body, t.crc FROM alert a JOIN transition t ON t.alert = a.id
+                   AND t.seq BETWEEN a.first AND a.last WHERE a.id = ? ORDER BY t.sequence""",
+                (alert_id,),
+            ).fetchall()
+        return [transition for row in rows if (transition := decoded(*row))]
+
+    def acknowledge(self, alert_id: str, by: str, now_s: float, note: str | None = None) -> bool:
+        """Someone takes care of it; False when there is no such alert."""
+        return self._update(
+            "UPDATE alert SET acknowledged_s = ?, acknowledged_by = ?, note = COALESCE(?, note) WHERE id = ?",
+            now_s,
+            _text(by),
+            note if note is None else _text(note),
+            alert_id,
+        )
+
+    def give_feedback(self, alert_id: str, feedback: str) -> bool:
+        """What it turned out to be (`true_alarm`, `false_alarm`, …); False when there is no such alert."""
+        return self._update("UPDATE alert SET feedback = ? WHERE id = ?", _text(feedback), alert_id)
+
+    def _select(self, where: str, *values: object) -> list[Alert]:
+        with self._database.read() as connection:
+            rows = connection.execute(_SELECT + where, values).fetchall()
+        return [Alert(transition, *rest) for body, crc, *rest in rows if (transition := decoded(body, crc))]
+
+    def _update(self, statement: str, *values: object) -> bool:
+        with self._database.write() as connection:
+            return connection.execute(statement, values).rowcount > 0
+
+
+def decoded(body: bytes, crc: int) -> Transition | None:
+    """The transition, or None where it is damaged."""
+    try:
+        return decode_transition(body, crc)
+    except ValueError:
+        return None

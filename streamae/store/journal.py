@@ -1,0 +1,205 @@
+"""The journal: every accepted batch, in order, before it is acknowledged.
+
+A row's body is the batch as a struct of arrays, compressed when that pays:
+
+    codec u8 | flags u8 | reasons u16 | N u32 | epoch i64 | bytes u64     little-endian, then `bytes` of, in this order,
+    arrival_s f64[N] | mid i32[N]? | dup bit[N]? | topic lengths u32[N] | payload lengths u32[N]
+    | topics joined | payloads joined | per reason: length u8, name, count u64
+
+Its crc32 covers the row's number and time too, so that a row cannot stand in for another. Sensor topics repeat
+themselves: deflate at its fastest level takes 2 µs a message and leaves about a quarter.
+"""
+
+import sqlite3
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamae.core.types import Batch, Drop, Drops
+
+__all__ = ["Entry", "Journal", "JournalLimits", "crc_of", "decode_batch", "encode_batch", "read_rows"]
+
+_CODEC = 1
+_HEAD = struct.Struct("<BBHIqQ")
+_COUNT = struct.Struct("<Q")
+_STAMP = struct.Struct("<qd")
+_HAS_MID, _HAS_DUP, _DEFLATED = 1, 2, 4
+_BODY_MAX = 1 << 30  # SQLite's own limit on a blob
+_ROW_OVERHEAD = 32
+_PRUNE_ROWS = 256  # a commit deletes no more rows than this, so that none takes long
+_AGE_CHECK_S = 60.0
+_REASONS = {reason.value: reason for reason in Drop}
+
+
+def crc_of(number: int, time_s: float, body: bytes) -> int:
+    """The crc32 of a row: its number, its time and its body."""
+    return zlib.crc32(body, zlib.crc32(_STAMP.pack(number, time_s)))
+
+
+def encode_batch(batch: Batch) -> bytes:
+    """A batch as the bytes of one journal row; ValueError when its arrays disagree about N."""
+    n = len(batch)
+    if len(batch.payloads) != n or len(batch.arrival_s) != n or {len(batch.mid), len(batch.dup)} - {0, n}:
+        raise ValueError(f"a batch of {n} topics has arrays of another length")
+    flags = (_HAS_MID if len(batch.mid) else 0) | (_HAS_DUP if len(batch.dup) else 0)
+    parts = [
+        np.asarray(batch.arrival_s, "<f8").tobytes(),
+        np.asarray(batch.mid, "<i4").tobytes(),
+        np.packbits(batch.dup, bitorder="little").tobytes(),
+        np.fromiter(map(len, batch.topics), "<u4", n).tobytes(),
+        np.fromiter(map(len, batch.payloads), "<u4", n).tobytes(),
+        *batch.topics,
+        *batch.payloads,
+    ]
+    for reason, count in batch.lost.items():
+        name = reason.value.encode()
+        parts += [bytes([len(name)]), name, _COUNT.pack(count)]
+    plain = b"".join(parts)
+    packed = zlib.compress(plain, 1)
+    if len(packed) < len(plain):
+        flags |= _DEFLATED
+    head = _HEAD.pack(_CODEC, flags, len(batch.lost), n, batch.epoch, len(plain))
+    return head + (packed if flags & _DEFLATED else plain)
+
+
+def decode_batch(body: bytes) -> Batch:
+    """The batch that `encode_batch` was given; ValueError for any other bytes."""
+    try:
+        codec, flags, reasons, n, epoch, length = _HEAD.unpack_from(body)
+    except struct.error as error:
+        raise ValueError("a journal row is too short") from error
+    if codec != _CODEC or length > _BODY_MAX:
+        raise ValueError(f"a journal row of codec {codec} and {length} bytes is none of ours")
+    plain = _inflate(body[_HEAD.size :], length) if flags & _DEFLATED else body[_HEAD.size :]
+    if len(plain) != length:
+        raise ValueError("a journal row has the wrong length")
+    take = _Cutter(plain)
+    arrival_s = np.frombuffer(take(8 * n), "<f8").astype(np.float64)
+    mid = np.frombuffer(take(4 * n if flags & _HAS_MID else 0), "<i4").astype(np.int32)
+    bits = np.frombuffer(take((n + 7) // 8 if flags & _HAS_DUP else 0), np.uint8)
+    dup = np.unpackbits(bits, count=n if flags & _HAS_DUP else 0, bitorder="little").astype(np.bool_)
+    topic_lengths = np.frombuffer(take(4 * n), "<u4").tolist()
+    payload_lengths = np.frombuffer(take(4 * n), "<u4").tolist()
+    topics = [take(size) for size in topic_lengths]
+    payloads = [take(size) for size in payload_lengths]
+    lost = Drops()
+    for _ in range(reasons):
+        name = take(take(1)[0]).decode("ascii", "replace")
+        (count,) = _COUNT.unpack(take(_COUNT.size))
+        if name in _REASONS:  # a reason that a later release no longer knows cannot be counted under any label
+            lost[_REASONS[name]] = count
+    take.finish()
+    return Batch(topics, payloads, arrival_s, mid, dup, epoch, lost)
+
+
+class _Cutter:
+    """Cuts bytes from the front, and refuses to cut more than there are."""
+
+    def __init__(self, source: bytes) -> None:
+        self._source, self._at = source, 0
+
+    def __call__(self, size: int) -> bytes:
+        piece = self._source[self._at : self._at + size]
+        if len(piece) != size:
+            raise ValueError("a journal row ends early")
+        self._at += size
+        return piece
+
+    def finish(self) -> None:
+        if self._at != len(self._source):
+            raise ValueError("a journal row has bytes left over")
+
+
+def _inflate(packed: bytes, length: int) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        # One byte more than announced tells a longer stream without unpacking it.
+        return inflater.decompress(packed, length + 1)
+    except zlib.error as error:
+        raise ValueError(f"a journal row cannot be inflated ({error})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class JournalLimits:
+    """What the journal may hold beyond the rows that recovery needs."""
+
+    bytes_max: int = 512 << 20
+    age_max_s: float = 7 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one commit changes in the journal; applied to the counters once the transaction stands."""
+
+    appended: int = 0
+    pruned: int = 0
+    age_checked_s: float | None = None
+
+
+class Journal:
+    """The rows of the journal table, numbered without a gap; the counters follow what is committed."""
+
+    def __init__(self, connection: sqlite3.Connection, limits: JournalLimits) -> None:
+        self._limits = limits
+        self._age_checked_s = float("-inf")
+        (newest, size) = connection.execute(
+            "SELECT COALESCE(MAX(seq), 0), COALESCE(SUM(LENGTH(body) + ?), 0) FROM journal", (_ROW_OVERHEAD,)
+        ).fetchone()
+        (covered,) = connection.execute("SELECT COALESCE(MAX(covers), 0) FROM snapshot").fetchone()
+        self.last: int = max(newest, covered)
+        self.bytes: int = size
+
+    def append(self, connection: sqlite3.Connection, batch: Batch, now_s: float) -> int:
+        """Write the row after the last; return the bytes it counts for."""
+        body, seq = encode_batch(batch), self.last + 1
+        connection.execute(
+            "INSERT INTO journal (seq, now_s, messages, crc, body) VALUES (?, ?, ?, ?, ?)",
+            (seq, now_s, len(batch), crc_of(seq, now_s, body), body),
+        )
+        return len(body) + _ROW_OVERHEAD
+
+    def prune(self, connection: sqlite3.Connection, floor: int, now_s: float, appended: int) -> Entry:
+        """Delete the oldest rows beyond the limits, never one past `floor`; return what the commit changes."""
+        excess = self.bytes + appended - self._limits.bytes_max
+        # The clock may have stepped back: any distance from the last look is a reason to look again.
+        look = abs(now_s - self._age_checked_s) >= _AGE_CHECK_S
+        if excess <= 0 and not look:
+            return Entry(appended)
+        oldest_s, last, pruned, rows = now_s - self._limits.age_max_s, None, 0, 0
+        for seq, row_s, size in connection.execute(
+            "SELECT seq, now_s, LENGTH(body) FROM journal WHERE seq <= ? ORDER BY seq LIMIT ?", (floor, _PRUNE_ROWS)
+        ):
+            if pruned >= excess and row_s >= oldest_s:
+                break
+            last, pruned, rows = seq, pruned + size + _ROW_OVERHEAD, rows + 1
+        if last is not None:
+            connection.execute("DELETE FROM journal WHERE seq <= ?", (last,))
+        return Entry(appended, pruned, now_s if rows < _PRUNE_ROWS else float("-inf"))
+
+    def committed(self, entry: Entry) -> None:
+        """Follow a transaction that stands."""
+        self.last += 1 if entry.appended else 0
+        self.bytes += entry.appended - entry.pruned
+        if entry.age_checked_s is not None:
+            self._age_checked_s = entry.age_checked_s
+
+
+def read_rows(connection: sqlite3.Connection, after: int) -> Iterator[tuple[int, Batch | str, float]]:
+    """Rows past `after` in order, as (number, batch, now_s); a damaged one has the reason where its batch would be.
+
+    Each row is a query of its own: what one of them holds can then not end the reading of the rest.
+    """
+    following = "SELECT MIN(seq) FROM journal WHERE seq > ?"
+    while (seq := connection.execute(following, (after,)).fetchone()[0]) is not None:
+        after = seq
+        try:
+            row = connection.execute("SELECT now_s, crc, body FROM journal WHERE seq = ?", (seq,)).fetchone()
+            now_s, crc, body = row
+            if crc_of(seq, now_s, body) != crc:
+                raise ValueError("its crc32 does not match")  # noqa: TRY301 (caught with the decoder's own)
+            yield seq, decode_batch(body), now_s
+        except (sqlite3.Error, TypeError, struct.error, ValueError) as error:
+            yield seq, str(error), 0.0
