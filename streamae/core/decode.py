@@ -55,7 +55,8 @@ def parse_path(text: str) -> Path:
     end = 0
     while end < len(text):
         found = _STEP.match(text, end)
-        if found is None or (end == 0 and text[0] == "."):
+        dotted = text[end] == "."
+        if found is None or (end == 0 and dotted) or (end > 0 and not dotted and text[end] != "["):
             raise ValueError(f"path {text!r}: not a key or [index] at column {end + 1}")
         steps.append(int(found[3]) if found[3] is not None else found[1] or found[2])
         end = found.end()

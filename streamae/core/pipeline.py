@@ -7,6 +7,7 @@ first group that has a template for its topic.
 
 import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -92,7 +93,7 @@ class Pipeline:
             with np.load(io.BytesIO(snapshot), allow_pickle=False) as kept:
                 arrays = {name: kept[name] for name in kept.files}
             about: Mapping[str, Any] = json.loads(arrays.pop("about").tobytes())
-        except (OSError, EOFError, KeyError) as error:
+        except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise ValueError(f"not a snapshot: {error}") from error
         if about["format"] != _SNAPSHOT_FORMAT:
             raise ValueError(f"snapshot format {about['format']}: this version reads {_SNAPSHOT_FORMAT}")

@@ -1,0 +1,74 @@
+"""Slow, obvious oracles: what the core's stages must compute, sample by sample."""
+
+import math
+from collections import defaultdict
+
+import numpy as np
+
+_EPS = 1e-4
+
+
+def grid_rows(samples, channels, *, every_s, method, lateness_s, gap_max_s):
+    """Rows of a grid alignment: samples are (stream, channel, time_s, value) in arrival order.
+
+    Returns ([(stream, time_s, values)], late, duplicates), rows of one stream in order of time.
+    """
+    newest, kept, late, duplicates = {}, defaultdict(dict), 0, 0
+    for stream, channel, time_s, value in samples:
+        tick = math.ceil(time_s / every_s - _EPS)
+        if stream in newest and tick <= math.floor((newest[stream] - lateness_s) / every_s + _EPS):
+            late += 1
+        elif (channel, time_s) in kept[stream]:
+            duplicates += 1
+        else:
+            kept[stream][channel, time_s] = value
+        newest[stream] = max(newest.get(stream, -math.inf), time_s)
+    rows = []
+    for stream, mine in kept.items():
+        closed = math.floor((newest[stream] - lateness_s) / every_s + _EPS)
+        ticks = defaultdict(lambda: defaultdict(list))
+        for (channel, time_s), value in sorted(mine.items()):
+            ticks[channel][math.ceil(time_s / every_s - _EPS)].append(value)
+        first = min(t for by_tick in ticks.values() for t in by_tick)
+        for tick in range(first, closed + 1):
+            values = [_at(ticks[c], tick, method, int(gap_max_s / every_s + _EPS)) for c in range(channels)]
+            if None not in values:
+                rows.append((stream, tick * every_s, values))
+    return rows, late, duplicates
+
+
+def _at(by_tick, tick, method, gap_ticks):
+    for back in range(gap_ticks + 1):
+        if tick - back in by_tick:
+            values = by_tick[tick - back]
+            return sum(values) / len(values) if method == "mean" else values[-1]
+    return None
+
+
+def windows(rows, *, window, gap_max_s, stride):
+    """Windows that end at each row: rows are (stream, time_s, values). Returns [(row index, [T, C])]."""
+    held, out = defaultdict(list), []
+    for index, (stream, time_s, values) in enumerate(rows):
+        run = held[stream]
+        if run and not 0 < time_s - run[-1][0] <= gap_max_s:
+            run.clear()
+        run.append((time_s, values))
+        if len(run) >= window and (len(run) - window + stream) % stride == 0:
+            out.append((index, run[-window][0], np.array([v for _, v in run[-window:]], np.float32)))
+    return out
+
+
+def alert_states(scores, *, for_s, keep_firing_for_s, threshold=1.0):
+    """Return the state after each (time_s, score): '.', 'p' or 'F'."""
+    state, onset_s, last_high_s, out = ".", 0.0, 0.0, []
+    for time_s, score in scores:
+        if score > threshold:
+            if state == ".":
+                onset_s, state = time_s, "p"
+            last_high_s = time_s
+            if time_s - onset_s >= for_s:
+                state = "F"
+        elif state == "p" or (state == "F" and time_s - last_high_s >= keep_firing_for_s):
+            state = "."
+        out.append(state)
+    return out

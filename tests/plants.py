@@ -1,0 +1,69 @@
+"""Small groups for tests of the core: a profile without a trained model, and a reconstructor in plain NumPy."""
+
+import numpy as np
+
+from streamae.core.decode import PayloadSpec
+from streamae.core.lane import Group
+from streamae.core.topics import Template
+from streamae.core.types import Batch, Profile
+
+
+class LevelModel:
+    """Error features of a window: each channel's mean absolute value, summed row by row so that it is exact."""
+
+    def errors(self, windows):
+        total = np.zeros((len(windows), windows.shape[2]), np.float32)
+        for t in range(windows.shape[1]):
+            total += np.abs(windows[:, t])
+        return total / np.float32(windows.shape[1])
+
+
+def calibration(channels, *, learn_windows=0, threshold=8.0):
+    return {
+        "kind": "mean",
+        "channel": list(range(channels)),
+        "center": [0.5] * channels,
+        "spread": [0.5] * channels,
+        "threshold": threshold,
+        "learn_windows": learn_windows,
+        "level_floor": 0.5,
+        "cold_margin": 1.0,
+        "normal_mean": 0.2,
+        "normal_deviation": 0.1,
+        "half_life_windows": 1000.0,
+        "ceiling": 1.5,
+        "rebaseline_s": 1e9,
+        "tail_scale": 0.1,
+        "budget_per_s": 1 / 604800,
+    }
+
+
+def profile(channels=("a", "b"), *, window=4, streams=None, warmup_rows=20, learn_windows=0, gap_max_s=5.0):
+    return Profile(
+        digest="0" * 64,
+        channels=tuple(channels),
+        window=window,
+        period_s=1.0,
+        gap_max_s=gap_max_s,
+        warmup_rows=warmup_rows,
+        streams=streams or {},
+        calibration=calibration(len(channels), learn_windows=learn_windows),
+    )
+
+
+def group(name="pumps", *, template="plant/{pump}", payload=None, stream="{pump}", **changes):
+    changes.setdefault("profile", profile())
+    return Group(
+        name=name,
+        templates=[Template.parse(template)],
+        payloads=[payload or PayloadSpec("json", time="t")],
+        stream_template=stream,
+        reconstructor=LevelModel(),
+        **changes,
+    )
+
+
+def batch(messages):
+    """A batch of (topic, payload, arrival_s)."""
+    topics, payloads, arrival_s = zip(*messages, strict=True) if messages else ((), (), ())
+    return Batch(list(topics), list(payloads), np.array(arrival_s, np.float64))

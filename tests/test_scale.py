@@ -1,0 +1,95 @@
+"""The contract of core.scale: each stream in units of its own, learnt in its warm-up."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamae.core.scale import SCALED_MAX, Scale, estimate
+from streamae.core.types import Rows
+
+
+def rows(streams, values):
+    return Rows(
+        np.array(streams, np.int32), np.arange(len(streams), dtype=float), np.array(values, float).reshape(-1, 1)
+    )
+
+
+def test_a_known_stream_is_scaled_at_once_and_a_new_one_after_its_warm_up():
+    """Streams of the artifact bring their scale; others yield nothing until they have had warmup_rows rows."""
+    scale = Scale(1, warmup_rows=5)
+    scale.grow(2)
+    scale.begin(0, {"location": [10.0], "scale": [2.0]})
+    scale.begin(1, None)
+    kept, values = scale.step(rows([0, 1, 1, 1, 1], [14, 1, 2, 3, 4]))
+    assert kept.tolist() == [0]
+    assert values.tolist() == [[2.0]]
+    assert scale.seen(2).tolist() == [5, 4]
+    kept, values = scale.step(rows([1, 1], [5, 3]))
+    assert kept.tolist() == [1]
+    assert values[0, 0] == 0.0
+
+
+@given(st.integers(1, 7), st.integers(1, 30))
+def test_the_warm_up_is_the_same_in_any_batches(step, seed):
+    """However the rows are cut, the same rows are scaled, with the same numbers."""
+    rng = np.random.default_rng(seed)
+    streams, values = rng.integers(0, 3, 40), rng.normal(5, 2, 40)
+
+    def run(size):
+        scale = Scale(1, warmup_rows=6)
+        scale.grow(3)
+        for s in range(3):
+            scale.begin(s, None)
+        out = []
+        for a in range(0, 40, size):
+            kept, scaled = scale.step(rows(streams[a : a + size], values[a : a + size]))
+            out += [(a + int(k), float(v[0])) for k, v in zip(kept, scaled, strict=True)]
+        return out, scale
+
+    (whole, a), (parts, b) = run(40), run(step)
+    assert whole == parts
+    assert np.array_equal(a._scale, b._scale)
+
+
+def test_a_snapshot_keeps_a_half_done_warm_up():
+    """A stream goes on learning where the snapshot was taken."""
+    first = Scale(1, warmup_rows=4)
+    first.grow(2)
+    first.begin(0, None)
+    first.begin(1, None)
+    first.step(rows([0, 1, 0], [1, 100, 3]))
+    second = Scale(1, warmup_rows=4)
+    second.restore(first.state(2))
+    for scale in (first, second):
+        scale.step(rows([0, 0, 1, 1, 1], [2, 2, 101, 102, 103]))
+    assert np.array_equal(first._location[:2], second._location[:2])
+    assert np.array_equal(first._scale[:2], second._scale[:2])
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-3, 5.0, 1e9])
+def test_a_constant_channel_has_a_scale(level):
+    """A constant stream must be able to alarm: its scale is small but never zero."""
+    location, scale = estimate(np.full((50, 1), level))
+    assert location[0] == level
+    assert 0 < scale[0] <= 1e-6 * max(level, 1.0)
+
+
+def test_a_few_bad_rows_do_not_move_the_scale():
+    """Two of forty rows a thousand times too high change neither location nor scale by much."""
+    good = np.random.default_rng(0).normal(20, 1, (40, 1))
+    bad = good.copy()
+    bad[5], bad[6] = 20_000, -20_000
+    (l0, s0), (l1, s1) = estimate(good), estimate(bad)
+    assert abs(l1 - l0) < 0.2
+    assert s0 * 0.5 < s1  # the floor by the standard deviation may widen it, never narrow it
+
+
+def test_scaled_values_are_finite_in_float32():
+    """Even the largest number that decode lets through stays finite when it is squared."""
+    scale = Scale(1, warmup_rows=1)
+    scale.grow(1)
+    scale.begin(0, {"location": [0.0], "scale": [1e-6]})
+    _, values = scale.step(rows([0], [3.4e38]))
+    assert values[0, 0] == SCALED_MAX
+    assert np.isfinite(values**2).all()

@@ -1,0 +1,109 @@
+"""The contract of core.topics."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamae.core.topics import Route, Router, Streams, Template, render
+from streamae.core.types import Drop
+
+
+@pytest.mark.parametrize(
+    ("text", "topic_filter", "topic", "labels"),
+    [
+        (
+            "plant/{line}/{pump}/{channel}",
+            "plant/+/+/+",
+            "plant/a/7/flow",
+            {"line": "a", "pump": "7", "channel": "flow"},
+        ),
+        ("/plant/{pump}", "/plant/+", "/plant/7", {"pump": "7"}),
+        ("site/sensor-{id}/v", "site/+/v", "site/sensor-12/v", {"id": "12"}),
+        ("zigbee2mqtt/{device}/#", "zigbee2mqtt/+/#", "zigbee2mqtt/freezer/a/b", {"device": "freezer"}),
+        ("zigbee2mqtt/{device}/#", "zigbee2mqtt/+/#", "zigbee2mqtt/freezer", {"device": "freezer"}),
+        ("+/{pump}", "+/+", "anything/7", {"pump": "7"}),
+        ("{a}-{b}/x", "+/x", "1-2/x", {"a": "1", "b": "2"}),
+        ("a.b/{c}", "a.b/+", "a.b/1", {"c": "1"}),
+    ],
+)
+def test_template_names_levels(text, topic_filter, topic, labels):
+    """A template gives the broker's filter, and the labels that a topic carries."""
+    template = Template.parse(text)
+    assert template.filter == topic_filter
+    assert template.match(topic) == labels
+
+
+@pytest.mark.parametrize(
+    ("text", "topic"),
+    [
+        ("plant/{pump}", "/plant/7"),
+        ("plant/{pump}", "plant/7/x"),
+        ("plant/{pump}", "plant/"),
+        ("a.b/{c}", "aXb/1"),
+        ("{a}/{b}", "$SYS/broker"),
+        ("site/sensor-{id}", "site/valve-1"),
+    ],
+)
+def test_another_depth_or_slash_is_another_topic(text, topic):
+    """A leading slash, another depth, an empty level or the broker's own topics do not match."""
+    assert Template.parse(text).match(topic) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "1 to 65535 bytes"),
+        ("a/#/b", "last level"),
+        ("a/b#", "stand alone"),
+        ("a/{x", "unbalanced"),
+        ("a/{x}/{x}", "occurs twice"),
+        ("a/{1x}", "not starting with a digit"),
+        ("a/{x}{y}", "touch"),
+        ("a/{}", "a name is"),
+    ],
+)
+def test_what_is_no_template_is_refused_with_its_reason(text, reason):
+    """Parse refuses what MQTT or our labels do not allow, and says why."""
+    with pytest.raises(ValueError, match=reason):
+        Template.parse(text)
+
+
+@given(st.text(min_size=1, max_size=30))
+def test_any_text_is_parsed_or_refused(text):
+    """No text makes the parser raise anything but ValueError, and what it accepts matches without raising."""
+    try:
+        template = Template.parse(text)
+    except ValueError:
+        return
+    template.match(text)
+
+
+@given(st.dictionaries(st.sampled_from(["line", "pump", "channel"]), st.from_regex(r"[^/\0#+{}$]+", fullmatch=True)))
+def test_render_is_the_inverse_of_match(labels):
+    """Filling a template and matching it again gives the same labels."""
+    template = Template.parse("/".join(["x", *(f"{{{name}}}" for name in labels)]))
+    assert template.match(render(template.text, labels)) == labels
+
+
+def test_streams_are_numbered_as_they_appear_and_bounded():
+    """At max_streams new streams are refused, known ones are still found, and a refused one takes no memory."""
+    streams = Streams("{line}/{pump}", max_streams=2)
+    router = Router([Template.parse("{line}/{pump}/{channel}")], ["flow"], streams)
+    assert router.route(b"a/1/flow") == Route(0, 0, 0)
+    assert router.route(b"a/2/flow") == Route(1, 0, 0)
+    assert router.route(b"a/3/flow") is Drop.MAX_STREAMS
+    assert router.route(b"a/1/flow") == Route(0, 0, 0)
+    assert router.route(b"a/1/colour") is Drop.UNKNOWN_CHANNEL
+    assert router.route(b"b/1") is Drop.TOPIC
+    assert router.route(b"\xff/1/flow") is Drop.TOPIC
+    assert streams.names == ["a/1", "a/2"]
+    assert streams.labels(1) == {"line": "a", "pump": "2"}
+
+
+def test_remembered_topics_are_bounded():
+    """However many topics come, the router remembers only so many, and goes on answering."""
+    router = Router([Template.parse("{pump}")], ["flow"], Streams("{pump}", max_streams=3))
+    for i in range(router.routes_max + 500):
+        router.route(b"pump%d" % i)
+    assert len(router._routes) == router.routes_max
+    assert router.route(b"another") is Drop.MAX_STREAMS
