@@ -47,11 +47,15 @@ def test_scenario(path):
 
 
 @given(
-    st.lists(st.sampled_from([0.0, 1.0, 2.0]), max_size=40), st.integers(0, 4), st.integers(0, 4), st.integers(0, 40)
+    st.lists(st.sampled_from([0.0, 0.9, 1.0, 2.0]), max_size=40),
+    st.integers(0, 4),
+    st.integers(0, 4),
+    st.sampled_from([0.8, 1.0]),
+    st.integers(0, 40),
 )
-def test_life_equals_the_naive_oracle_and_survives_a_snapshot(scores, for_s, keep, cut):
+def test_life_equals_the_naive_oracle_and_survives_a_snapshot(scores, for_s, keep, hysteresis, cut):
     """State by state the life is that of the slow oracle, also when it is carried over a restart in the middle."""
-    rule = AlertRule(for_s=for_s, keep_firing_for_s=keep)
+    rule = AlertRule(for_s=for_s, keep_firing_for_s=keep, hysteresis=hysteresis)
     alerts = Alerts(rule)
     alerts.grow(1)
     got = []
@@ -61,7 +65,10 @@ def test_life_equals_the_naive_oracle_and_survives_a_snapshot(scores, for_s, kee
             alerts.restore(state)
         now, _ = alerts.step(np.zeros(1, np.int32), np.array([float(t)]), np.array([score]), np.ones(1))
         got.append(MARKS[int(now[0])])
-    assert got == naive.alert_states(list(enumerate(scores)), for_s=for_s, keep_firing_for_s=keep)
+    expected = naive.alert_states(
+        list(enumerate(scores)), for_s=for_s, keep_firing_for_s=keep, hysteresis=hysteresis
+    )
+    assert got == expected
 
 
 @given(st.lists(st.sampled_from([0.0, 2.0, 9.0]), max_size=40), st.integers(0, 3), st.integers(0, 3))
