@@ -55,8 +55,8 @@ class Connection:
     tls: Tls | None = None
     transport: str = "tcp"
     websocket_path: str = "/mqtt"
-    keepalive_s: int = 15
-    session_expiry_s: int = 86400
+    keepalive_s: float = 15
+    session_expiry_s: float = 86400
     receive_maximum: int = 4096
     connect_timeout_s: float = 5.0
 
@@ -134,7 +134,7 @@ def make_client(
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.ReceiveMaximum = connection.receive_maximum
         if lasting:
-            properties.SessionExpiryInterval = connection.session_expiry_s
+            properties.SessionExpiryInterval = int(connection.session_expiry_s)
         versioned = {"clean_start": not lasting, "properties": properties}
-    client.connect_async(connection.host, connection.port, connection.keepalive_s, **versioned)
+    client.connect_async(connection.host, connection.port, int(connection.keepalive_s), **versioned)
     return client

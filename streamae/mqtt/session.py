@@ -191,7 +191,6 @@ class Session:
     def _live(self) -> str:
         """Make one connection and serve it until it ends; return why it ended."""
         client = self._make()
-        connects = self.state.connects
         try:
             client.reconnect()
             self._deadline_s = self._monotonic() + self.connection.connect_timeout_s
@@ -204,18 +203,21 @@ class Session:
             reason = f"cannot make sense of the broker: {type(error).__name__}: {error}"
         if client.socket() is not None:
             self._drop(client)
-        if self._refused_five(connects, reason):
-            self._protocol = "3.1.1"
-            note = "QoS 1 is limited to the broker's own in-flight window (mosquitto: 20) per commit and round trip"
-            _log.warning("broker %s refuses MQTT 5; going on with 3.1.1: %s", self.connection.address, note)
+        if self.connection.protocol == "auto" and not self.state.connects:
+            self._try_other_protocol(reason)
         return reason
 
-    def _refused_five(self, connects: int, reason: str) -> bool:
-        # An old broker answers in the words of 3.1.1, or hangs up. A network fault must not cause a downgrade of a
-        # session that once was MQTT 5, so that is asked only before the first CONNACK of this process.
-        if self.connection.protocol != "auto" or self._protocol != "5" or connects or self.state.connects:
-            return False
-        return reason.startswith(("refused: Unsupported protocol", "closed before CONNACK", "cannot make sense"))
+    def _try_other_protocol(self, reason: str) -> None:
+        """Before the first CONNACK of this process, let 5 and 3.1.1 take turns where a broker does not answer 5.
+
+        An old broker refuses in the words of 3.1.1, hangs up, or says nothing. A session that once was MQTT 5 is never
+        downgraded, for then a mere network fault would do it.
+        """
+        silent = ("refused: Unsupported protocol", "closed before CONNACK", "no CONNACK", "cannot make sense")
+        if self._protocol == "3.1.1":
+            self._protocol = "5"
+        elif reason.startswith(silent):
+            self._protocol = "3.1.1"
 
     def _make(self) -> paho.Client:
         client = make_client(
@@ -334,6 +336,9 @@ class Session:
             denied=(),
             error="",
         )
+        if self._protocol == "3.1.1" and self.connection.protocol == "auto":
+            note = "QoS 1 is limited to the broker's own in-flight window (mosquitto: 20) per commit and round trip"
+            _log.warning("broker %s does not speak MQTT 5, going on with 3.1.1: %s", self.connection.address, note)
         if lost:
             _log.warning("broker %s lost our session: what it had queued for us is lost", self.connection.address)
         self._deadline_s = None
