@@ -9,12 +9,14 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
+from streamae import mqtt
 from streamae.core.types import Transition
 from streamae.errors import ConfigError, UnavailableError
+from streamae.mqtt import Connection
 from streamae.sinks.payload import document, encode
 from streamae.sinks.sink import SinkRefusedError, SinkUnavailableError
 
-__all__ = ["DEFAULT_TOPIC", "MqttSink", "Publisher"]
+__all__ = ["DEFAULT_TOPIC", "BrokerPublisher", "MqttSink", "Publisher"]
 
 DEFAULT_TOPIC = "streamae/{instance}/alerts/{group}/{stream}"
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -28,6 +30,10 @@ class Publisher(Protocol):
 
     def publish(self, topic: str, payload: bytes, qos: int, retain: bool, timeout_s: float) -> None:
         """Return once the broker has it; OSError or UnavailableError when it could not be had within `timeout_s`."""
+        ...
+
+    def close(self) -> None:
+        """Disconnect; a second call does nothing."""
         ...
 
 
@@ -63,7 +69,8 @@ class MqttSink:
             self._publish(f"{topic}/{_clean(transition.rule)}", payload, retain=True)
 
     def close(self) -> None:
-        """Do nothing: the connection is not ours."""
+        """Disconnect."""
+        self._publisher.close()
 
     def _render(self, transition: Transition) -> str:
         def value(match: re.Match[str]) -> str:
@@ -87,3 +94,31 @@ class MqttSink:
 def _clean(name: str) -> str:
     """A name as topic levels: without what MQTT forbids in the topic of a PUBLISH."""
     return _FORBIDDEN.sub("_", name.encode("utf-8", "replace").decode("utf-8"))
+
+
+class BrokerPublisher:
+    """A `Publisher` on a connection of its own, made when it is first needed and again after a failure."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._broker: mqtt.Publisher | None = None
+
+    def publish(self, topic: str, payload: bytes, qos: int, retain: bool, timeout_s: float) -> None:
+        """Publish and wait for the broker's acknowledgement; UnavailableError when it does not come in time."""
+        try:
+            if self._broker is None:
+                broker = mqtt.Publisher(self._connection, in_flight_max=16)
+                broker.open()
+                self._broker = broker
+            self._broker.publish(topic, payload, qos=qos, retain=retain)
+            self._broker.flush(timeout_s)
+        except (OSError, UnavailableError):
+            # What is in flight would come later, behind what is tried next.
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Disconnect; a second call does nothing."""
+        broker, self._broker = self._broker, None
+        if broker is not None:
+            broker.close(wait=False)

@@ -39,7 +39,9 @@ def save_snapshot(connection: sqlite3.Connection, covers: int, now_s: float, bod
         "INSERT INTO snapshot (covers, now_s, crc, body) VALUES (?, ?, ?, ?)",
         (covers, now_s, crc_of(covers, now_s, body), body),
     )
-    connection.execute("DELETE FROM snapshot WHERE id <= (SELECT MAX(id) FROM snapshot) - ?", (SNAPSHOTS_KEPT,))
+    connection.execute(
+        "DELETE FROM snapshot WHERE id NOT IN (SELECT id FROM snapshot ORDER BY id DESC LIMIT ?)", (SNAPSHOTS_KEPT,)
+    )
 
 
 def snapshot_floor(connection: sqlite3.Connection) -> int:

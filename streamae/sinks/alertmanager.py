@@ -1,0 +1,95 @@
+"""The Alertmanager sink: pushes to `/api/v2/alerts`, as Prometheus does.
+
+Alertmanager is level-triggered: it forgets an alert whose `endsAt` has passed. So what fires is told with an `endsAt`
+some refreshes ahead, and told again each `refresh_s`; what is resolved is told with the `endsAt` of its end. An alert
+there is its label set: when one grows critical, the set with the earlier severity ends as the new one starts.
+
+Times are event times, never ahead of the wall clock: a sensor's clock that runs ahead keeps no alert alive.
+Source: https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml (postAlerts).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from streamae.core.types import Transition
+from streamae.sinks.http import Endpoint
+from streamae.sinks.payload import encode, rfc3339, summary
+
+__all__ = ["AlertmanagerSink"]
+
+_LIVES = 4  # refreshes that may fail before Alertmanager takes an alert for resolved
+_SEVERITIES = ("warning", "critical")
+
+
+class AlertmanagerSink:
+    """Posts to the Alertmanager at `url` (its base address); `now` is the wall clock in seconds."""
+
+    batch_max = 100
+
+    def __init__(
+        self,
+        url: str,
+        now: Callable[[], float],
+        headers: Mapping[str, str] | None = None,
+        *,
+        name: str = "alertmanager",
+        timeout_s: float = 10.0,
+        refresh_s: float = 60.0,
+        generator_url: str = "",
+        ca_file: str | None = None,
+    ) -> None:
+        self.name = name
+        self.refresh_s: float | None = refresh_s
+        self._life_s = _LIVES * refresh_s
+        self._now = now
+        self._generator_url = generator_url
+        self._endpoint = Endpoint(url.rstrip("/") + "/api/v2/alerts", headers or {}, timeout_s, ca_file)
+
+    def send(self, transitions: Sequence[Transition]) -> None:
+        """Push them in one request."""
+        now_s = self._now()
+        alerts = [alert for transition in transitions for alert in self._alerts(transition, now_s)]
+        self._endpoint.post(encode(alerts), {"Content-Type": "application/json"})
+
+    def close(self) -> None:
+        """Do nothing: each request has a connection of its own."""
+
+    def _alerts(self, transition: Transition, now_s: float) -> list[dict[str, Any]]:
+        firing = transition.state != "resolved"
+        told = [self._alert(transition, transition.severity, now_s, firing=firing)]
+        if transition.sequence > 1:
+            # An earlier transition of this alert may have had another severity, so another label set.
+            earlier = [severity for severity in _SEVERITIES if severity != transition.severity]
+            told += [self._alert(transition, severity, now_s, firing=False) for severity in earlier]
+        return told
+
+    def _alert(self, transition: Transition, severity: str, now_s: float, *, firing: bool) -> dict[str, Any]:
+        ends_s = now_s + self._life_s if firing else min(transition.time_s, now_s)
+        own = {
+            "alertname": f"streamae_{transition.rule}",
+            "instance": transition.instance,
+            "group": transition.group,
+            "stream": transition.stream,
+            "rule": transition.rule,
+            "severity": severity,
+            "streamae_id": transition.id,
+        }
+        # Our own names win over a topic's labels: nobody can forge an alert's severity by a topic.
+        labels = {**{_label_name(name): value for name, value in transition.labels.items()}, **own}
+        alert = {
+            "labels": {name: _utf8(value) for name, value in labels.items() if value},
+            "annotations": {"summary": _utf8(summary(transition)), "worst_channel": _utf8(transition.worst_channel)},
+            "startsAt": rfc3339(min(transition.onset_s, ends_s)),
+            "endsAt": rfc3339(ends_s),
+        }
+        return alert | ({"generatorURL": self._generator_url} if self._generator_url else {})
+
+
+def _label_name(name: str) -> str:
+    """A name as Prometheus allows it: ASCII letters, digits and underscores, not first a digit."""
+    clean = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in name)
+    return clean if clean and not clean[0].isdigit() else f"_{clean}"
+
+
+def _utf8(value: str) -> str:
+    return value.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,89 @@
+"""The codec of a journal row: exact for what was written, ValueError for everything else."""
+
+import contextlib
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from streamae.core.types import Batch, Drop, Drops
+from streamae.store.journal import crc_of, decode_batch, encode_batch
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Batch:
+    n = draw(st.integers(0, 20))
+    texts = st.lists(st.binary(max_size=40), min_size=n, max_size=n)
+    ids = draw(st.sampled_from([0, n]))
+    flags = draw(st.sampled_from([0, n]))
+    lost = draw(st.dictionaries(st.sampled_from(list(Drop)), st.integers(0, 2**63)))
+    return Batch(
+        draw(texts),
+        draw(texts),
+        draw(arrays.arrays(np.float64, n)),
+        draw(arrays.arrays(np.int32, ids)),
+        draw(arrays.arrays(np.bool_, flags)),
+        draw(st.integers(-(2**63), 2**63 - 1)),
+        Drops(lost),
+    )
+
+
+@given(batches())
+def test_a_row_gives_back_the_batch_that_was_written(batch: Batch) -> None:
+    """Topics, payloads, arrival times (to the bit), ids, flags, epoch and losses come back as they were."""
+    again = decode_batch(encode_batch(batch))
+    assert (list(again.topics), list(again.payloads)) == (list(batch.topics), list(batch.payloads))
+    assert again.arrival_s.tobytes() == batch.arrival_s.tobytes()
+    assert (again.mid.dtype, again.dup.dtype) == (np.int32, np.bool_)
+    np.testing.assert_array_equal(again.mid, batch.mid)
+    np.testing.assert_array_equal(again.dup, batch.dup)
+    assert (again.epoch, again.lost) == (batch.epoch, batch.lost)
+    again.arrival_s[:] = 0  # what was read back belongs to the reader
+
+
+@given(st.binary(max_size=300))
+def test_bytes_that_are_no_row_are_refused(body: bytes) -> None:
+    """Whatever stands in the file, the reader raises ValueError and nothing else."""
+    with pytest.raises(ValueError):
+        decode_batch(body)
+
+
+@given(batches(), st.data())
+def test_a_damaged_row_is_refused_or_means_the_same(batch: Batch, data: st.DataObject) -> None:
+    """Past the crc32, a changed byte still raises nothing but ValueError."""
+    body = bytearray(encode_batch(batch))
+    at = data.draw(st.integers(0, len(body) - 1))
+    body[at] ^= data.draw(st.integers(1, 255))
+    assert crc_of(1, 2.0, bytes(body)) != crc_of(1, 2.0, encode_batch(batch))
+    with contextlib.suppress(ValueError):
+        decode_batch(bytes(body))
+
+
+def test_the_crc_names_the_row_and_its_time() -> None:
+    """A row moved to another number or time is a damaged row."""
+    assert len({crc_of(1, 2.0, b"x"), crc_of(2, 2.0, b"x"), crc_of(1, 3.0, b"x"), crc_of(1, 2.0, b"y")}) == 4
+
+
+def test_a_bomb_is_not_unpacked() -> None:
+    """A row that inflates to more than it announces is refused after that much."""
+    body = bytearray(encode_batch(Batch([b"t" * 1000], [b"p" * 1000], np.zeros(1))))
+    bomb = bytes(body[:24]) + zlib.compress(b"\0" * 50_000_000)
+    with pytest.raises(ValueError, match="wrong length"):
+        decode_batch(bomb)
+
+
+def test_a_batch_at_odds_with_itself_is_not_written() -> None:
+    """Arrays of different lengths are our own fault and never reach the file."""
+    with pytest.raises(ValueError, match="another length"):
+        encode_batch(Batch([b"t"], [b"p"], np.zeros(2)))
+
+
+def test_repetitive_topics_take_little_room() -> None:
+    """A thousand messages of a plant take less than a third of their bytes."""
+    topics = [f"plant/line{i % 7}/pump{i}/pressure".encode() for i in range(1000)]
+    payloads = [f'{{"value": {i / 7:.4f}, "ts": {1_700_000_000 + i}}}'.encode() for i in range(1000)]
+    size = len(encode_batch(Batch(topics, payloads, 1.7e9 + np.arange(1000.0))))
+    assert size < sum(map(len, topics + payloads)) / 3

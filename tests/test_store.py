@@ -1,0 +1,617 @@
+"""The store: one transaction a loop, recovery from every end, and files that were damaged."""
+
+import errno
+import os
+import random
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+from streamae.core.types import Batch, Drop, Drops, Report
+from streamae.errors import StoreError
+from streamae.store import schema
+from streamae.store.alerts import AlertLimits
+from streamae.store.journal import JournalLimits
+from streamae.store.store import Limits, Store
+from tests.store_world import Clock, batch, numbered, report, text_of, transition
+
+NOW = 1_700_000_000.0
+NOTHING = Report(0, 0, 0, Drops(), {}, ())
+
+
+def opened(folder: Path, durability: str = "process", **options: object) -> Store:
+    return Store.open(folder, durability, Clock(), **options)
+
+
+def crash(store: Store) -> None:
+    """End as `kill -9` would: nothing is said, the kernel closes the files."""
+    store._abandon()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = opened(tmp_path, sinks=["a"])
+    yield store
+    store.close()
+
+
+def folded(store: Store, skip: int = 0) -> tuple[bytes | None, list[tuple[tuple, float]]]:
+    recovery = store.recover(skip)
+    return recovery.snapshot, [(text_of(b), now_s) for b, now_s in recovery.journal]
+
+
+# ---- commit and recover
+
+
+def test_a_start_finds_the_snapshot_and_every_batch_after_it(tmp_path: Path) -> None:
+    """The snapshot, then the batches committed after it, in order, at their times; after a crash as well."""
+    store = opened(tmp_path)
+    for n in range(6):
+        store.commit(numbered(n), report(), NOW + n, b"state 3" if n == 3 else None)
+    crash(store)
+    store = opened(tmp_path)
+    assert store.unclean
+    assert folded(store) == (b"state 3", [(text_of(numbered(n)), NOW + n) for n in (4, 5)])
+    store.close()
+    store = opened(tmp_path)
+    assert not store.unclean
+    assert store.notes == []
+    assert store.recover().covers == 4
+    store.close()
+
+
+def test_an_idle_step_writes_nothing(store: Store) -> None:
+    """Nothing in and nothing out makes no row; a loss, or a row that time brought about, does."""
+    empty = batch([])
+    store.commit(empty, NOTHING, NOW)
+    assert store.stats().commits == 0
+    store.commit(Batch([], [], np.zeros(0), lost=Drops({Drop.OVERFLOW: 3})), NOTHING, NOW)
+    store.commit(empty, report(rows=1), NOW)
+    assert (store.stats().commits, store.stats().journal_rows_last) == (2, 2)
+
+
+def test_without_durability_only_alerts_and_snapshots_are_kept(tmp_path: Path) -> None:
+    """`none` keeps no journal: a start finds the snapshot of the last stop, and every alert."""
+    store = opened(tmp_path, "none", sinks=["a"])
+    store.commit(numbered(1), report(), NOW)
+    assert store.stats().commits == 0
+    store.commit(numbered(2), report(transition(1)), NOW)
+    store.commit(numbered(3), NOTHING, NOW, b"stop")
+    crash(store)
+    store = opened(tmp_path, "none", sinks=["a"])
+    assert folded(store) == (b"stop", [])
+    assert store.alerts.open()[0].transition == transition(1)
+    store.close()
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_a_failed_commit_leaves_nothing_and_the_next_one_works(tmp_path: Path, durability: str) -> None:
+    """While the disk is full commits raise StoreError; nothing of them is there; when space returns they work again."""
+    store = opened(tmp_path, durability, sinks=["a"])
+    store.commit(numbered(0), report(transition(0)), NOW, b"0")
+    noise = random.Random(5).randbytes(400_000)
+    big = Batch([b"t"], [noise], np.zeros(1))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        for _ in range(3):
+            with pytest.raises(StoreError, match=r"disk"):
+                store.commit(big, report(transition(1)), NOW, b"1")
+        assert len(store.alerts.open()) == 1
+        assert store.stats().commits == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    store.commit(big, report(transition(1)), NOW + 1)
+    crash(store)
+    store = opened(tmp_path, durability, sinks=["a"])
+    assert folded(store) == (b"0", [(text_of(big), NOW + 1)])
+    assert [found.key for found, _ in store.outbox.due("a", NOW, 9)] == [transition(0).key, transition(1).key]
+    store.close()
+
+
+def test_a_full_file_system_is_survived() -> None:
+    """The same on a file system of 2 MB that is filled to the last byte."""
+    with tempfile.TemporaryDirectory() as folder:
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=False)
+        if mounted.returncode:
+            pytest.skip("mounting a tmpfs needs root")
+        try:
+            store = opened(Path(folder))
+            store.commit(numbered(0), report(), NOW)
+            ballast = Path(folder, "ballast")
+            with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+                while True:
+                    file.write(bytes(4096))
+            committed, refused = 1, 0
+            for n in range(1, 400):
+                try:
+                    store.commit(numbered(n, 200), report(), NOW + n)
+                    committed += 1
+                except StoreError as error:
+                    assert "disk" in str(error)
+                    refused += 1
+            assert refused
+            ballast.unlink()
+            store.commit(numbered(1000), report(), NOW)
+            crash(store)
+            store = opened(Path(folder))
+            _, rows = folded(store)
+            assert len(rows) == committed + 1
+            assert rows[-1][0] == text_of(numbered(1000))
+            crash(store)
+        finally:
+            subprocess.run(["umount", "-l", folder], check=True)
+
+
+# ---- redelivery
+
+
+def test_a_redelivered_message_is_recognised_by_id_and_content(store: Store) -> None:
+    """Only DUP=1 with an id and content that were committed is a redelivery."""
+    first = numbered(1, first_mid=10)
+    again = Batch(first.topics, first.payloads, first.arrival_s, first.mid, np.ones(3, np.bool_))
+    assert store.seen(again).tolist() == [False] * 3
+    store.commit(first, report(), NOW)
+    assert store.seen(again).tolist() == [True] * 3
+    assert store.seen(first).tolist() == [False] * 3, "a new message under a free id"
+    other = numbered(2, first_mid=10)
+    reused = Batch(other.topics, other.payloads, other.arrival_s, other.mid, np.ones(3, np.bool_))
+    assert store.seen(reused).tolist() == [False] * 3
+    store.commit(other, report(), NOW)
+    assert store.seen(again).tolist() == [False] * 3, "the newest content of an id decides"
+    without_ids = Batch(first.topics, first.payloads, first.arrival_s, np.zeros(3, np.int32), np.ones(3, np.bool_))
+    assert not store.seen(without_ids).any()
+    assert store.stats().redelivered == 3
+
+
+def test_both_copies_in_one_batch_are_recognised(store: Store) -> None:
+    """A message and its redelivery in the same batch: the second is seen."""
+    both = Batch([b"t", b"t"], [b"1", b"1"], np.zeros(2), np.array([7, 7], np.int32), np.array([False, True]))
+    assert store.seen(both).tolist() == [False, True]
+
+
+def test_redelivery_is_recognised_after_a_crash_until_the_session_is_lost(tmp_path: Path) -> None:
+    """The ids come back from the journal, past snapshots and prunings; a lost session forgets them for good."""
+    limits = Limits(journal=JournalLimits(bytes_max=1))
+    store = opened(tmp_path, limits=limits)
+    batches = [numbered(n, first_mid=1 + 3 * n) for n in range(40)]
+    for n, one in enumerate(batches):
+        store.commit(one, report(), NOW + n, b"snapshot")
+    crash(store)
+    store = opened(tmp_path, limits=limits)
+    again = [Batch(b.topics, b.payloads, b.arrival_s, b.mid, np.ones(3, np.bool_)) for b in batches]
+    assert all(store.seen(b).all() for b in again)
+    store.forget_session()
+    assert not any(store.seen(b).any() for b in again)
+    store.commit(numbered(99, first_mid=200), report(), NOW)
+    crash(store)
+    store = opened(tmp_path, limits=limits)
+    assert not any(store.seen(b).any() for b in again)
+    last = numbered(99, first_mid=200)
+    assert store.seen(Batch(last.topics, last.payloads, last.arrival_s, last.mid, np.ones(3, np.bool_))).all()
+    store.close()
+
+
+def test_the_memory_of_ids_is_bounded(store: Store) -> None:
+    """Journal rows whose ids have all been used again since are no longer held back from pruning."""
+    for n in range(20):
+        store.commit(numbered(n, 8000, first_mid=1 + 8000 * (n % 8)), report(), NOW + n)
+    assert store._taken.needed_from == 12
+
+
+# ---- bounds
+
+
+def test_the_journal_is_pruned_by_size_but_never_past_the_older_snapshot(tmp_path: Path) -> None:
+    """Beyond journal_max the oldest rows go, as far as two snapshots allow; `wants_snapshot` asks for one in time."""
+    store = opened(tmp_path, limits=Limits(journal=JournalLimits(bytes_max=5_000)))
+    for n in range(30):
+        store.commit(numbered(n, 20), report(), NOW + n)
+    assert store.wants_snapshot
+    assert store.stats().pruned_bytes == 0
+    assert store.stats().journal_bytes > 5_000
+    store.commit(numbered(30, 20), report(), NOW + 30, b"A")
+    assert not store.wants_snapshot
+    store.commit(numbered(31, 20), report(), NOW + 31)
+    assert store.stats().journal_bytes <= 5_000
+    for n in range(32, 40):
+        store.commit(numbered(n, 20), report(), NOW + n, b"B" if n == 35 else None)
+    with store._database.read() as connection:
+        assert (
+            store.stats().journal_bytes
+            == connection.execute("SELECT SUM(LENGTH(body) + 32) FROM journal").fetchone()[0]
+        )
+    assert [rows[0] for rows in folded(store)[1]] == [text_of(numbered(n, 20)) for n in range(36, 40)]
+    snapshot, rows = folded(store, 1)
+    assert snapshot == b"A"
+    assert [row[0] for row in rows] == [text_of(numbered(n, 20)) for n in range(31, 40)]
+    store.close()
+
+
+def test_the_journal_is_pruned_by_age(tmp_path: Path) -> None:
+    """Rows older than journal_age go, many of them over several commits, and a day's step of the clock loses none."""
+    store = opened(tmp_path, limits=Limits(journal=JournalLimits(age_max_s=1000)))
+    for n in range(600):
+        store.commit(numbered(n, 1), report(), NOW + n, b"s" if n in (500, 599) else None)
+    for n in range(600, 604):
+        store.commit(numbered(n, 1), report(), NOW + 5000 + n)
+    with store._database.read() as connection:
+        assert connection.execute("SELECT MIN(seq) FROM journal").fetchone()[0] == 502
+    store.commit(numbered(604, 1), report(), NOW - 86400)
+    assert len(folded(store)[1]) == 5
+    store.close()
+
+
+def test_closed_alerts_are_forgotten_oldest_first(tmp_path: Path) -> None:
+    """History has a bound; what is open, or still waits for a sink, is kept."""
+    store = opened(tmp_path, limits=Limits(alerts=AlertLimits(transitions_max=6)), sinks=["a"])
+    for n in range(10):
+        closing_too = [] if n == 0 else [transition(n, 2, "resolved")]
+        store.publish([transition(n), *closing_too], NOW)
+    waits = [transition(1).key, transition(1, 2).key]
+    store.outbox.sent("a", [f"{n:016x}:{s}" for n in range(10) for s in (1, 2) if f"{n:016x}:{s}" not in waits])
+    store.commit(numbered(1), report(), NOW, b"s")
+    kept = {int(alert.transition.id, 16) for alert in store.alerts.history()}
+    assert kept == {0, 1, 7, 8, 9}
+    assert store.alerts.timeline(transition(2).id) == []
+    store.close()
+
+
+# ---- alerts
+
+
+def test_alerts_show_their_present_state_and_their_past(store: Store) -> None:
+    """Open ones, all of them, one stream's, one alert's transitions; what people say stays beside them."""
+    store.publish([transition(1), transition(2), transition(1, 2, severity="critical")], NOW)
+    store.publish([transition(2, 2, "resolved"), transition(3, stream="evil\ud800\0")], NOW)
+    assert [alert.transition.key for alert in store.alerts.open()] == [transition(3).key, transition(1, 2).key]
+    assert [alert.transition.stream for alert in store.alerts.history(stream="evil\ud800\0")] == ["evil\ud800\0"]
+    assert len(store.alerts.history(group="pumps")) == 3
+    assert store.alerts.history(group="fans") == []
+    (closed,) = store.alerts.history(stream="north/p2")
+    assert (closed.opened_s, closed.closed_s) == (transition(2).onset_s, transition(2, 2).time_s)
+    assert [t.sequence for t in store.alerts.timeline(transition(1).id)] == [1, 2]
+    assert store.alerts.acknowledge(transition(1).id, "ada", NOW, "on my way")
+    assert store.alerts.give_feedback(transition(1).id, "true_alarm")
+    alert = store.alerts.get(transition(1).id)
+    assert alert
+    assert (alert.acknowledged_by, alert.acknowledged_s, alert.note, alert.feedback) == (
+        "ada",
+        NOW,
+        "on my way",
+        "true_alarm",
+    )
+    store.publish([transition(1, 3, "resolved")], NOW)
+    again = store.alerts.get(transition(1).id)
+    assert again
+    assert (again.transition.state, again.note) == ("resolved", "on my way")
+    assert not store.alerts.acknowledge("nobody", "ada", NOW)
+    assert store.alerts.get("nobody") is None
+
+
+# ---- the directory and its versions
+
+
+def test_a_second_process_is_refused_by_name(tmp_path: Path) -> None:
+    """The state directory has one owner; the other one is told its pid, and may have it afterwards."""
+    store = opened(tmp_path)
+    with pytest.raises(StoreError, match=f"pid {os.getpid()}"):
+        opened(tmp_path)
+    store.close()
+    opened(tmp_path).close()
+
+
+def test_a_directory_that_cannot_be_made_is_an_error_of_the_operator(tmp_path: Path) -> None:
+    """A file where the directory should be, or a lock that cannot be written, is named."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be made"):
+        opened(tmp_path / "file" / "state")
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(StoreError, match="cannot be written"):
+        opened(tmp_path)
+
+
+def test_the_state_is_its_users_own(tmp_path: Path) -> None:
+    """Nobody else may read what sensors said."""
+    opened(tmp_path / "state").close()
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "state" / "state.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_newer_file_is_refused_and_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a newer release wrote is neither read nor set aside; an older file is brought up to date."""
+    opened(tmp_path).close()
+    newer = (*schema.MIGRATIONS, ("CREATE TABLE future (x INTEGER) STRICT",))
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MIGRATIONS", newer)
+        store = opened(tmp_path)
+        assert store.notes == []
+        store.close()
+    with pytest.raises(StoreError, match="newer streamae"):
+        opened(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if "damaged" in path.name] == []
+
+
+def test_a_migration_that_fails_leaves_the_old_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of a migration happens, or nothing."""
+    store = opened(tmp_path)
+    store.commit(numbered(1), report(), NOW)
+    store.close()
+    path = tmp_path / "state.db"
+    bad = (*schema.MIGRATIONS, ("CREATE TABLE future (x INTEGER) STRICT", "CREATE TABLE journal (x INTEGER)"))
+    monkeypatch.setattr(schema, "MIGRATIONS", bad)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection, pytest.raises(sqlite3.OperationalError):
+        schema.migrate(connection)
+    monkeypatch.undo()
+    store = opened(tmp_path)
+    assert len(folded(store)[1]) == 1
+    store.close()
+
+
+# ---- damage
+
+
+def test_the_earlier_snapshot_serves_when_the_latest_is_damaged(tmp_path: Path) -> None:
+    """The fold then starts one snapshot earlier, and the note says why."""
+    store = opened(tmp_path)
+    for n in range(6):
+        store.commit(numbered(n), report(), NOW + n, {2: b"two", 4: b"four"}.get(n))
+    with store._database.write() as connection:
+        connection.execute("UPDATE snapshot SET body = x'00' WHERE covers = 5")
+    recovery = store.recover()
+    assert (recovery.snapshot, recovery.skipped) == (b"two", 1)
+    crash(store)
+    store = opened(tmp_path)
+    assert "snapshot 2 is damaged" in store.notes[0]
+    assert store.stats().damaged == 1
+    assert folded(store) == (b"two", [(text_of(numbered(n)), NOW + n) for n in (3, 4, 5)])
+    assert folded(store, 1)[0] is None
+    store.close()
+
+
+def test_a_damaged_row_is_passed_over_and_counted(tmp_path: Path) -> None:
+    """Rows that fail their crc32, or are missing, cost themselves only; new ones are numbered after the sound ones."""
+    store = opened(tmp_path)
+    for n in range(8):
+        store.commit(numbered(n), report(), NOW + n)
+    with store._database.write() as connection:
+        connection.execute("UPDATE journal SET now_s = now_s + 1 WHERE seq = 2")
+        connection.execute("DELETE FROM journal WHERE seq IN (4, 5)")
+        connection.execute("UPDATE journal SET body = x'0102' WHERE seq = 8")
+    crash(store)
+    store = opened(tmp_path)
+    recovery = store.recover()
+    assert [text_of(b) for b, _ in recovery.journal] == [text_of(numbered(n)) for n in (0, 2, 5, 6)]
+    assert recovery.skipped == 3
+    assert [note[:14] for note in recovery.notes] == ["journal row 2 ", "journal rows 4"]
+    assert store.stats().damaged == 1
+    assert store.stats().journal_rows_last == 7
+    store.close()
+
+
+def test_a_damaged_file_is_set_aside_and_the_start_is_cold(tmp_path: Path) -> None:
+    """The file keeps its bytes under a name with the time; few such files are kept."""
+    for n in range(5):
+        store = opened(tmp_path)
+        if n:
+            assert "set aside as state.db.damaged-20231114T221320Z" in store.notes[0]
+            assert store.stats().set_aside == 1
+        assert folded(store) == (None, [])
+        store.commit(numbered(n), report(), NOW)
+        crash(store)
+        (tmp_path / "state.db").write_bytes(b"not a database, whatever its length " * 300)
+    assert len(list(tmp_path.glob("state.db.damaged-*"))) == 3
+
+
+def test_a_foreign_database_is_not_taken_for_state(tmp_path: Path) -> None:
+    """A SQLite file with other tables, or one whose session mark is nonsense, is set aside."""
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
+        connection.execute("CREATE TABLE cats (name TEXT)")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+    store = opened(tmp_path)
+    assert "set aside" in store.notes[0]
+    with store._database.write() as connection:
+        connection.execute("INSERT INTO meta VALUES ('session_from', '²')")
+    crash(store)
+    store = opened(tmp_path)
+    assert "not a number" in store.notes[0]
+    with store._database.write() as connection:
+        connection.execute("CREATE TABLE cats (name TEXT)")
+    crash(store)
+    store = opened(tmp_path)
+    assert "tables are not those" in store.notes[0]
+    store.close()
+
+
+def damaged_copies(seed: int, files: dict[str, bytes]) -> dict[str, bytes]:
+    """The files with some bytes changed, a stretch of them blanked, or the end cut off."""
+    random_ = random.Random(seed)
+    name = random_.choice(sorted(files))
+    body = bytearray(files[name])
+    kind = random_.randrange(4)
+    if kind == 0:
+        for _ in range(random_.choice([1, 1, 8])):
+            body[random_.randrange(len(body))] ^= 1 << random_.randrange(8)
+    elif kind == 1:
+        at = random_.randrange(len(body))
+        body[at : at + 512] = bytes(len(body[at : at + 512]))
+    elif kind == 2:
+        del body[random_.randrange(len(body)) :]
+    else:
+        body[random_.randrange(100)] ^= 1 << random_.randrange(8)
+    return files | {name: bytes(body)}
+
+
+@pytest.mark.parametrize("first_seed", range(0, 300, 50))
+def test_no_damaged_state_is_loaded_with_another_meaning(tmp_path: Path, first_seed: int) -> None:
+    """300 damaged files: each start succeeds, and finds only what was written, in order."""
+    source = tmp_path / "source"
+    store = opened(source, sinks=["a"])
+    written = []
+    for n in range(60):
+        written.append(numbered(n, 30, first_mid=1 + 30 * n))
+        alerts = [transition(n)] if n % 5 == 0 else []
+        store.commit(written[-1], report(*alerts), NOW + n, f"state {n}".encode() if n % 25 == 24 else None)
+        if n == 40:
+            with store._database._lock:
+                store._database._writer.execute("PRAGMA wal_checkpoint")
+    files = {path.name: path.read_bytes() for path in source.iterdir() if path.name != "lock"}
+    store.close()
+    number = {text_of(b): n for n, b in enumerate(written)}
+    aside = 0
+    for seed in range(first_seed, first_seed + 50):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        for name, body in damaged_copies(seed, files).items():
+            (folder / name).write_bytes(body)
+        store = opened(folder, sinks=["a"])
+        aside += store.stats().set_aside
+        recovery = store.recover()
+        start = -1 if recovery.snapshot is None else int(recovery.snapshot.split()[1])
+        rows = [(number[text_of(b)], now_s) for b, now_s in recovery.journal]
+        assert all(now_s == NOW + n for n, now_s in rows)
+        assert [n for n, _ in rows] == sorted({n for n, _ in rows if n > start})
+        for alert in store.alerts.history():
+            assert alert.transition == transition(int(alert.transition.id, 16))
+        for found, _ in store.outbox.due("a", NOW, 100):
+            assert found == transition(int(found.id, 16))
+        store.commit(numbered(999), report(transition(999)), NOW + 999, b"state 999")
+        crash(store)
+        store = opened(folder, sinks=["a"])
+        assert folded(store) == (b"state 999", [])
+        crash(store)
+        shutil.rmtree(folder)
+    assert 0 < aside < 50, "some are set aside and some are not"
+
+
+def test_damage_while_running_asks_for_a_restart(store: Store) -> None:
+    """A page that goes bad under us is said to be that; a defect of our own is not hidden behind such words."""
+    store.commit(numbered(1), report(), NOW)
+    error = sqlite3.DatabaseError("database disk image is malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    with pytest.raises(StoreError, match="damaged; restart"), store._database.write():
+        raise error
+    with pytest.raises(sqlite3.OperationalError, match="no such table"), store._database.write() as connection:
+        connection.execute("SELECT * FROM cats")
+    store.commit(numbered(2), report(), NOW)
+
+
+# ---- crashes
+
+WRITER = """
+import sys
+from tests.store_world import numbered, report, transition, Clock
+from streamae.store.store import Store, Limits
+from streamae.store.journal import JournalLimits
+store = Store.open(sys.argv[1], sys.argv[2], Clock(), Limits(journal=JournalLimits(bytes_max=20_000)), ["a"])
+n = store._journal.last
+print("open", n, flush=True)
+while True:
+    n += 1
+    store.commit(numbered(n, 20, first_mid=1 + 20 * (n % 3000)), report(transition(n)), float(n),
+                 b"state %d" % n if n % 7 == 0 else None)
+    print(n, flush=True)
+"""
+
+
+@pytest.mark.parametrize(("durability", "cycles"), [("process", 12), ("power", 4)])
+def test_kill_9_loses_nothing_that_was_committed(tmp_path: Path, durability: str, cycles: int) -> None:
+    """Whenever the writer is killed, what it reported as committed is there once, in order, and nothing half."""
+    random_ = random.Random(11)
+    for _ in range(cycles):
+        command = [sys.executable, "-c", textwrap.dedent(WRITER), str(tmp_path), durability]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+        assert process.stdout
+        told = 0
+        for _ in range(random_.randrange(1, 60)):
+            told = int(process.stdout.readline().split()[-1])
+        process.send_signal(signal.SIGKILL)
+        told = max([told, *(int(line.split()[-1]) for line in process.stdout if line.strip().split()[-1].isdigit())])
+        process.wait(30)
+        store = opened(tmp_path, durability, sinks=["a"])
+        assert store.stats().set_aside == 0
+        recovery = store.recover()
+        covers = recovery.covers
+        assert recovery.snapshot == (b"state %d" % covers if covers else None)
+        rows = [(text_of(b), now_s) for b, now_s in recovery.journal]
+        last = covers + len(rows)
+        assert last >= told
+        assert rows == [(text_of(numbered(n, 20)), float(n)) for n in range(covers + 1, last + 1)], (
+            "each batch once, in order"
+        )
+        assert store.stats().journal_rows_last == last
+        assert {alert.transition.id for alert in store.alerts.history(100_000)} == {
+            transition(n).id for n in range(1, last + 1)
+        }
+        assert store.outbox.stats()["a"].pending == last
+        crash(store)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Any sequence of commits, crashes, restarts and lost snapshots recovers what a list in memory has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.limits = Limits(journal=JournalLimits(bytes_max=600, age_max_s=50))
+        self.store = opened(Path(self.folder.name), limits=self.limits)
+        self.batches: list[tuple] = []
+        self.snapshots: list[tuple[bytes, int]] = []
+        self.now_s = NOW
+
+    @rule(n=st.integers(1, 4), snapshot=st.booleans(), later_s=st.integers(-100, 100))
+    def commit(self, n: int, snapshot: bool, later_s: int) -> None:
+        self.now_s += later_s
+        one = numbered(len(self.batches), n)
+        self.batches.append((text_of(one), self.now_s))
+        body = b"after %d" % len(self.batches) if snapshot else None
+        self.store.commit(one, report(), self.now_s, body)
+        if body:
+            self.snapshots = [*self.snapshots[-1:], (body, len(self.batches))]
+
+    @rule(clean=st.booleans())
+    def restart(self, clean: bool) -> None:
+        self.store.close() if clean else crash(self.store)
+        self.store = opened(Path(self.folder.name), limits=self.limits)
+        assert self.store.unclean is not clean
+        self.check()
+
+    @rule()
+    def lose_the_last_snapshot(self) -> None:
+        if len(self.snapshots) == 2:
+            with self.store._database.write() as connection:
+                connection.execute("UPDATE snapshot SET crc = crc + 1 WHERE id = (SELECT MAX(id) FROM snapshot)")
+            self.snapshots.pop()
+            crash(self.store)
+            self.store = opened(Path(self.folder.name), limits=self.limits)
+            self.check()
+
+    def check(self) -> None:
+        body, covers = self.snapshots[-1] if self.snapshots else (None, 0)
+        recovery = self.store.recover()
+        assert (recovery.snapshot, recovery.covers) == (body, covers)
+        assert [(text_of(b), now_s) for b, now_s in recovery.journal] == self.batches[covers:]
+        assert recovery.skipped == 0
+
+    def teardown(self) -> None:
+        self.store.close()
+        self.folder.cleanup()
+
+
+StoreMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestStoreMachine = StoreMachine.TestCase
