@@ -1,0 +1,259 @@
+"""The model file: one archive with the network and, as JSON beside it, everything that it was trained under.
+
+Loading such a file runs code out of it. So the order is law: read the bytes once, compare their SHA-256 with the one
+pinned in the configuration or recorded in the registry of models trained here, check the manifest (plain zip and JSON),
+and only then load those same bytes, and hold the network against the golden input that the manifest carries.
+
+The manifest alone needs no torch: `read_manifest` and `describe` open the file as a zip.
+"""
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamae.core.types import F32, Profile
+from streamae.errors import ArtifactError
+
+if TYPE_CHECKING:
+    import torch
+
+    from streamae.model.runtime import TorchReconstructor
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Artifact",
+    "default_registry",
+    "describe",
+    "open_artifact",
+    "profile_of",
+    "read_manifest",
+    "register",
+    "save",
+]
+
+FORMAT_VERSION = 1
+_REQUIRED = (
+    "format",
+    "channels",
+    "network",
+    "period_s",
+    "gap_max_s",
+    "warmup_rows",
+    "streams",
+    "calibration",
+    "golden",
+)
+_SIZE_MAX = 1 << 30
+_RTOL, _ATOL = 1e-4, 1e-5  # between machines: another BLAS sums in another order
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Artifact:
+    """A model that passed all checks; `profile` is what the core needs of it."""
+
+    path: Path
+    digest: str
+    manifest: Mapping[str, Any]
+    profile: Profile
+    reconstructor: "TorchReconstructor"
+
+
+def default_registry() -> Path:
+    """Where this user's installation records the models that it trained."""
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(state) / "streamae" / "models.json"
+
+
+def save(
+    path: Path, scripted: "torch.jit.ScriptModule", manifest: Mapping[str, Any], registry: Path | None = None
+) -> str:
+    """Write a model file, in one step that leaves the old or the new file; returns its SHA-256.
+
+    With `registry`, the digest is recorded there, so that this installation trusts the file without a pin.
+    """
+    from streamae.model.export import archive
+
+    content = archive(scripted, manifest)
+    digest = hashlib.sha256(content).hexdigest()
+    _write(path, content)
+    if registry is not None:
+        register(registry, digest, path)
+    return digest
+
+
+def register(registry: Path, digest: str, path: Path) -> None:
+    """Record a digest as trained (or vouched for) here."""
+    known = _registered(registry)
+    known[digest] = str(path.resolve())
+    registry.parent.mkdir(parents=True, exist_ok=True)
+    _write(registry, json.dumps(known, indent=1).encode())
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read the manifest without torch. Raises ArtifactError on a file that is no model, or of a newer format."""
+    return _manifest(path, _content(path))
+
+
+def open_artifact(path: Path, sha256: str | None, registry: Path | None, device: str = "cpu") -> Artifact:
+    """Verify and load a model file; `sha256` is the pin of the configuration, `registry` that of `register`.
+
+    Raises ArtifactError, before any code of the file runs, if it is missing, damaged, of another digest than the
+    pinned one, unknown to the registry where nothing is pinned, or of a newer format; and after loading, if it does
+    not give the golden output.
+    """
+    content = _content(path)
+    digest = hashlib.sha256(content).hexdigest()
+    _check_digest(path, digest, sha256, registry)
+    manifest = _manifest(path, content)
+    reconstructor = _LOADERS[manifest["format"]["kind"]](path, content, manifest, device)
+    _check_golden(path, manifest, reconstructor)
+    return Artifact(path, digest, manifest, profile_of(manifest, digest), reconstructor)
+
+
+def profile_of(manifest: Mapping[str, Any], digest: str) -> Profile:
+    """Build what the core needs to know from a manifest."""
+    return Profile(
+        digest=digest,
+        channels=tuple(manifest["channels"]),
+        window=int(manifest["network"]["window"]),
+        period_s=float(manifest["period_s"]),
+        gap_max_s=float(manifest["gap_max_s"]),
+        warmup_rows=int(manifest["warmup_rows"]),
+        streams=manifest["streams"],
+        calibration=manifest["calibration"],
+    )
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """What `streamae inspect` prints: digest, size and the manifest without its bulk; needs no torch, runs no code."""
+    content = _content(path)
+    manifest = _manifest(path, content)
+    calibration = {k: v for k, v in manifest["calibration"].items() if k not in {"precision", "center", "spread"}}
+    return {
+        "path": str(path),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        **{k: v for k, v in manifest.items() if k not in {"golden", "streams", "calibration"}},
+        "streams": sorted(manifest["streams"]),
+        "calibration": calibration,
+    }
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > _SIZE_MAX:
+            raise ArtifactError(
+                f"{path}: is larger than {_SIZE_MAX >> 20} MiB, so it is no streamae model; check the path"
+            )
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{path}: there is no such model file; train one with `streamae train`, or correct the path"
+        ) from None
+    except OSError as error:
+        raise ArtifactError(
+            f"{path}: cannot be read ({error.strerror}); check that it is a file and its permissions"
+        ) from error
+
+
+def _check_digest(path: Path, digest: str, pinned: str | None, registry: Path | None) -> None:
+    if pinned is not None:
+        if digest != pinned.strip().lower().removeprefix("sha256:"):
+            raise ArtifactError(
+                f"{path}: its SHA-256 is {digest}, but {pinned} is pinned; the file was changed or damaged since. "
+                "Restore it, or pin the new digest if you trust it"
+            )
+    elif registry is None or digest not in _registered(registry):
+        where = "no registry is in use" if registry is None else f"{registry} does not list it"
+        raise ArtifactError(
+            f"{path}: was not trained by this installation ({where}), or was changed since; loading it would run its "
+            f"code. If you trust where it comes from, pin it: model.sha256: {digest}"
+        )
+
+
+def _registered(registry: Path) -> dict[str, str]:
+    try:
+        known = json.loads(registry.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"{registry}: the registry of models cannot be read ({error}); repair or delete it"
+        ) from error
+    if not isinstance(known, dict):
+        raise ArtifactError(f"{registry}: is no registry of models; repair or delete it")
+    return known
+
+
+def _manifest(path: Path, content: bytes) -> dict[str, Any]:
+    again = "copy it again from where it was trained, or train it anew with `streamae train`"
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as file:
+            (name,) = (n for n in file.namelist() if n.endswith("/extra/manifest.json"))
+            manifest = json.loads(file.read(name))
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
+        raise ArtifactError(f"{path}: is damaged or no streamae model ({error}); {again}") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), dict):
+        raise ArtifactError(f"{path}: its manifest is not one of streamae's; {again}")
+    version, kind = manifest["format"].get("version"), manifest["format"].get("kind")
+    if not isinstance(version, int) or version > FORMAT_VERSION or kind not in _LOADERS:
+        raise ArtifactError(
+            f"{path}: is of format {kind} {version}, this streamae reads up to {FORMAT_VERSION} of "
+            f"{', '.join(_LOADERS)}; upgrade streamae, or train the model anew with this version"
+        )
+    missing = [key for key in _REQUIRED if key not in manifest]
+    if missing:
+        raise ArtifactError(f"{path}: its manifest lacks {', '.join(missing)}; {again}")
+    return manifest
+
+
+def _load_torchscript(path: Path, content: bytes, manifest: Mapping[str, Any], device: str) -> "TorchReconstructor":
+    from streamae.model.export import load_archive
+    from streamae.model.runtime import TorchReconstructor, choose_device
+    from streamae.model.spec import NetworkSpec
+
+    try:
+        where = choose_device(device)
+        scripted = load_archive(content, where)
+        return TorchReconstructor(scripted, NetworkSpec.from_mapping(manifest["network"]), where)
+    except (RuntimeError, ValueError, AttributeError) as error:
+        cause = str(error).splitlines()[0]
+        raise ArtifactError(f"{path}: torch cannot run it ({cause}); train it anew with this installation") from error
+
+
+_LOADERS: dict[str, Callable[[Path, bytes, Mapping[str, Any], str], "TorchReconstructor"]] = {
+    "torchscript": _load_torchscript
+}
+
+
+def _check_golden(path: Path, manifest: Mapping[str, Any], reconstructor: "TorchReconstructor") -> None:
+    wanted = np.asarray(manifest["golden"]["errors"], np.float32)
+    windows: F32 = np.asarray(manifest["golden"]["windows"], np.float32)
+    got = reconstructor.errors(windows)
+    if got.shape != wanted.shape or not np.allclose(got, wanted, rtol=_RTOL, atol=_ATOL):
+        worst = float(np.abs(got - wanted).max()) if got.shape == wanted.shape else float("nan")
+        raise ArtifactError(
+            f"{path}: does not reproduce its golden output (off by {worst:.2g}); this torch computes "
+            "otherwise than the one of its training, or the file was tampered with. Train it anew with this installation"
+        )
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write beside, flush, and rename over."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be written ({error.strerror}); check that the folder exists") from error

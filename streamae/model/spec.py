@@ -1,0 +1,108 @@
+"""What a network is, as a small typed value: every combination is trainable, scriptable and stored in the manifest.
+
+The words follow Srivastava, Mansimov and Salakhutdinov (2015), "Unsupervised Learning of Video Representations using
+LSTMs": a task (reconstruction, prediction, composite), and a decoder that is fed nothing but the code (unconditional)
+or also the previous frame (conditional). `conditional_free` feeds the truth in training and its own output when it
+scores; `conditional_teacher` feeds the truth at both. They are different detectors, so the mode is part of the model.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+__all__ = ["CELLS", "DECODERS", "TASKS", "NetworkSpec"]
+
+CELLS = ("lstm", "gru")
+TASKS = ("reconstruction", "prediction", "composite")
+DECODERS = ("unconditional", "conditional_free", "conditional_teacher")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSpec:
+    """The shape of one encoder-decoder; `window` T counts the `horizon` K rows that are forecast at its end.
+
+    The encoder reads the first T - K rows only, so a forecast can never have seen its targets, and `errors` needs
+    nothing but the window. `targets` are the channels that are reconstructed and forecast; the others are context.
+    `tail` is how many trailing history rows the reconstruction error is taken over (0 = all of them).
+    Raises ValueError on a combination that means nothing.
+    """
+
+    channels: int
+    targets: tuple[int, ...]
+    window: int
+    horizon: int = 0
+    task: str = "reconstruction"
+    cell: str = "lstm"
+    hidden: int = 16
+    layers: int = 1
+    decoder: str = "unconditional"
+    reversed: bool = True
+    linear_rank: int = 0
+    code_distance: bool = False
+    tail: int = 0
+
+    def __post_init__(self) -> None:
+        _one_of("task", self.task, TASKS)
+        _one_of("cell", self.cell, CELLS)
+        _one_of("decoder", self.decoder, DECODERS)
+        for name in ("channels", "window", "hidden", "layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.targets or len(set(self.targets)) != len(self.targets):
+            raise ValueError(f"targets must be distinct channel indices, at least one; got {self.targets}")
+        if min(self.targets) < 0 or max(self.targets) >= self.channels:
+            raise ValueError(f"targets {self.targets} lie outside the {self.channels} channels")
+        if (self.horizon > 0) != (self.task != "reconstruction"):
+            raise ValueError(f"task {self.task} does not go with horizon {self.horizon}: only forecasts have one")
+        if self.history < 2:
+            raise ValueError(f"window {self.window} leaves {self.history} rows before the horizon; it needs at least 2")
+        if not 0 <= self.tail <= self.history:
+            raise ValueError(f"tail {self.tail} is outside the {self.history} rows of history")
+        if self.linear_rank < 0 or self.linear_rank >= self.history * len(self.targets):
+            raise ValueError(f"linear_rank {self.linear_rank} must be below {self.history * len(self.targets)}")
+
+    @property
+    def history(self) -> int:
+        """Rows that the encoder reads, T - K."""
+        return self.window - self.horizon
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether there is a reconstruction decoder."""
+        return self.task != "prediction"
+
+    @property
+    def forecasts(self) -> bool:
+        """Whether there is a forecast decoder."""
+        return self.task != "reconstruction"
+
+    @property
+    def code_size(self) -> int:
+        """Z: h (and c of an LSTM) of the top layer, then the coordinates on the linear path."""
+        return self.hidden * (2 if self.cell == "lstm" else 1) + self.linear_rank
+
+    def features(self) -> tuple[tuple[str, int], ...]:
+        """Name the E columns of `errors`: (kind, channel index), channel -1 for what belongs to no channel."""
+        kinds = [("reconstruction", self.reconstructs), ("forecast", self.forecasts)]
+        named = [(kind, channel) for kind, has in kinds if has for channel in self.targets]
+        return (*named, ("code", -1)) if self.code_distance else tuple(named)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {**asdict(self), "targets": list(self.targets)}
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> "NetworkSpec":
+        """Read back what `to_mapping` wrote; raises ValueError on unknown or missing keys."""
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown network settings {sorted(unknown)}")
+        try:
+            return cls(**{**values, "targets": tuple(values["targets"])})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"network settings are incomplete: {error}") from error
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")

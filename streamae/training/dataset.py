@@ -1,0 +1,226 @@
+"""Series of one group -> scaled, contiguous rows, and what was found on the way: channels, period, gaps, context.
+
+Each file is one stream, named by its file name without `.csv` and `.gz`. All files must have the same channels. What
+cannot be learnt from is refused with the reason; what is left out (a channel without values, a row without all
+channels, a row that goes back in time) is counted and recorded.
+
+The last `holdout` part of every stream is never trained on: it chooses the checkpoint and calibrates the scores.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from streamae.core.scale import SCALED_MAX, estimate
+from streamae.core.types import F32, F64, I64
+from streamae.errors import SeriesError
+from streamae.sources.series import read_series
+
+__all__ = ["Dataset", "Stream", "build", "find_period", "load", "window_ends"]
+
+ROWS_MIN = 100  # below this neither a window length nor a threshold means anything
+_EMPTY_SHARE = 0.5  # a channel with more missing values than this is dropped
+_DISORDER_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stream:
+    """One series as it was read: `time_s[N]`, `values[N, C]` with NaN for what is missing."""
+
+    name: str
+    channels: tuple[str, ...]
+    time_s: F64
+    values: F64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Scaled rows `values[N, C]` of all streams, one after the other; stream s has the rows bounds[s] : bounds[s+1]."""
+
+    names: tuple[str, ...]
+    channels: tuple[str, ...]
+    targets: tuple[int, ...]
+    time_s: F64
+    values: F32
+    bounds: I64
+    location: F64
+    scale: F64
+    period_s: float
+    gap_max_s: float
+    period_rows: int | None
+    dropped: Mapping[str, str]
+    refused_rows: Mapping[str, int]
+
+    def rows_of(self, stream: int) -> slice:
+        """Positions of a stream's rows."""
+        return slice(int(self.bounds[stream]), int(self.bounds[stream + 1]))
+
+
+def load(paths: Sequence[Path], rows: int | None) -> list[Stream]:
+    """Read the first `rows` rows of each file (all, if None). Raises SeriesError."""
+    found = [read_series(path) for path in paths]
+    names = [series.name for series in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SeriesError(f"two files give the stream name {twice[0]}; rename one, the name tells streams apart")
+    return [Stream(x.name, tuple(x.channels), x.time_s[:rows], x.values[:rows]) for x in found]
+
+
+def build(streams: Sequence[Stream], context: Sequence[str] | None = None) -> Dataset:
+    """Clean, scale and join the streams of a group; `context` names channels that are inputs only (None: find them).
+
+    Raises SeriesError naming the stream and what to do.
+    """
+    if not streams:
+        raise SeriesError("there is nothing to train on; name at least one file of rows")
+    channels = streams[0].channels
+    for stream in streams:
+        if stream.channels != channels:
+            raise SeriesError(
+                f"{stream.name}: has the channels {', '.join(stream.channels)}, but {streams[0].name} has "
+                f"{', '.join(channels)}; the streams of a group have the same channels in the same order"
+            )
+    kept, dropped = _kept_channels(streams)
+    refused = {"incomplete": 0, "not_increasing": 0}
+    cleaned = [_clean(stream, kept, refused) for stream in streams]
+    values = [rows for _, rows in cleaned]
+    location, scale = (np.stack(x) for x in zip(*(estimate(rows) for rows in values), strict=True))
+    scale = _floored(scale, location, values)
+    names = tuple(channels[c] for c in kept)
+    targets = _targets(names, values, context, dropped)
+    step_s = np.concatenate([np.diff(time_s) for time_s, _ in cleaned])
+    period_s = float(np.median(step_s))
+    gap_max_s = float(max(10 * period_s, 1.5 * np.quantile(step_s, 0.999)))
+    scaled = [
+        np.clip((rows - m) / s, -SCALED_MAX, SCALED_MAX) for rows, m, s in zip(values, location, scale, strict=True)
+    ]
+    return Dataset(
+        names=tuple(stream.name for stream in streams),
+        channels=names,
+        targets=targets,
+        time_s=np.concatenate([time_s for time_s, _ in cleaned]),
+        values=np.concatenate(scaled).astype(np.float32),
+        bounds=np.cumsum([0, *(len(rows) for rows in values)]),
+        location=location,
+        scale=scale,
+        period_s=period_s,
+        gap_max_s=gap_max_s,
+        period_rows=_common_period([rows[:, list(targets)] for rows in scaled]),
+        dropped=dropped,
+        refused_rows=refused,
+    )
+
+
+def window_ends(dataset: Dataset, window: int, stream: int, start: int, stop: int) -> I64:
+    """Positions of the last rows of all full windows of a stream that lie in its own rows start..stop-1, no gap in."""
+    rows = dataset.rows_of(stream)
+    step_s = np.diff(dataset.time_s[rows.start + start : rows.start + stop])
+    broken = np.r_[0, np.cumsum(step_s > dataset.gap_max_s)]
+    if stop - start < window:
+        return np.zeros(0, np.int64)
+    whole = broken[window - 1 :] == broken[: len(broken) - window + 1]
+    ends: I64 = np.flatnonzero(whole) + rows.start + start + window - 1
+    return ends
+
+
+def find_period(values: F64, longest: int) -> int | None:
+    """Rows of the strongest period of `values[N, C]`: the first prominent peak of the mean autocorrelation.
+
+    The series are differenced against a straight line first; a peak counts if it reaches .3 after a dip below half
+    of it. None if there is none up to `longest` rows.
+    """
+    n = len(values)
+    line = np.linspace(-1, 1, n)[:, None]
+    x = values - values.mean(axis=0)
+    x = x - line * (np.sum(x * line, axis=0) / np.sum(line * line))
+    power = np.abs(np.fft.rfft(x, 2 * n, axis=0)) ** 2
+    correlation = np.fft.irfft(power, axis=0)[: min(longest, n // 2) + 1]
+    total = correlation[0]
+    varies = total > 1e-9 * n
+    if not varies.any():
+        return None
+    mean = (correlation[:, varies] / total[varies]).mean(axis=1)
+    mean = mean * n / (n - np.arange(len(mean)))
+    peaks = np.flatnonzero((mean[1:-1] >= mean[:-2]) & (mean[1:-1] > mean[2:])) + 1
+    good = [int(p) for p in peaks if mean[p] >= 0.3 and mean[:p].min() < 0.5 * mean[p]]
+    if not good:
+        return None
+    best = max(mean[p] for p in good)
+    return next(p for p in good if mean[p] >= 0.9 * best)
+
+
+def _common_period(scaled: Sequence[F64]) -> int | None:
+    found = [find_period(rows, longest=1024) for rows in scaled[:50]]
+    periods = [p for p in found if p is not None]
+    return int(np.median(periods)) if 2 * len(periods) > len(found) else None
+
+
+def _kept_channels(streams: Sequence[Stream]) -> tuple[list[int], dict[str, str]]:
+    kept, dropped = [], {}
+    for c, name in enumerate(streams[0].channels):
+        empty = [stream.name for stream in streams if _missing(stream.values[:, c]) > _EMPTY_SHARE]
+        if empty:
+            dropped[name] = f"more than half of its values are missing in {empty[0]}" + (
+                f" and {len(empty) - 1} more" if len(empty) > 1 else ""
+            )
+        else:
+            kept.append(c)
+    if not kept:
+        raise SeriesError(
+            f"{streams[0].name}: no channel has values in at least half of the rows; each row must carry all channels: "
+            "resample the series onto one grid first"
+        )
+    return kept, dropped
+
+
+def _missing(column: F64) -> float:
+    return float(np.mean(~np.isfinite(column))) if len(column) else 1.0
+
+
+def _clean(stream: Stream, kept: Sequence[int], refused: dict[str, int]) -> tuple[F64, F64]:
+    """Rows that carry all channels and go forward in time."""
+    values = stream.values[:, list(kept)]
+    whole = np.isfinite(values).all(axis=1) & np.isfinite(stream.time_s)
+    refused["incomplete"] += int((~whole).sum())
+    time_s, values = stream.time_s[whole], values[whole]
+    newest = np.maximum.accumulate(time_s) if len(time_s) else time_s
+    forward = np.r_[True, time_s[1:] > newest[:-1]][: len(time_s)]
+    if (~forward).sum() > _DISORDER_SHARE * len(time_s):
+        raise SeriesError(
+            f"{stream.name}: time does not increase in {(~forward).sum()} of {len(time_s)} rows; sort the rows by "
+            "time, and put different machines into different files"
+        )
+    refused["not_increasing"] += int((~forward).sum())
+    if forward.sum() < ROWS_MIN:
+        raise SeriesError(
+            f"{stream.name}: has {forward.sum()} usable rows of {len(stream.time_s)}, at least {ROWS_MIN} are needed; "
+            "record for longer, or leave this file out"
+        )
+    return time_s[forward], values[forward]
+
+
+def _floored(scale: F64, location: F64, values: Sequence[F64]) -> F64:
+    """Give a channel that is constant in a stream the scale that it has elsewhere in the group, or 1 % of its level."""
+    constant = np.stack([rows.std(axis=0) <= 1e-9 * np.maximum(np.abs(rows).max(axis=0), 1e-9) for rows in values])
+    if constant.all():
+        raise SeriesError("all channels are constant in all files; there is no normal behaviour to learn in them")
+    elsewhere = np.nanmedian(np.where(constant.all(axis=0), 0.0, np.where(constant, np.nan, scale)), axis=0)
+    level = 0.01 * np.abs(location)
+    return np.where(constant, np.maximum(elsewhere, np.where(level > 0, level, 1.0)), scale)
+
+
+def _targets(
+    names: Sequence[str], values: Sequence[F64], context: Sequence[str] | None, dropped: dict[str, str]
+) -> tuple[int, ...]:
+    """Indices of the channels to be explained; commands and modes (0/1, or held constant at 0 or 1) are context."""
+    if context is None:
+        commands = [bool(all(np.isin(rows[:, c], (0.0, 1.0)).all() for rows in values)) for c in range(len(names))]
+    else:
+        unknown = sorted(set(context) - set(names) - set(dropped))
+        if unknown:
+            raise SeriesError(f"the context channel {unknown[0]} is not among {', '.join(names)}; correct its name")
+        commands = [name in set(context) for name in names]
+    targets = tuple(c for c, command in enumerate(commands) if not command)
+    return targets or tuple(range(len(names)))

@@ -1,0 +1,47 @@
+"""train.yaml -> TrainConfig; every mistake named with its key, value and remedy."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from streamae.errors import ConfigError
+from streamae.training.fit import Recipe
+from streamae.training.train import TrainConfig
+
+__all__ = ["read_config"]
+
+
+def read_config(path: Path | None) -> TrainConfig:
+    """Read training settings; None gives the defaults. Raises ConfigError with one line for each mistake."""
+    if path is None:
+        return TrainConfig()
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+    if tree is None:
+        return TrainConfig()
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: got {tree!r}; write keys and values, such as `hidden: 16`")
+    mistakes = [*_unknown(path, tree, TrainConfig, ""), *_unknown(path, tree.get("recipe"), Recipe, "recipe.")]
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    try:
+        return TypeAdapter(TrainConfig).validate_python(tree)
+    except ValidationError as error:
+        lines = [
+            f"{path}: {'.'.join(map(str, e['loc']))}: got {e['input']!r}; {e['msg']}"
+            for e in error.errors(include_url=False)
+        ]
+        raise ConfigError("\n".join(lines)) from error
+
+
+def _unknown(path: Path, tree: Any, kind: type, prefix: str) -> list[str]:
+    known = [f.name for f in fields(kind)]
+    keys = tree if isinstance(tree, dict) else ()
+    return [
+        f"{path}: {prefix}{key}: got an unknown key; known here: {', '.join(known)}" for key in keys if key not in known
+    ]
