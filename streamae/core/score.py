@@ -38,7 +38,8 @@ def round_score(score: F64) -> F64:
 
 def excess(errors: F64, center: F64, spread: F64) -> F64:
     """One-sided standardised errors, [B, E] -> [B, E], all >= 0."""
-    return np.maximum((errors - center) / spread, 0.0)
+    above: F64 = np.maximum((errors - center) / spread, 0.0)
+    return above
 
 
 def _times(z: F64, precision: F64) -> F64:
@@ -52,7 +53,8 @@ def _times(z: F64, precision: F64) -> F64:
 def raw_score(z: F64, precision: F64 | None) -> F64:
     """Combine excesses, [B, E] -> [B]: sqrt(z' P z / E)."""
     weighted = z if precision is None else _times(z, precision)
-    return np.sqrt(np.maximum(np.sum(z * weighted, axis=1), 0.0) / z.shape[1])
+    combined: F64 = np.sqrt(np.maximum(np.sum(z * weighted, axis=1), 0.0) / z.shape[1])
+    return combined
 
 
 def channel_shares(z: F64, errors: F64, precision: F64 | None, channel: I32, channels: int) -> F32:

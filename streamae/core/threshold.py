@@ -2,7 +2,8 @@
 
 Each stream keeps slow averages of its score and of the score's deviation, starting from the calibrated normal, and its
 threshold is their prediction bound, mean + k deviation, where that is higher than the calibrated one. It never falls
-below that and never rises above `ceiling`, so slow drift is followed and a slow fault is not followed for ever. A score above the threshold teaches nothing, so a fault cannot make itself normal.
+below that and never rises above `ceiling`, so slow drift is followed and a slow fault is not followed for ever. A
+score above the threshold teaches nothing, so a fault cannot make itself normal.
 
 A lasting change of level must not alarm for ever: exceeding scores feed a second, candidate average, and when every
 score of the last `rebaseline_s` seconds of event time exceeded, the candidate becomes the stream's normal, even above

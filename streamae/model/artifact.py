@@ -243,7 +243,7 @@ def _check_golden(path: Path, manifest: Mapping[str, Any], reconstructor: "Torch
         worst = float(np.abs(got - wanted).max()) if got.shape == wanted.shape else float("nan")
         raise ArtifactError(
             f"{path}: does not reproduce its golden output (off by {worst:.2g}); this torch computes "
-            "otherwise than the one of its training, or the file was tampered with. Train it anew with this installation"
+            "otherwise than the one of its training, or the file was tampered with. Train it anew here"
         )
 
 

@@ -184,8 +184,8 @@ def _split(dataset: Dataset, window: int, holdout: float) -> tuple[I64, list[I64
         held.append(window_ends(dataset, window, s, cut, n))
         if len(learn[-1]) == 0 or len(held[-1]) == 0:
             raise SeriesError(
-                f"{name}: {n} rows, with its gaps, leave no windows of {window} rows to train on and to calibrate with; "
-                "record for longer, or choose a shorter window"
+                f"{name}: {n} rows, with its gaps, leave no windows of {window} rows to train on and calibrate "
+                "with; record for longer, or choose a shorter window"
             )
     return np.concatenate(learn), held
 
