@@ -67,7 +67,8 @@ def channel_shares(z: F64, errors: F64, precision: F64 | None, channel: I32, cha
     total = np.sum(share, axis=1, keepdims=True)
     owned = np.bincount(channel[channel >= 0], minlength=channels) > 0
     shares = np.where(total > _TINY, share / np.maximum(total, _TINY), owned / max(owned.sum(), 1))
-    return shares.astype(np.float32)
+    narrow: F32 = shares.astype(np.float32)
+    return narrow
 
 
 class Scoring:
