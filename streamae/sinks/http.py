@@ -9,6 +9,7 @@ Redirections are not followed, since they would carry the credentials elsewhere.
 user of the URL, headers) never enters a message.
 """
 
+import contextlib
 import http.client
 import socket
 import ssl
@@ -100,8 +101,8 @@ def _checked(url: str) -> SplitResult:
 
 
 def _hang_up(connection: http.client.HTTPConnection) -> None:
+    """End a request from the outside; what waits in it gets an OSError."""
     if connection.sock is not None:
-        try:
-            connection.sock.shutdown(socket.SHUT_RDWR)
-        except OSError:  # it ended by itself in this moment
-            return
+        # The plain socket's own method: that of a TLS socket is not meant for a second thread.
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
