@@ -7,7 +7,7 @@ beside: a projection of the flattened history onto principal components, with a 
 coordinates; the recurrent part then models what is left. Nothing on either path sees the rows to be forecast.
 
 Shapes as in `core.types`; L = T - K rows of history, Q target channels. `lengths[B]` (int64) counts each window's true
-rows including its K forecast rows; None means all T. Matrix products pad their rows to a multiple of 16, which is what
+rows including its K forecast rows; None means all T. Matrix products pad their operands to whole blocks, which is what
 makes a window's result independent, to the bit, of the batch that it came in (CPU).
 
 Initialisation (Glorot input, orthogonal recurrent weights per gate, forget bias 1) follows Jozefowicz et al. (2015).
@@ -29,8 +29,10 @@ METHODS = ("errors", "reconstruct", "forecast", "encode")  # what a scripted net
 
 def _affine(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:  # noqa: UP045
     """[n, k] x [m, k] -> [n, m], the same bits for a row whatever n is."""
-    n = x.size(0)
-    return functional.linear(functional.pad(x, [0, 0, 0, (16 - n % 16) % 16]), weight, bias)[:n]
+    n, k = x.size(0), x.size(1)
+    wide = (8 - k % 8) % 8  # rows of other lengths are aligned differently from one to the next
+    padded = functional.pad(x, [0, wide, 0, (16 - n % 16) % 16])
+    return functional.linear(padded, functional.pad(weight, [0, wide]), bias)[:n]
 
 
 def _mean_square(x: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 One torch thread (a second one spins against the other processes of the machine), inference mode, denormals flushed,
 and a few calls to warm up, since the first calls of a scripted module compile it. On the CPU a window's result is the
-same to the bit whatever batch it came in, since every batch is filled up to a multiple of 16 (BLAS takes other paths
-for other row counts), and the network pads its own matrix products likewise. On CUDA results agree to about 1e-5, and
-scores are rounded anyway.
+same to the bit whatever batch it came in: nn.LSTM is, from two windows on, so an odd window gets company; nn.GRU is
+in multiples of 16; and the network pads its own matrix products. On CUDA results agree to about 1e-5, and scores are
+rounded anyway.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ __all__ = ["TorchReconstructor", "choose_device", "prepare_torch"]
 
 _TILE = 256  # windows a call: measured best for nn.LSTM between 96 and 256
 _WARM_UP_CALLS = 3
-_MULTIPLE = 16  # batch sizes at which a window's bits are its own: measured, and tested
+_MULTIPLE = {"lstm": 2, "gru": 16}  # batch sizes at which a window's bits are its own: measured, and tested
 
 
 def prepare_torch() -> None:
@@ -44,6 +44,7 @@ class TorchReconstructor:
     def __init__(self, scripted: torch.jit.ScriptModule, spec: NetworkSpec, device: str = "cpu") -> None:
         prepare_torch()
         self.device = device
+        self._multiple = _MULTIPLE[spec.cell]
         self._module = torch.jit.freeze(scripted.to(device).eval(), preserved_attrs=list(METHODS))
         for _ in range(_WARM_UP_CALLS):
             self.errors(np.zeros((2, spec.window, spec.channels), np.float32))
@@ -69,7 +70,7 @@ class TorchReconstructor:
         count = len(windows)
         if count == 0:
             return self._call(method, np.zeros((1, *windows.shape[1:]), np.float32))[:0]
-        company = -count % _MULTIPLE
+        company = -count % self._multiple
         if company:
             windows = np.concatenate([windows, np.repeat(windows[-1:], company, axis=0)])
             lengths = None if lengths is None else np.r_[lengths, np.repeat(lengths[-1:], company)]
