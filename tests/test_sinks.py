@@ -343,6 +343,22 @@ def test_credentials_belong_in_headers() -> None:
     assert "s3cret" not in str(caught.value)
 
 
+def test_a_receiver_that_never_accepts_is_bounded_too() -> None:
+    """A connection that is not accepted in time is no answer."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        address = full.getsockname()
+        clogs = [socket.socket() for _ in range(4)]
+        for clog in clogs:
+            clog.setblocking(False)
+            clog.connect_ex(address)
+        with pytest.raises(SinkUnavailableError, match="no answer"):
+            WebhookSink(f"http://127.0.0.1:{address[1]}", timeout_s=0.3).send([transition(1)])
+        for clog in clogs:
+            clog.close()
+
+
 # ---- MQTT
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from streamae.errors import StoreError
 from streamae.store import schema
 from streamae.store.alerts import AlertLimits
 from streamae.store.journal import JournalLimits
+from streamae.store.lock import StateLock
+from streamae.store.outbox import Outbox
 from streamae.store.store import Limits, Store
 from tests.store_world import Clock, batch, numbered, report, text_of, transition
 
@@ -155,6 +157,22 @@ def test_a_full_file_system_is_survived() -> None:
             crash(store)
         finally:
             subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_what_a_sink_took_is_marked_without_an_fsync(tmp_path: Path) -> None:
+    """With `power` every commit is synced, but marks of the outbox are not: losing one means telling twice."""
+    store = opened(tmp_path, "power", sinks=["a"])
+
+    def level() -> int:
+        return store._database._writer.execute("PRAGMA synchronous").fetchone()[0]
+
+    store.commit(numbered(1), report(transition(1)), NOW)
+    assert level() == 2
+    store.outbox.sent("a", [transition(1).key])
+    assert level() == 1
+    store.commit(numbered(2), report(), NOW)
+    assert level() == 2
+    store.close()
 
 
 # ---- redelivery
@@ -346,13 +364,16 @@ def test_a_newer_file_is_refused_and_left_alone(tmp_path: Path, monkeypatch: pyt
     assert [path.name for path in tmp_path.iterdir() if "damaged" in path.name] == []
 
 
-def test_a_migration_that_fails_leaves_the_old_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("before", ["CREATE TABLE future (x INTEGER) STRICT", "ROLLBACK"])
+def test_a_migration_that_fails_leaves_the_old_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
     """All of a migration happens, or nothing."""
     store = opened(tmp_path)
     store.commit(numbered(1), report(), NOW)
     store.close()
     path = tmp_path / "state.db"
-    bad = (*schema.MIGRATIONS, ("CREATE TABLE future (x INTEGER) STRICT", "CREATE TABLE journal (x INTEGER)"))
+    bad = (*schema.MIGRATIONS, (before, "CREATE TABLE journal (x INTEGER)"))
     monkeypatch.setattr(schema, "MIGRATIONS", bad)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection, pytest.raises(sqlite3.OperationalError):
         schema.migrate(connection)
@@ -360,6 +381,69 @@ def test_a_migration_that_fails_leaves_the_old_version(tmp_path: Path, monkeypat
     store = opened(tmp_path)
     assert len(folded(store)[1]) == 1
     store.close()
+
+
+def test_a_file_system_without_a_wal_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where SQLite cannot keep its WAL (some network mounts), the operator is told; nothing is set aside."""
+
+    class NoWal(sqlite3.Connection):
+        def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
+            return super().execute("SELECT 'delete'" if sql == "PRAGMA journal_mode = WAL" else sql, *values)
+
+    connect = sqlite3.connect
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **k, factory=NoWal))
+        with pytest.raises(StoreError, match="local disk"):
+            opened(tmp_path)
+    store = opened(tmp_path)
+    assert store.notes == []
+    store.close()
+
+
+def test_a_start_or_stop_on_a_full_disk_lets_go_of_the_directory(tmp_path: Path) -> None:
+    """What cannot be written is said, and the next start may have the directory."""
+    store = opened(tmp_path, sinks=["a"])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def on_a_full_disk(step: Callable[[], object]) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        try:
+            with pytest.raises(StoreError, match="disk"):
+                step()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    on_a_full_disk(store.close)
+    on_a_full_disk(lambda: opened(tmp_path, sinks=["a"]))
+    store = opened(tmp_path, sinks=["a"])
+    assert store.unclean
+    store.close()
+
+
+def test_a_start_that_ends_in_the_middle_lets_go_of_the_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever happens while sinks are registered, the lock does not outlive it; a second release is harmless."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Outbox, "register", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            opened(tmp_path)
+    store = opened(tmp_path)
+    store.close()
+    store._lock.release()
+
+
+def test_a_lock_on_a_full_disk_still_locks(tmp_path: Path) -> None:
+    """The pid in the lock file is a courtesy; without it the holder is unknown, and it holds."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        lock = StateLock(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with pytest.raises(StoreError, match="pid unknown"):
+        StateLock(tmp_path)
+    lock.release()
 
 
 # ---- damage
@@ -380,6 +464,39 @@ def test_the_earlier_snapshot_serves_when_the_latest_is_damaged(tmp_path: Path) 
     assert store.stats().damaged == 1
     assert folded(store) == (b"two", [(text_of(numbered(n)), NOW + n) for n in (3, 4, 5)])
     assert folded(store, 1)[0] is None
+    store.close()
+
+
+def test_a_value_of_a_foreign_type_is_damage(tmp_path: Path) -> None:
+    """A snapshot row that cannot even be taken apart is passed over like one whose crc32 is wrong."""
+    store = opened(tmp_path)
+    store.commit(numbered(1), report(), NOW, b"one")
+    reader = store.recover()
+    assert reader.snapshot == b"one"
+    with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_schema SET sql = replace(sql, 'STRICT', '') WHERE name = 'snapshot'")
+    with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE snapshot SET body = 'text'")
+    assert store.recover().snapshot is None
+    store.close()
+
+
+def test_ids_are_read_back_as_far_as_they_can_be_in_flight(tmp_path: Path) -> None:
+    """Only the rows of the newest 65,536 ids are read at the start; a damaged one costs its own ids."""
+    store = opened(tmp_path)
+    for n in range(12):
+        store.commit(numbered(n, 8000, first_mid=1 + 8000 * (n % 8)), report(), NOW + n)
+    with store._database.write() as connection:
+        connection.execute("UPDATE journal SET crc = crc + 1 WHERE seq = 10")
+    crash(store)
+    store = opened(tmp_path)
+
+    def again(n: int) -> Batch:
+        b = numbered(n, 8000, first_mid=1 + 8000 * (n % 8))
+        return Batch(b.topics, b.payloads, b.arrival_s, b.mid, np.ones(8000, np.bool_))
+
+    assert [bool(store.seen(again(n)).all()) for n in range(12)] == [False] * 4 + [True] * 4 + [True, False, True, True]
     store.close()
 
 
@@ -516,6 +633,8 @@ def test_damage_while_running_asks_for_a_restart(store: Store) -> None:
 WRITER = """
 import sys
 from tests.store_world import numbered, report, transition, Clock
+from streamae.store.lock import StateLock
+from streamae.store.outbox import Outbox
 from streamae.store.store import Store, Limits
 from streamae.store.journal import JournalLimits
 store = Store.open(sys.argv[1], sys.argv[2], Clock(), Limits(journal=JournalLimits(bytes_max=20_000)), ["a"])

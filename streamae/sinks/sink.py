@@ -36,11 +36,20 @@ class SinkUnavailableError(StreamaeError):
 class Sink(Protocol):
     """Where transitions go."""
 
-    name: str
-    batch_max: int
-    """The most transitions that one `send` takes."""
-    refresh_s: float | None
-    """For a receiver that forgets: tell it again of what is open, this often. None for all others."""
+    @property
+    def name(self) -> str:
+        """What the outbox and the metrics call it."""
+        ...
+
+    @property
+    def batch_max(self) -> int:
+        """The most transitions that one `send` takes."""
+        ...
+
+    @property
+    def refresh_s(self) -> float | None:
+        """For a receiver that forgets: tell it again of what is open, this often. None for all others."""
+        ...
 
     def send(self, transitions: Sequence[Transition]) -> None:
         """Tell them; return once the receiver has them. SinkRefusedError or SinkUnavailableError speak for all."""
