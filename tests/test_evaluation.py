@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamae.errors import SeriesError
 from streamae.evaluation import baselines as peers
-from streamae.evaluation import metrics, protocol, report
+from streamae.evaluation import metrics, plot, protocol, report
 
 
 def naive_vus(label, score, window, thresholds=250):
@@ -266,3 +266,12 @@ def test_baselines_are_causal_and_repeatable(method, monkeypatch):
     np.testing.assert_allclose(cut, score[:215], rtol=1e-4, atol=1e-6)
     assert np.all(threshold == threshold[0])
     assert np.median(score[203:215]) > np.median(score[150:200])
+
+
+def test_a_plot_is_drawn(folder, tmp_path):
+    """A picture of a series, its score, threshold and labels is written as PNG, without a display."""
+    pytest.importorskip("matplotlib")
+    series = protocol.read_labelled(protocol.find_series(folder)[0])
+    score, threshold = peers.baselines()["raw |z|"](series, series.train_rows, 0)
+    plot.plot_series(series, score, threshold, tmp_path / "a.png", reconstruction=series.values * 0.9)
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
