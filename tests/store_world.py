@@ -1,10 +1,12 @@
 """What the tests of store and sinks share: batches, reports, transitions, and a clock that obeys."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from streamae.core.types import Batch, Drops, Report, Transition
+from streamae.store.store import Store
 
 
 class Clock:
@@ -69,3 +71,17 @@ def report(*transitions: Transition, rows: int = 1) -> Report:
 def text_of(batch: Batch) -> tuple[tuple[bytes, bytes], ...]:
     """A batch's messages as something that can be compared."""
     return tuple(zip(batch.topics, batch.payloads, strict=True))
+
+
+def opened(folder: Path, durability: str = "process", **options: object) -> Store:
+    return Store.open(folder, durability, Clock(), **options)
+
+
+def crash(store: Store) -> None:
+    """End as `kill -9` would: nothing is said, the kernel closes the files."""
+    store._abandon()
+
+
+def folded(store: Store, skip: int = 0) -> tuple[bytes | None, list[tuple[tuple, float]]]:
+    recovery = store.recover(skip)
+    return recovery.snapshot, [(text_of(b), now_s) for b, now_s in recovery.journal]
