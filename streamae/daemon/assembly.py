@@ -1,0 +1,106 @@
+"""Settings -> the rooms of a running daemon: models opened and verified, groups, source, sinks.
+
+Nothing here has effects outside the process before `start` is called on what it returns, so a reload can assemble
+everything from a new configuration, and keep the old one where that fails.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamae.config import Settings
+from streamae.config.convert import connection, core_group, templates
+from streamae.config.sinks import LogSink as LogSettings
+from streamae.config.sinks import MqttSink as MqttSettings
+from streamae.config.sinks import Sink as SinkSettings
+from streamae.core.lane import Group
+from streamae.daemon.clock import Clock
+from streamae.model.artifact import Artifact, default_registry, open_artifact
+from streamae.mqtt import Subscription, transient
+from streamae.sinks.log import LogSink
+from streamae.sinks.mqtt import BrokerPublisher, MqttSink
+from streamae.sinks.sink import Sink
+from streamae.sinks.webhook import WebhookSink
+from streamae.sources.mqtt import Limits, MqttSource
+
+__all__ = ["Models", "groups_of", "json_loads", "make_sink", "make_source", "subscriptions_of"]
+
+_INBOX_BYTES = 256 * 1024 * 1024
+
+
+def json_loads() -> Callable[[bytes], Any]:
+    """Return the fastest JSON parser that is installed: orjson, or the standard library's."""
+    try:
+        import orjson
+    except ImportError:
+        return json.loads
+    parse: Callable[[bytes], Any] = orjson.loads
+    return parse
+
+
+@dataclass(slots=True)
+class Models:
+    """Opened artifacts by path and digest of the file, so that a reload opens only what has changed."""
+
+    registry: Path | None = None
+
+    def open(self, settings: Settings) -> dict[str, Artifact]:
+        """Open and verify the model of every group. Raises ArtifactError."""
+        registry = self.registry or default_registry()
+        return {
+            name: open_artifact(Path(group.model.path), group.model.sha256, registry)
+            for name, group in settings.streams.items()
+        }
+
+
+def groups_of(settings: Settings, artifacts: Mapping[str, Artifact]) -> list[Group]:
+    """Return the core's groups for these settings and their models."""
+    return [
+        core_group(name, group, artifacts[name].profile, artifacts[name].reconstructor)
+        for name, group in settings.streams.items()
+    ]
+
+
+def subscriptions_of(settings: Settings) -> list[Subscription]:
+    """Return the subscriptions of all groups, each filter once."""
+    found: dict[str, Subscription] = {}
+    for group in settings.streams.values():
+        for template in templates(group):
+            retained = group.retained == "accept" or (template.filter in found and found[template.filter].retained)
+            found[template.filter] = Subscription(template.filter, settings.mqtt.qos, retained)
+    return list(found.values())
+
+
+def make_source(
+    settings: Settings, clock: Clock, stale: Sequence[str] = (), expect_session: bool = False
+) -> MqttSource:
+    """Return the broker's source, not yet started; `stale` filters of a former configuration are given up."""
+    limits = Limits(
+        max_messages=settings.inbox.max_messages,
+        max_bytes=_INBOX_BYTES,
+        max_payload=settings.inbox.max_payload_bytes,
+        batch_wait_s=settings.inbox.batch_wait_s,
+    )
+    return MqttSource(
+        connection(settings),
+        subscriptions_of(settings),
+        limits,
+        now=clock.now,
+        monotonic=clock.monotonic,
+        jitter=clock.jitter,
+        status_topic=f"streamae/{settings.instance}/status",
+        stale=stale,
+        expect_session=expect_session,
+    )
+
+
+def make_sink(settings: Settings, sink: SinkSettings) -> Sink:
+    """Return one sink, not yet connected."""
+    if isinstance(sink, LogSettings):
+        return LogSink(sink.name)
+    if isinstance(sink, MqttSettings):
+        return MqttSink(BrokerPublisher(transient(connection(settings), "alerts")), sink.topic, name=sink.name)
+    headers = {name: text.get_secret_value() for name, text in sink.headers.items()}
+    return WebhookSink(sink.url.get_secret_value(), headers, name=sink.name, timeout_s=sink.timeout_s)

@@ -1,0 +1,19 @@
+"""The verb `check`: the configuration, its models opened and verified, and what each topic would do."""
+
+from pathlib import Path
+
+from streamae.config.check import check
+from streamae.config.groups import Group
+from streamae.core.types import Profile
+from streamae.model.artifact import default_registry, open_artifact
+
+__all__ = ["report"]
+
+
+def report(path: Path) -> list[str]:
+    """Return the lines to print. Raises ConfigError or ArtifactError with one line for each mistake."""
+    return check(path, _profile)
+
+
+def _profile(group: Group) -> Profile:
+    return open_artifact(Path(group.model.path), group.model.sha256, default_registry()).profile

@@ -1,0 +1,90 @@
+"""One thread a sink: each carries what waits in the outbox to its sink, and sleeps until more is due or it is woken."""
+
+import logging
+import threading
+
+from streamae.config import Settings
+from streamae.daemon.assembly import make_sink
+from streamae.daemon.clock import Clock
+from streamae.errors import StoreError
+from streamae.metrics import Metrics
+from streamae.sinks.courier import Courier, Pace
+from streamae.store.outbox import Outbox, SinkStats
+
+__all__ = ["Couriers"]
+
+log = logging.getLogger(__name__)
+_STORE_RETRY_S = 1.0
+_PACED = {"log": None}
+
+
+class Couriers:
+    """The couriers of all sinks of a configuration."""
+
+    def __init__(self, settings: Settings, outbox: Outbox, clock: Clock) -> None:
+        self._outbox, self._clock = outbox, clock
+        self._couriers = [
+            Courier(
+                make_sink(settings, sink), outbox, clock.now, pace=_PACED.get(sink.name, Pace()), jitter=clock.jitter
+            )
+            for sink in settings.sinks
+        ]
+        self._stopping = threading.Event()
+        self._wakes = [threading.Event() for _ in self._couriers]
+        self._threads = [
+            threading.Thread(target=self._serve, args=pair, name=f"sink-{pair[0].sink}", daemon=True)
+            for pair in zip(self._couriers, self._wakes, strict=True)
+        ]
+        self._said: dict[str, SinkStats] = {}
+
+    def start(self) -> None:
+        """Start all threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """Say that there may be something new."""
+        for wake in self._wakes:
+            wake.set()
+
+    def dead(self) -> list[str]:
+        """Return the names of threads that ended without being asked to."""
+        return [] if self._stopping.is_set() else [t.name for t in self._threads if not t.is_alive()]
+
+    def stop(self, timeout_s: float) -> None:
+        """Let each deliver what is due, for at most `timeout_s` in all, then end."""
+        self._stopping.set()
+        self.wake()
+        deadline_s = self._clock.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline_s - self._clock.monotonic()))
+        for courier in self._couriers:
+            courier.close()
+
+    def observe(self, metrics: Metrics) -> None:
+        """Bring the metrics of the sinks up to date."""
+        for sink, now in self._outbox.stats().items():
+            before = self._said.get(sink, SinkStats())
+            self._said[sink] = now
+            oldest_s = 0.0 if now.oldest_s is None else max(0.0, self._clock.now() - now.oldest_s)
+            metrics.gauge("outbox_pending", now.pending, sink)
+            metrics.gauge("outbox_dead", now.dead, sink)
+            metrics.gauge("outbox_oldest_age_seconds", oldest_s, sink)
+            metrics.count("outbox_evicted", max(0, now.evicted - before.evicted), sink)
+            for outcome in ("sent", "failed", "refused"):
+                grown = getattr(now, outcome) - getattr(before, outcome)
+                metrics.count("sink_deliveries", max(0, grown), sink, outcome)
+
+    def _serve(self, courier: Courier, wake: threading.Event) -> None:
+        while True:
+            try:
+                wait_s = courier.deliver_due()
+            except StoreError as error:
+                log.warning("sink %s waits for the store: %s", courier.sink, error)
+                wait_s = _STORE_RETRY_S
+            if self._stopping.is_set():
+                if wait_s > 0:  # nothing is due now: what is left waits for the next start
+                    return
+                continue
+            wake.wait(min(wait_s, 60.0))
+            wake.clear()

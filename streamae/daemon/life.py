@@ -1,0 +1,230 @@
+"""The life of the process in three lines: start, turn until told to stop, stop within bounds.
+
+    SIGTERM, SIGINT   stop intake, finish the batch, commit, acknowledge, drain the sinks (at most DRAIN_S), exit 0
+    SIGHUP            read the configuration again; a bad one is refused and the old one goes on; windows survive
+    systemd           READY when models are warm and the state is recovered; WATCHDOG only after progress of the loop
+
+This package is the only owner of threads and clocks: one loop (the caller's thread), one thread a sink, the network
+thread of the source, the web server's thread. A dead thread ends the process, for systemd to restart it.
+"""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+from streamae import __version__, logs
+from streamae.config import Settings, load
+from streamae.config.reload import applicable, changes
+from streamae.core.pipeline import Pipeline
+from streamae.daemon.assembly import Models, groups_of, json_loads, make_source, subscriptions_of
+from streamae.daemon.clock import Clock
+from streamae.daemon.couriers import Couriers
+from streamae.daemon.loop import Loop, fold
+from streamae.daemon.notify import Notifier
+from streamae.daemon.view import DaemonView
+from streamae.errors import StoreError, StreamaeError
+from streamae.metrics import Metrics
+from streamae.store.journal import JournalLimits
+from streamae.store.store import Limits, Store
+from streamae.web.app import Access, create_app
+from streamae.web.server import WebServer
+
+__all__ = ["Daemon", "run"]
+
+log = logging.getLogger(__name__)
+DRAIN_S = 10.0
+_TAKE_S = 0.25  # longest wait for messages, and so for a signal to be noticed
+_PUBLISH_S = 1.0
+
+
+class Daemon:
+    """One running instance; `start`, `turn` repeatedly, `stop`. `settings_path` is read again on reload."""
+
+    def __init__(self, settings_path: Path, clock: Clock | None = None, models: Models | None = None) -> None:
+        self.path = settings_path
+        self.clock = clock or Clock()
+        self.models = models or Models()
+        self.settings = load(settings_path)
+        self.stop_asked = threading.Event()
+        self.reload_asked = threading.Event()
+        self.notifier = Notifier(os.environ)
+        self._published_s = self._watched_s = float("-inf")
+
+    def start(self) -> None:
+        """Open everything, recover the state, and begin to listen. Raises StreamaeError, leaving nothing running."""
+        settings, clock = self.settings, self.clock
+        artifacts = self.models.open(settings)
+        pipeline = Pipeline(settings.instance, groups_of(settings, artifacts), json_loads())
+        self.store = Store.open(
+            settings.state.dir,
+            settings.state.durability,
+            clock.now,
+            store_limits(settings),
+            [s.name for s in settings.sinks],
+        )
+        try:
+            notes = fold(self.store, pipeline)
+            self._wire(settings, pipeline)
+        except BaseException:
+            self.store.close()
+            raise
+        for note in notes:
+            log.info("%s", note)
+        broker, page = f"{settings.mqtt.host}:{settings.mqtt.port}", f"http://{settings.web.host}:{self.web.port}/"
+        log.info("streamae %s ready: %s on %s, page %s", __version__, ", ".join(pipeline.lanes), broker, page)
+        self.notifier.send("READY=1", "STATUS=running")
+
+    def _wire(self, settings: Settings, pipeline: Pipeline) -> None:
+        clock = self.clock
+        per_stream = settings.metrics.per_stream_max if settings.metrics.per_stream else 0
+        self.metrics = Metrics(clock.now, per_stream, settings.metrics.stale_after_s)
+        self._declare(pipeline)
+        expect_session = settings.mqtt.session_expiry_s > 0 and self.store.stats().commits > 0
+        source = make_source(settings, clock, expect_session=expect_session)
+        self.loop = Loop(
+            source, pipeline, self.store, self.metrics,
+            now=clock.now, monotonic=clock.monotonic, sleep=clock.sleep,
+            batch_max=settings.inbox.batch_max, snapshot_every_s=settings.state.snapshot_every_s,
+        )  # fmt: skip
+        self.loop.stopping = self.stop_asked.is_set
+        self.view = DaemonView(
+            self.loop, self.store, self.metrics,
+            now=clock.now, monotonic=clock.monotonic, silent_after_s=settings.mqtt.silent_after_s,
+        )  # fmt: skip
+        self.couriers = Couriers(settings, self.store.outbox, clock)
+        self.view.dead_threads = self.dead_threads
+        token = settings.web.token.get_secret_value() if settings.web.token else None
+        access = Access(frozenset(settings.web.allowed_hosts), token, settings.web.loopback)
+        self.web = WebServer(create_app(self.view, access), settings.web.host, settings.web.port)
+        self.web.start()
+        self.couriers.start()
+        source.start()
+
+    def _declare(self, pipeline: Pipeline) -> None:
+        for name, lane in pipeline.lanes.items():
+            self.metrics.declare_group(name, lane.profile.digest, lane.profile.window)
+        for sink in self.settings.sinks:
+            self.metrics.declare_sink(sink.name)
+
+    def turn(self) -> None:
+        """Carry one batch through, then do what is due once a second. Raises UnavailableError; see `Loop.turn`."""
+        report = self.loop.turn(_TAKE_S)
+        if report is not None:
+            self.view.note(report)
+            if report.transitions:
+                self.couriers.wake()
+        if self.reload_asked.is_set():
+            self.reload_asked.clear()
+            self.reload()
+        now_s = self.clock.monotonic()
+        if now_s - self._published_s >= _PUBLISH_S:
+            self._published_s = now_s
+            self._housekeeping()
+        if self.notifier.watchdog_s is not None and now_s - self._watched_s >= self.notifier.watchdog_s:
+            self._watched_s = now_s
+            self.notifier.send("WATCHDOG=1")
+
+    def _housekeeping(self) -> None:
+        self.view.publish()
+        for name, lane in self.loop.pipeline.lanes.items():
+            self.metrics.observe_streams(name, lane.latest.state[: len(lane.streams)])
+        self.couriers.observe(self.metrics)
+        dead = self.dead_threads()
+        if dead:
+            raise StreamaeError(f"thread {', '.join(dead)} died; see the log above. The process ends to be restarted")
+
+    def dead_threads(self) -> list[str]:
+        """Return the names of threads that should run and do not."""
+        return [*self.couriers.dead(), *([] if self.web.alive else ["web"])]
+
+    def reload(self) -> None:
+        """Take over the configuration as it is now, or refuse it whole; windows, thresholds and alerts survive."""
+        self.notifier.send(f"RELOADING=1\nMONOTONIC_USEC={int(self.clock.monotonic() * 1e6)}")
+        try:
+            wanted = load(self.path)
+            settings = applicable(self.settings, wanted)
+            pipeline = Pipeline(settings.instance, groups_of(settings, self.models.open(settings)), json_loads())
+            lost = pipeline.restore(self.loop.pipeline.snapshot())
+        except StreamaeError as error:
+            log.error("reload refused, the old configuration goes on:\n%s", error)
+            self.metrics.observe_reload(successful=False)
+            self.notifier.send("READY=1", "STATUS=running; the last reload was refused")
+            return
+        for change in changes(self.settings, wanted):
+            log.warning("reload: %s", change)
+        for name in lost:
+            log.warning("group %s starts cold: it has another model now, or is gone", name)
+        self._replace(settings, pipeline)
+        self.metrics.observe_reload(successful=True)
+        self.notifier.send("READY=1", "STATUS=running")
+
+    def _replace(self, settings: Settings, pipeline: Pipeline) -> None:
+        """Go on with the new pipeline and settings; the connection is made anew only for other topics."""
+        old, self.settings = self.settings, settings
+        before, after = subscriptions_of(old), subscriptions_of(settings)
+        if before != after:
+            kept = {s.filter for s in after}
+            stale = [s.filter for s in before if s.filter not in kept]
+            self.loop.source.close()
+            self.loop.source = make_source(settings, self.clock, stale, expect_session=True)
+            self.loop.source.start()
+        if old.sinks != settings.sinks:
+            self.couriers.stop(1.0)
+            self.store.outbox.register([s.name for s in settings.sinks])
+            self.couriers = Couriers(settings, self.store.outbox, self.clock)
+            self.couriers.start()
+        self.loop.pipeline = pipeline
+        self._declare(pipeline)
+
+    def stop(self) -> None:
+        """Stop intake, save, acknowledge, drain the sinks, disconnect; every step is bounded."""
+        self.notifier.send("STOPPING=1")
+        self.loop.source.stop_intake()
+        deadline_s = self.clock.monotonic() + DRAIN_S / 2
+        while self.loop.source.status().waiting and self.clock.monotonic() < deadline_s:
+            if self.loop.turn(0.0) is None:
+                break
+        try:
+            self.loop.save()
+        except StoreError as error:
+            log.error("the last snapshot could not be written; the journal has everything: %s", error)
+        self.couriers.stop(DRAIN_S)
+        self.loop.source.close()
+        self.web.stop()
+        self.store.close()
+        log.info("stopped")
+
+
+def store_limits(settings: Settings) -> Limits:
+    """Return the store's bounds for these settings."""
+    return Limits(
+        journal=JournalLimits(bytes_max=settings.state.journal_max_bytes, age_max_s=settings.state.journal_age_s)
+    )
+
+
+def run(path: Path) -> int:
+    """The verb `run`: live until a signal; returns the exit code."""
+    daemon = Daemon(path)
+    logs.set_up(daemon.settings.log.level, daemon.settings.log.format)
+    asked: Mapping[int, threading.Event] = {
+        signal.SIGTERM: daemon.stop_asked,
+        signal.SIGINT: daemon.stop_asked,
+        signal.SIGHUP: daemon.reload_asked,
+    }
+
+    def note(number: int, _: FrameType | None) -> None:
+        asked[number].set()
+
+    for number in asked:
+        signal.signal(number, note)
+    daemon.start()
+    try:
+        while not daemon.stop_asked.is_set():
+            daemon.turn()
+    finally:
+        daemon.stop()
+    return 0

@@ -1,0 +1,166 @@
+"""The loop: take, step, commit, acknowledge, observe. One turn is one batch; everything else waits for it.
+
+A batch is acknowledged after its transaction stands, never before. While the store cannot commit (a full disk), the
+turn repeats the commit, takes in nothing more, and says so; the broker keeps what is not acknowledged.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from streamae.core.pipeline import Pipeline
+from streamae.core.types import I64, Batch, Bool, Report
+from streamae.errors import StoreError
+from streamae.metrics import Metrics
+from streamae.sources.source import Source
+from streamae.store.store import Store
+
+__all__ = ["Loop", "fold"]
+
+log = logging.getLogger(__name__)
+_COMMIT_RETRY_S = (0.1, 0.5, 1.0, 2.0)
+
+
+def fold(store: Store, pipeline: Pipeline) -> list[str]:
+    """Bring a pipeline to the state that the store has: the newest snapshot that fits, and the journal after it.
+
+    Returns what was recovered and what was not, in words.
+    """
+    notes = list(store.notes)
+    skipped = 0
+    while True:
+        recovery = store.recover(skipped)
+        if recovery.snapshot is None:
+            break
+        try:
+            lost = pipeline.restore(recovery.snapshot)
+        except (ValueError, KeyError, IndexError) as error:
+            notes.append(f"a snapshot was passed over: {error}")
+            skipped += 1
+            continue
+        notes += [
+            f"group {name} starts cold: its model or its place in the configuration is another now" for name in lost
+        ]
+        break
+    batches = messages = 0
+    for batch, now_s in recovery.journal:
+        pipeline.step(batch, now_s)
+        batches, messages = batches + 1, messages + len(batch)
+    notes += recovery.notes
+    streams = sum(len(lane.streams) for lane in pipeline.lanes.values())
+    if streams or batches:
+        notes.append(
+            f"recovered {streams} streams; folded {batches} batches with {messages} messages after the snapshot"
+        )
+    return notes
+
+
+class Loop:
+    """Owns the order of a turn, and when a snapshot is due. Not thread-safe: one thread turns it."""
+
+    def __init__(
+        self,
+        source: Source,
+        pipeline: Pipeline,
+        store: Store,
+        metrics: Metrics,
+        *,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], object],
+        batch_max: int = 4096,
+        snapshot_every_s: float = 60.0,
+    ) -> None:
+        self.source, self.pipeline, self.store, self.metrics = source, pipeline, store, metrics
+        self._now, self._monotonic, self._sleep = now, monotonic, sleep
+        self.batch_max, self.snapshot_every_s = batch_max, snapshot_every_s
+        self.progress_s = self._snapshot_s = monotonic()
+        self.writable = True
+        self.stopping: Callable[[], bool] = lambda: False
+        self._sessions_lost = 0
+
+    def turn(self, timeout_s: float) -> Report | None:
+        """Take one batch and carry it through; None where none came in time, or the stop came before the commit.
+
+        Raises UnavailableError where the source says that nothing will ever come again.
+        """
+        batch = self.source.take(self.batch_max, timeout_s)
+        self.progress_s = self._monotonic()
+        self._note_session()
+        if not len(batch) and not batch.lost:
+            return None
+        fresh = _without(batch, self.store.seen(batch))
+        began_s, now_s = self._monotonic(), self._now()
+        report = self.pipeline.step(fresh, now_s)
+        stepped_s = self._monotonic()
+        if not self._commit(fresh, report, now_s):
+            return None
+        self.source.ack(batch)
+        self.progress_s = ended_s = self._monotonic()
+        names = {name: lane.streams.names for name, lane in self.pipeline.lanes.items()}
+        self.metrics.observe(report, names, fresh.arrival_s, stepped_s - began_s, ended_s - stepped_s)
+        return report
+
+    def save(self) -> None:
+        """Commit a snapshot of the state as it is, with nothing else. Raises StoreError."""
+        nothing = Batch([], [], np.zeros(0))
+        report = Report(0, 0, 0, nothing.lost, {}, ())
+        self.store.commit(nothing, report, self._now(), self.pipeline.snapshot())
+        self._snapshot_s = self._monotonic()
+
+    def _commit(self, batch: Batch, report: Report, now_s: float) -> bool:
+        """Commit until it stands; False where the daemon is to stop first: nothing is acknowledged then."""
+        due = self._monotonic() - self._snapshot_s >= self.snapshot_every_s or self.store.wants_snapshot
+        attempt = 0
+        while True:
+            try:
+                self.store.commit(batch, report, now_s, self.pipeline.snapshot() if due else None)
+            except StoreError as error:
+                if self.writable:
+                    log.error("intake paused, nothing is acknowledged: %s", error)
+                self.writable = False
+                self.metrics.count("store_commit_failures")
+                self.metrics.gauge("store_writable", 0)
+                if self.stopping():
+                    return False
+                self._sleep(_COMMIT_RETRY_S[min(attempt, len(_COMMIT_RETRY_S) - 1)])
+                attempt, due = attempt + 1, False
+                self.progress_s = self._monotonic()  # waiting for space is not hanging
+                continue
+            if not self.writable:
+                log.warning("the store can be written again, intake goes on")
+            self.writable = True
+            self.metrics.gauge("store_writable", 1)
+            if due:
+                self._snapshot_s = self._monotonic()
+            return True
+
+    def _note_session(self) -> None:
+        """Forget packet ids of a session that the broker no longer has: it will use them for other messages."""
+        lost = self.source.status().sessions_lost
+        if lost != self._sessions_lost:
+            self._sessions_lost = lost
+            self.store.forget_session()
+            self.metrics.count("messages_lost", 1, "session")
+            log.warning("the broker has lost our session: what it had queued for us is gone")
+
+
+def _without(batch: Batch, seen: Bool) -> Batch:
+    """Return the batch without messages that were committed before."""
+    if not seen.any():
+        return batch
+    keep = np.flatnonzero(~seen)
+    return replace(
+        batch,
+        topics=_pick(batch.topics, keep),
+        payloads=_pick(batch.payloads, keep),
+        arrival_s=batch.arrival_s[keep],
+        mid=batch.mid[keep] if len(batch.mid) else batch.mid,
+        dup=batch.dup[keep] if len(batch.dup) else batch.dup,
+    )
+
+
+def _pick(items: Sequence[bytes], keep: I64) -> list[bytes]:
+    return [items[i] for i in keep.tolist()]

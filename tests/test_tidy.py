@@ -1,0 +1,75 @@
+"""Style is a test: sizes, names and doors that linters do not know. Part of `make check`."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted((ROOT / "streamae").rglob("*.py"))
+FILE_MAX = 330
+BODY_MAX = 50
+BANNED = re.compile(r"(Manager|Handler|Helper|Util|Processor)s?$|^(process|handle|data|info)$")
+# The clock is read in one file, and torch is imported behind two doors.
+DOORS = {
+    "time": ("daemon/", "cli.py", "demo", "sources/", "bench"),
+    "torch": ("model/", "training/", "evaluation/", "bench"),
+    "paho": ("mqtt/",),
+    "prometheus_client": ("metrics.py",),
+    "sqlite3": ("store/",),
+}
+
+
+def functions(tree):
+    return [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def imports(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_file_is_tidy(path):
+    """A file fits its room: its size, its functions, its names, its doors, its docstring and its public names."""
+    text = path.read_text()
+    tree = ast.parse(text)
+    inside = str(path.relative_to(ROOT / "streamae"))
+    assert text.count("\n") <= FILE_MAX, "wants to be two rooms"
+    assert ast.get_docstring(tree), "a module opens with its rule"
+    for function in functions(tree):
+        doc = ast.get_docstring(function, clean=False)
+        lines = function.end_lineno - function.body[0 if doc is None else min(1, len(function.body) - 1)].lineno + 1
+        assert lines <= BODY_MAX, f"{function.name}: {lines} lines do not fit a screen"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            assert not BANNED.search(node.name), node.name
+        assert not isinstance(node, ast.Global), "no global state"
+    for name, doors in DOORS.items():
+        if name in set(imports(tree)):
+            assert inside.startswith(doors), f"{name} is imported outside its door"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.name not in {"__main__.py"}], ids=lambda p: str(p.relative_to(ROOT)))
+def test_public_names_are_pinned(path):
+    """`__all__` names what a module offers, about ten names at most, and all of them exist."""
+    if path.name == "__init__.py" and "__all__" not in path.read_text():
+        return
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    module = importlib.import_module(name)
+    assert len(module.__all__) <= 20
+    for public in module.__all__:
+        assert hasattr(module, public), public
+
+
+def test_nothing_of_the_machine_is_committed():
+    """No absolute path of a home or work folder, and no package index, stands in the sources."""
+    words = re.compile("/" + "root/|/" + "work/|pypi" + r"\.org|files\.python" + "hosted|download\\.py" + "torch")
+    for path in [*FILES, *(ROOT / "tests").rglob("*.py"), ROOT / "README.md", ROOT / "Makefile", ROOT / "pyproject.toml"]:
+        found = words.search(path.read_text())
+        assert found is None, f"{path.relative_to(ROOT)}: {found and found[0]}"
