@@ -196,32 +196,63 @@ def test_withheld_connack_is_bounded(mosquitto: Mosquitto, make_source: Maker, m
     wait_until(lambda: source.status().subscribed, 15)
 
 
-def test_another_process_with_our_client_id_ends_it(mosquitto: Mosquitto, make_source: Maker) -> None:
-    """When another client takes the session over, taking raises an error that says so, and nobody fights back."""
-    first = make_source(mosquitto.port)
-    make_source(mosquitto.port)
-    wait_until(lambda: first.status().fatal)
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_another_process_with_our_client_id_ends_it(mosquitto: Mosquitto, make_source: Maker, protocol: str) -> None:
+    """When a second process takes the session over, the first ends with an error that says so, the second goes on."""
+    options = {"status_topic": "streamae/p/status"}
+    first = make_source(mosquitto.port, protocol=protocol, options=options)
+    second = make_source(mosquitto.port, protocol=protocol, options=options)
+    wait_until(lambda: first.status().fatal or second.status().fatal)
     with pytest.raises(UnavailableError, match=r"taken over: another process uses this client id.*mqtt\.client_id"):
         first.take(10, 0)
-    assert first.status().connects == 1
+    wait_until(lambda: second.status().subscribed, 15)
+    mosquitto.publish([("t/a", b"for the second")])
+    assert payloads(take_all(second, 1)) == [b"for the second"]
+    assert not second.status().fatal
 
 
-def test_denied_subscription_is_an_error_until_it_is_granted(
-    make_mosquitto: Callable[..., Mosquitto], make_source: Maker, tmp_path
+def test_our_own_last_run_is_not_another_process(
+    mosquitto: Mosquitto, make_source: Maker, make_proxy: Callable
 ) -> None:
-    """A denied subscription is visible in the status and asked for again, until the administrator grants it."""
-    acl = tmp_path / "acl"
-    acl.write_text("topic read allowed/#\ntopic deny t/#\ntopic readwrite t/#\n")
-    broker = make_mosquitto(listener=["allow_anonymous true", f"acl_file {acl}"])
-    source = make_source(broker.port, "allowed/#", "t/#", wait=False)
-    wait_until(lambda: source.status().denied or source.status().subscribed)
-    if source.status().subscribed:
-        pytest.skip("this mosquitto grants every subscription and filters at delivery")
+    """The signature of our own former run, or our own reconnect, is no take-over."""
+    options = {"status_topic": "streamae/p/status"}
+    make_source(mosquitto.port, options=options).close()
+    proxy = make_proxy(mosquitto.port)
+    source = make_source(proxy.port, options=options)
+    proxy.cut()
+    wait_until(lambda: not source.status().connected)
+    proxy.heal()
+    wait_until(lambda: source.status().epoch == 2 and source.status().subscribed)
+    mosquitto.publish([("t/a", b"1")])
+    assert payloads(take_all(source, 1)) == [b"1"]
+    assert not source.status().fatal
+
+
+def test_denied_subscription_is_an_error_until_it_is_granted(make_source: Maker) -> None:
+    """A denied subscription is visible in the status, and that one is asked for again until it is granted."""
+    server = socket.create_server(("127.0.0.1", 0))
+    asked: list[bytes] = []
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        connection.recv(1000)
+        connection.sendall(b"\x20\x02\x00\x00")
+        while packet := connection.recv(1000):
+            if b"allowed/#" in packet or b"t/#" in packet:
+                asked.append(packet)
+                codes = b"\x01\x80" if len(asked) == 1 else b"\x01"
+                connection.sendall(b"\x90" + bytes([2 + len(codes)]) + packet[2:4] + codes)
+
+    threading.Thread(target=serve, daemon=True).start()
+    source = make_source(server.getsockname()[1], "allowed/#", "t/#", wait=False, protocol="3.1.1")
+    wait_until(lambda: source.status().denied)
     assert source.status().denied[0].startswith("t/#: ")
-    acl.write_text("topic read #\n")
-    assert broker.process
-    broker.process.send_signal(1)
-    wait_until(lambda: source.status().subscribed, 20)
+    assert not source.status().subscribed
+    assert "give this user the right" in source.status().error
+    wait_until(lambda: source.status().subscribed, 15)
+    assert (source.status().denied, source.status().error, source.status().connects) == ((), "", 1)
+    assert b"allowed/#" not in asked[1]
+    server.close()
 
 
 def test_refused_credentials_are_said(make_mosquitto: Callable[..., Mosquitto], make_source: Maker) -> None:

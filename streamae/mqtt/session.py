@@ -11,9 +11,15 @@ the first minute, so that a broker's restart heals within 5 s, and up to 30 s af
 
 Every wait is bounded: TCP, TLS, CONNACK and SUBACK by `connect_timeout_s`, a half-open connection by the keepalive.
 A denied subscription is asked for again every 4 s, for an administrator may be granting it right now.
+
+Two processes with one client id would take the session from each other for ever. MQTT 5 has a reason code for that,
+which not every broker sends (mosquitto 2.0 does not), and 3.1.1 has none. So a session with a `status_topic` signs a
+retained topic, `streamae/owner/<client id>`, when it connects first. Coming back and finding another's signature
+there, it knows that it was taken over in between, and ends: the process that was started last goes on.
 """
 
 import logging
+import secrets
 import select
 import socket
 import ssl
@@ -28,9 +34,9 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from streamae.mqtt.connection import ClientMaker, Connection, make_client, tls_context
 
-__all__ = ["DROPPED_TOPIC", "Deliver", "Session", "SessionState", "Subscription"]
+__all__ = ["Deliver", "Session", "SessionState", "Subscription"]
 
-DROPPED_TOPIC = "$SYS/broker/publish/messages/dropped"
+_DROPPED_TOPIC = "$SYS/broker/publish/messages/dropped"
 _TAKEN_OVER = 0x8E
 _UNSUPPORTED_PROTOCOL = 0x84
 _RETRY_DENIED_S = 4.0
@@ -72,6 +78,7 @@ class SessionState:
     `fatal` is set when going on would be wrong (the session was taken over); `error` is the last reason of not being
     connected or subscribed, empty while all is well. `connects` counts CONNACKs, `failures` attempts and connections
     that ended. `sessions_lost` counts CONNACKs without the session that we expected: what it held is lost.
+    `broker_dropped` is $SYS/broker/publish/messages/dropped, where the broker says it.
     """
 
     epoch: int = 0
@@ -85,6 +92,7 @@ class SessionState:
     denied: tuple[str, ...] = ()
     error: str = ""
     fatal: str = ""
+    broker_dropped: int | None = None
 
 
 class Session:
@@ -122,6 +130,10 @@ class Session:
         self._client_kind = client_kind or paho.Client
         self._tls: ssl.SSLContext | None = tls_context(connection.tls) if connection.tls else None
         self._protocol = "5" if connection.protocol == "auto" else connection.protocol
+        self._signature = secrets.token_hex(8).encode()
+        plain_id = connection.client_id.replace("+", "_").replace("#", "_")
+        self._owner_topic = f"streamae/owner/{plain_id}" if status_topic else ""
+        self._ours = {_DROPPED_TOPIC.encode(), self._owner_topic.encode()}  # not for `deliver`
         self._acks: deque[tuple[int, Sequence[int]]] = deque()
         self._stopping = threading.Event()
         self._waker, self._wakened = socket.socketpair()
@@ -233,7 +245,7 @@ class Session:
         self._asked = {}
         self._end = ""
         if hasattr(client, "deliver_bulk"):
-            client.deliver_bulk = self._on_bulk
+            client.deliver_bulk = self._sort
         return client
 
     @staticmethod
@@ -264,6 +276,8 @@ class Session:
             rc = rc or client.loop_misc()
             if rc or client.socket() is None:
                 return self._end or (paho.error_string(rc) if rc else "connection lost")
+            if self.state.fatal:
+                return self.state.fatal
             if self._stopping.is_set():
                 if saying_goodbye or not self.state.connected:
                     return "closed"
@@ -274,12 +288,17 @@ class Session:
     @staticmethod
     def _read(client: paho.Client, sock: Any) -> int:
         """Read until nothing is buffered above the socket, where select() would not see it."""
+        before: tuple[int, int] | None = None
         while True:
             rc = client.loop_read()
             if rc or client.socket() is None:
                 return int(rc)
-            pending = getattr(sock, "pending", None)
-            if pending is None or not pending():
+            # paho's WebSocket keeps what it has of a frame to itself, and its pending() does not speak of it; where
+            # that stands still, the rest of the frame is yet to come.
+            frame = (len(getattr(sock, "_readbuffer", b"")), getattr(sock, "_payload_head", 0))
+            moving = frame[0] > 0 and frame != before
+            before = frame
+            if not moving and not (hasattr(sock, "pending") and sock.pending()):
                 return 0
 
     def _send_acks(self, client: paho.Client) -> None:
@@ -344,10 +363,13 @@ class Session:
         self._deadline_s = None
         if self._status_topic:
             client.publish(self._status_topic, "online", qos=1, retain=True)
+            if self.state.connects == 1 or not present:  # a session that is lost was not taken over
+                client.publish(self._owner_topic, self._signature, qos=1, retain=True)
+            client.subscribe(self._owner_topic, 0)
         if self._stale and present:
             client.unsubscribe(list(self._stale))
         self._subscribe(client, self._subscriptions)
-        client.subscribe(DROPPED_TOPIC, 0)  # best effort: only mosquitto and its like have it
+        client.subscribe(_DROPPED_TOPIC, 0)  # best effort: only mosquitto and its like have it
 
     def _subscribe(self, client: paho.Client, wanted: tuple[Subscription, ...]) -> None:
         if not wanted:
@@ -384,8 +406,7 @@ class Session:
         if flags.is_disconnect_packet_from_server:
             self._end = self._end or f"disconnected by the broker: {reason}"
             if reason.value == _TAKEN_OVER:
-                advice = "another process uses this client id; stop it, or give each its own mqtt.client_id"
-                self._note(fatal=f"broker {self.connection.address}: session taken over: {advice}")
+                self._taken_over()
         elif not self.state.connected:
             self._end = self._end or f"closed before CONNACK: {reason}"
         else:
@@ -397,9 +418,28 @@ class Session:
         except UnicodeDecodeError:
             topic = message._topic  # not UTF-8, against the standard: the raw bytes are what we want anyway
         flags = (8 if message.dup else 0) | (2 if message.qos else 0) | (1 if message.retain else 0)
-        self._deliver(self.state.epoch, (topic,), (bytes(message.payload),), (flags,), (message.mid,))
+        self._sort((topic,), (bytes(message.payload),), (flags,), (message.mid,))
 
-    def _on_bulk(
+    def _sort(
         self, topics: Sequence[bytes], payloads: Sequence[bytes], flags: Sequence[int], mids: Sequence[int]
     ) -> None:
-        self._deliver(self.state.epoch, topics, payloads, flags, mids)
+        """Keep the messages that are for the session itself, deliver the others."""
+        if self._ours.isdisjoint(topics):
+            self._deliver(self.state.epoch, topics, payloads, flags, mids)
+            return
+        for topic, payload, flag, mid in zip(topics, payloads, flags, mids, strict=True):
+            if topic not in self._ours:
+                self._deliver(self.state.epoch, (topic,), (payload,), (flag,), (mid,))
+            elif topic == self._owner_topic.encode():
+                self._check_owner(payload)
+            elif payload.isdigit():
+                self._note(broker_dropped=int(payload))
+
+    def _check_owner(self, signature: bytes) -> None:
+        # At our first connect the retained signature may be that of our own last run.
+        if signature != self._signature and self.state.connects > 1:
+            self._taken_over()
+
+    def _taken_over(self) -> None:
+        advice = "another process uses this client id; stop it, or give each its own mqtt.client_id"
+        self._note(fatal=f"broker {self.connection.address}: session taken over: {advice}")

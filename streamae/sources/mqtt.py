@@ -1,6 +1,6 @@
 """Messages of an MQTT broker, acknowledged after the commit.
 
-The session's thread only sorts what it gets (the broker's own statistics, retained, oversized) and puts the rest in
+The session's thread only sorts what it gets (retained, oversized) and puts the rest in
 the inbox. `take` remembers with each batch the packet ids that stand for it; `ack` sends them, in the order of
 receipt, over the connection that they came from, and over no other.
 """
@@ -13,14 +13,12 @@ from streamae.core.types import Batch, Drop, Drops
 from streamae.errors import UnavailableError
 from streamae.mqtt import Connection, Session, Subscription, topic_matches
 from streamae.mqtt.connection import ClientMaker
-from streamae.mqtt.session import DROPPED_TOPIC
 from streamae.sources.inbox import Inbox
 from streamae.sources.source import SourceStatus
 
 __all__ = ["Limits", "MqttSource"]
 
 _RETAINED = 1
-_DROPPED_TOPIC = DROPPED_TOPIC.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,6 @@ class MqttSource:
         self._received = 0
         self._received_bytes = 0
         self._last_message_s: float | None = None
-        self._broker_dropped: int | None = None
         self._window_epoch = 0
         self._window_received = 0  # QoS 1 messages of the window's epoch: written by the network thread,
         self._window_acked = 0  # and acknowledged: written by the loop
@@ -159,7 +156,7 @@ class MqttSource:
             waiting_bytes=self._inbox.bytes,
             unacknowledged=self._unacknowledged(),
             window_limited=self._window_limited,
-            broker_dropped=self._broker_dropped,
+            broker_dropped=state.broker_dropped,
         )
 
     def _unacknowledged(self) -> int:
@@ -179,23 +176,17 @@ class MqttSource:
             return
         if epoch != self._window_epoch:
             self._window_epoch, self._window_received, self._window_acked = epoch, 0, 0
-        if topics[0] == _DROPPED_TOPIC and len(topics) == 1:
-            self._broker_dropped = int(payloads[0]) if payloads[0].isdigit() else None
-            return
         self._window_received += sum(map(bool, mids))
         self._last_message_s = self._monotonic()
         self._received += len(topics)
         self._received_bytes += sum(map(len, payloads))
         plain = max(map(len, payloads)) <= self._limits.max_payload and not any(flag & _RETAINED for flag in flags)
         arrival_s = self._now()
-        if plain and _DROPPED_TOPIC not in topics:
+        if plain:
             self._inbox.put((epoch, arrival_s, topics, payloads, flags, mids))
             return
         for topic, payload, flag, mid in zip(topics, payloads, flags, mids, strict=True):
-            if topic == _DROPPED_TOPIC:  # in the midst of a chunk
-                self._received -= 1
-                self._broker_dropped = int(payload) if payload.isdigit() else None
-            elif len(payload) > self._limits.max_payload:
+            if len(payload) > self._limits.max_payload:
                 self._inbox.refuse(epoch, Drop.TOO_LARGE, mid)
             elif flag & _RETAINED and not self._wants_retained(topic):
                 self._inbox.refuse(epoch, Drop.RETAINED, mid)
