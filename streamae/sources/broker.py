@@ -85,6 +85,8 @@ class Broker:
 
         :raises UnavailableError: neither broker is installed, or it does not start; with its own last words.
         """
+        if self._accepts():
+            raise UnavailableError(f"port {self.port} is taken by another program; leave the port open or free it")
         self._folder = tempfile.TemporaryDirectory(prefix="streamae-broker-")
         folder = Path(self._folder.name)
         log = folder / "broker.log"
