@@ -1,0 +1,185 @@
+"""What must agree between keys: each rule yields the place to mend and the remedy, or a warning.
+
+The rules run only on settings whose single keys are all right.
+"""
+
+import re
+from collections.abc import Iterator
+
+from streamae.config.document import Loc
+from streamae.config.groups import Grid, Group, Topic
+from streamae.config.settings import Settings
+from streamae.config.sinks import MqttSink
+from streamae.core.topics import CHANNEL, Template
+
+__all__ = ["disagreements", "overlap", "warnings"]
+
+_PERIODS_LATE_MAX = 10_000  # rows that a stream holds back; each costs memory for every stream
+
+Finding = tuple[Loc, str]
+
+
+def disagreements(settings: Settings) -> Iterator[Finding]:
+    """Yield (place, remedy) of every contradiction."""
+    yield from _mqtt(settings)
+    yield from _web(settings)
+    for name, group in settings.streams.items():
+        yield from _group(("streams", name), group)
+    yield from _sinks(settings)
+
+
+def warnings(settings: Settings) -> Iterator[Finding]:
+    """Yield (place, advice) of what is allowed and will probably hurt."""
+    for name, group in settings.streams.items():
+        for i, topic in enumerate(group.topics):
+            if settings.mqtt.session_expiry_s and settings.mqtt.qos and topic.time is None:
+                yield (
+                    ("streams", name, "topics", i),
+                    "after an outage the broker delivers what it kept, and without `time` all of it counts as of now: "
+                    "name the payload's time, or set mqtt.session_expiry: 0s",
+                )
+    if settings.mqtt.tls is None and settings.mqtt.password is not None and not _is_local(settings.mqtt.host):
+        yield ("mqtt", "password"), "it crosses the network in clear text: configure mqtt.tls"
+    if settings.mqtt.tls is not None and settings.mqtt.tls.insecure:
+        yield (
+            ("mqtt", "tls", "insecure"),
+            "any machine on the way can read and forge the samples: name the authority in `ca`",
+        )
+    if settings.state.durability == "none":
+        yield ("state", "durability"), "a crash loses windows, thresholds and open alerts since the last snapshot"
+
+
+def _is_local(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _mqtt(settings: Settings) -> Iterator[Finding]:
+    mqtt, inbox = settings.mqtt, settings.inbox
+    if mqtt.protocol == "3.1.1" and mqtt.password is not None and mqtt.username is None:
+        yield ("mqtt", "password"), "add mqtt.username; MQTT 3.1.1 has no password without one"
+    if mqtt.tls is None and "tls" in mqtt.model_fields_set:
+        yield ("mqtt", "tls"), "write tls: {} to encrypt with the authorities of the system, or remove the key"
+    if mqtt.tls is not None and (mqtt.tls.cert is None) != (mqtt.tls.key is None):
+        given, missing = ("cert", "key") if mqtt.tls.key is None else ("key", "cert")
+        yield ("mqtt", "tls", given), f"add mqtt.tls.{missing}; mutual TLS needs both"
+    if inbox.batch_max > inbox.max_messages:
+        yield ("inbox", "batch_max"), f"lower it to inbox.max_messages ({inbox.max_messages}) or less"
+    if mqtt.receive_maximum > inbox.max_messages:
+        yield (
+            ("mqtt", "receive_maximum"),
+            f"lower it to inbox.max_messages ({inbox.max_messages}) or less, or messages must be dropped",
+        )
+
+
+def _web(settings: Settings) -> Iterator[Finding]:
+    web = settings.web
+    if web.port > 65535:
+        yield ("web", "listen"), "use a port up to 65535; 0 takes a free one"
+    if not web.loopback and web.token is None:
+        yield ("web", "listen"), "set web.token, or listen on 127.0.0.1: others can reach this address"
+
+
+def _group(loc: Loc, group: Group) -> Iterator[Finding]:
+    templates = [Template.parse(topic.topic) for topic in group.topics]
+    seen: set[str] = set()
+    for i, (topic, template) in enumerate(zip(group.topics, templates, strict=True)):
+        here = (*loc, "topics", i)
+        yield from _topic(here, topic, template)
+        shape = re.sub(r"\{[^{}]*\}", "{}", topic.topic)
+        if shape in seen:
+            yield (*here, "topic"), f"remove it; an earlier topic of this group already stands for {template.filter}"
+        seen.add(shape)
+    yield from _stream_name(loc, group, templates)
+    if isinstance(group.align, Grid):
+        yield from _grid((*loc, "align"), group.align)
+
+
+def _topic(here: Loc, topic: Topic, template: Template) -> Iterator[Finding]:
+    if topic.payload == "number":
+        for key in ("values", "value", "time", "samples"):
+            if key in topic.model_fields_set:
+                yield (*here, key), "remove it, or write `payload: json`; a plain number has no parts"
+        if CHANNEL not in template.labels:
+            yield (*here, "topic"), "put {channel} into the topic, or write `payload: json` with `values`"
+    elif CHANNEL in template.labels and topic.values is not None:
+        yield (*here, "values"), "name the one path as `value`; {channel} in the topic already says which channel it is"
+    elif CHANNEL not in template.labels and "value" in topic.model_fields_set:
+        yield (*here, "value"), "write `values` with a path for each channel, or put {channel} into the topic"
+    if topic.sample_every_s is not None and topic.samples is None:
+        yield (*here, "sample_every"), "name the path of the list in `samples`"
+    if topic.time is None and "time_unit" in topic.model_fields_set:
+        yield (*here, "time_unit"), "name the path of the time in `time`"
+
+
+def _stream_name(loc: Loc, group: Group, templates: list[Template]) -> Iterator[Finding]:
+    kept = [tuple(label for label in template.labels if label != CHANNEL) for template in templates]
+    if group.stream is None:
+        for i, labels in enumerate(kept):
+            if labels != kept[0]:
+                yield (
+                    (*loc, "topics", i, "topic"),
+                    "give it the labels of the group's first topic, or add `stream:` with the labels that both have",
+                )
+        return
+    wanted = [part.partition("}")[0] for part in group.stream.split("{")[1:]]
+    for name in wanted:
+        if name == CHANNEL:
+            yield (*loc, "stream"), "leave {channel} out; all channels of a machine are one stream"
+        elif not all(name in labels for labels in kept):
+            common = sorted(set(kept[0]).intersection(*kept))
+            choice = ", ".join("{" + label + "}" for label in common) or "none: add {labels} to the topics"
+            yield (*loc, "stream"), f"use labels that every topic of the group has ({choice}), not {{{name}}}"
+    if not wanted and any(kept):
+        yield (*loc, "stream"), "use at least one label, or all machines become one stream"
+
+
+def _grid(here: Loc, grid: Grid) -> Iterator[Finding]:
+    if grid.gap_max_s is not None and grid.gap_max_s < grid.every_s:
+        yield (*here, "gap_max"), f"raise it to `every` ({grid.every_s:g} s) or more, or there is never a window"
+    if grid.lateness_s > _PERIODS_LATE_MAX * grid.every_s:
+        yield (*here, "lateness"), f"lower it to {_PERIODS_LATE_MAX} periods of the grid or less; each waits in memory"
+
+
+def _sinks(settings: Settings) -> Iterator[Finding]:
+    names: set[str] = set()
+    for i, sink in enumerate(settings.sinks):
+        if sink.name in names:
+            key = "name" if "name" in sink.model_fields_set else "type"
+            yield ("sinks", i, key), f"give each sink a name of its own; there is already one called {sink.name}"
+        names.add(sink.name)
+        if isinstance(sink, MqttSink):
+            yield from _loops(("sinks", i, "topic"), sink, settings)
+
+
+def _loops(here: Loc, sink: MqttSink, settings: Settings) -> Iterator[Finding]:
+    """An alert that comes back as a sample would be scored."""
+    filters = [(name, Template.parse(topic.topic).filter) for name, g in settings.streams.items() for topic in g.topics]
+    for name, group in settings.streams.items():
+        stream = group.stream or "/".join(
+            "{" + label + "}" for label in Template.parse(group.topics[0].topic).labels if label != CHANNEL
+        )
+        published = (
+            sink.topic.replace("{instance}", settings.instance).replace("{group}", name).replace("{stream}", stream)
+        )
+        levels = "/".join("+" if "{" in level else level for level in published.split("/"))
+        for reader, pattern in filters:
+            if overlap(f"{levels}/+", pattern):
+                yield (
+                    here,
+                    f"publish where streams.{reader} does not subscribe ({pattern}), or alerts come back as samples",
+                )
+                return
+
+
+def overlap(a: str, b: str) -> bool:
+    """Whether some topic matches both MQTT filters."""
+    left, right = a.split("/"), b.split("/")
+    if {left[0][:1] == "$", right[0][:1] == "$"} == {True, False} and "#" not in (left[0], right[0]):
+        return False
+    for x, y in zip(left, right, strict=False):
+        if "#" in (x, y):
+            return True
+        if "+" not in (x, y) and x != y:
+            return False
+    shorter, longer = sorted((left, right), key=len)
+    return len(left) == len(right) or longer[len(shorter) :] == ["#"]

@@ -1,0 +1,117 @@
+"""What a configuration would do, topic by topic, without doing it: the verb `check`.
+
+Models are opened by a function that the caller hands in, so that a mistake in the file costs no import of torch.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from streamae.config.agreement import warnings
+from streamae.config.convert import stream_template, templates
+from streamae.config.document import key_text
+from streamae.config.groups import Grid, Group, Topic
+from streamae.config.load import load
+from streamae.config.settings import Settings
+from streamae.config.units import duration_text
+from streamae.core.topics import CHANNEL, Template
+from streamae.core.types import Profile
+from streamae.errors import ArtifactError, ConfigError
+
+__all__ = ["OpenProfile", "check", "describe", "fits"]
+
+OpenProfile = Callable[[Group], Profile]
+
+
+def check(path: Path | str, open_profile: OpenProfile | None = None) -> list[str]:
+    """Return the lines to print; ConfigError for mistakes of the file, ArtifactError for models that do not load.
+
+    Every model is tried before an error is raised, so that one run shows all that is wrong.
+    """
+    settings = load(path)
+    profiles, failures = {}, []
+    for name, group in settings.streams.items() if open_profile else ():
+        try:
+            profiles[name] = open_profile(group)  # type: ignore[misc]
+        except ArtifactError as error:
+            failures.append(f"streams.{name}.model: {error}")
+    if failures:
+        raise ArtifactError("\n".join(failures))
+    misfits = [line for name, profile in profiles.items() for line in fits(name, settings.streams[name], profile)]
+    if misfits:
+        raise ConfigError("\n".join(f"{path}: {line}" for line in misfits))
+    return describe(settings, profiles)
+
+
+def fits(name: str, group: Group, profile: Profile) -> list[str]:
+    """Return what of a group cannot work with its model: one line for each contradiction."""
+    lines = []
+    mapped: set[str] = set()
+    open_ended = False
+    for i, topic in enumerate(group.topics):
+        if topic.values is None:
+            open_ended = True
+            continue
+        mapped |= topic.values.keys()
+        for channel in topic.values.keys() - set(profile.channels):
+            known = ", ".join(profile.channels)
+            lines.append(f"streams.{name}.topics[{i}].values: got {channel}; use the channels of the model: {known}")
+    missing = [channel for channel in profile.channels if channel not in mapped]
+    if missing and not open_ended:
+        lines.append(f"streams.{name}.topics: got no path for {', '.join(missing)}; add them to `values`")
+    if isinstance(group.align, Grid) and profile.gap_max_s and group.align.every_s > profile.gap_max_s:
+        lines.append(
+            f"streams.{name}.align.every: got {duration_text(group.align.every_s)}; "
+            f"write the model's own period, {duration_text(profile.period_s)}"
+        )
+    if group.align == "row" and len(profile.channels) > 1 and any(CHANNEL in t.labels for t in templates(group)):
+        lines.append(
+            f"streams.{name}.align: got row; the model has {len(profile.channels)} channels that arrive on topics of "
+            f"their own: write align: {{every: {duration_text(profile.period_s)}}}"
+        )
+    return sorted(lines)
+
+
+def describe(settings: Settings, profiles: dict[str, Profile]) -> list[str]:
+    """Return what the daemon would do with these settings; groups without a profile show what is known of them."""
+    broker = settings.mqtt
+    lines = [
+        f"instance {settings.instance}: MQTT {broker.protocol} to {broker.host}:{broker.port} as {settings.client_id}"
+        f"{' with TLS' if broker.tls else ''}, state in {settings.state.dir}"
+    ]
+    for name, group in settings.streams.items():
+        lines.append(f"group {name}: {_model(group, profiles.get(name))}")
+        for topic, template in zip(group.topics, templates(group), strict=True):
+            lines.append(f"  {topic.topic}")
+            lines += [f"    {line}" for line in _topic(name, group, topic, template, profiles.get(name))]
+    lines.append("sinks: " + (", ".join(sink.name for sink in settings.sinks) or "none"))
+    lines += [f"warning: {key_text(loc)}: {advice}" for loc, advice in warnings(settings)]
+    return lines
+
+
+def _model(group: Group, profile: Profile | None) -> str:
+    if profile is None:
+        return f"model {group.model.path}"
+    return (
+        f"model {group.model.path} ({profile.digest[:12]}): windows of {profile.window} rows of "
+        f"{', '.join(profile.channels)}; new streams learn for {group.warmup_rows or profile.warmup_rows} rows"
+    )
+
+
+def _topic(name: str, group: Group, topic: Topic, template: Template, profile: Profile | None) -> list[str]:
+    if CHANNEL in template.labels:
+        channels = "channel from the topic"
+    elif topic.values is not None:
+        channels = "channels " + ", ".join(f"{channel} from {path}" for channel, path in topic.values.items())
+    else:
+        channels = "channels from the keys of the object"
+    if profile is not None and topic.values is None:
+        channels += f", one of {', '.join(profile.channels)}"
+    when = f"time from {topic.time} ({topic.time_unit})" if topic.time else "time of arrival"
+    rows = "a row each" if group.align == "row" else _grid(group.align)
+    example = {label: f"<{label}>" for label in template.labels}
+    stream = stream_template(name, group).format_map(example)
+    return [f"subscribes to {template.filter}, {topic.payload}: {channels}; {when}; {rows}", f"stream {stream}"]
+
+
+def _grid(grid: Grid) -> str:
+    return f"rows every {duration_text(grid.every_s)} ({grid.method}), {duration_text(grid.lateness_s)} late at most"

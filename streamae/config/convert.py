@@ -1,0 +1,125 @@
+"""Settings -> what the other rooms take: they know nothing of the configuration, this file knows them."""
+
+from streamae.config.groups import Grid, Group
+from streamae.config.settings import Settings
+from streamae.core.alert import AlertRule
+from streamae.core.align import GridAlign, RowAlign
+from streamae.core.decode import PayloadSpec
+from streamae.core.lane import Group as CoreGroup
+from streamae.core.topics import CHANNEL, Template
+from streamae.core.types import Profile, Reconstructor
+from streamae.mqtt.connection import Connection, Tls
+
+__all__ = [
+    "alert_rule",
+    "align",
+    "connection",
+    "core_group",
+    "filters",
+    "payload_specs",
+    "stream_template",
+    "templates",
+]
+
+_GAP_PERIODS = 10.0  # periods of the grid that a window may bridge where neither config nor artifact says otherwise
+
+
+def connection(settings: Settings) -> Connection:
+    """Return where the broker is and how it is spoken to."""
+    mqtt = settings.mqtt
+    tls = None
+    if mqtt.tls is not None:
+        ca, cert, key = (None if path is None else str(path) for path in (mqtt.tls.ca, mqtt.tls.cert, mqtt.tls.key))
+        tls = Tls(ca=ca, cert=cert, key=key, insecure=mqtt.tls.insecure)
+    return Connection(
+        host=mqtt.host,
+        port=mqtt.port,
+        client_id=settings.client_id,
+        protocol=mqtt.protocol,
+        username=mqtt.username,
+        password=None if mqtt.password is None else mqtt.password.get_secret_value(),
+        tls=tls,
+        transport=mqtt.transport,
+        websocket_path=mqtt.websocket_path,
+        keepalive_s=round(mqtt.keepalive_s),
+        session_expiry_s=round(mqtt.session_expiry_s),
+        receive_maximum=mqtt.receive_maximum,
+    )
+
+
+def filters(settings: Settings) -> tuple[str, ...]:
+    """Return the MQTT filters to subscribe to, each once, in the order of the file."""
+    return tuple(dict.fromkeys(t.filter for group in settings.streams.values() for t in templates(group)))
+
+
+def templates(group: Group) -> list[Template]:
+    """Return the group's topic templates, parsed."""
+    return [Template.parse(topic.topic) for topic in group.topics]
+
+
+def payload_specs(group: Group) -> list[PayloadSpec]:
+    """Return how to read the payloads, one for each template."""
+    return [
+        PayloadSpec(
+            kind=topic.payload,
+            values=topic.values,
+            value=topic.value,
+            time=topic.time,
+            time_unit=topic.time_unit,
+            samples=topic.samples,
+            sample_every_s=topic.sample_every_s,
+        )
+        for topic in group.topics
+    ]
+
+
+def stream_template(name: str, group: Group) -> str:
+    """Return the template of a stream's name: as configured, else all labels but channel, else the group's own name."""
+    if group.stream is not None:
+        return group.stream
+    labels = [label for label in templates(group)[0].labels if label != CHANNEL]
+    return "/".join("{" + label + "}" for label in labels) or name
+
+
+def align(group: Group, profile: Profile) -> RowAlign | GridAlign:
+    """Return how readings become rows; a longest gap that is not configured is the model's own."""
+    if not isinstance(group.align, Grid):
+        return RowAlign()
+    grid = group.align
+    gap_max_s = grid.gap_max_s or profile.gap_max_s or _GAP_PERIODS * grid.every_s
+    return GridAlign(
+        every_s=grid.every_s,
+        method=grid.method,
+        lateness_s=grid.lateness_s,
+        gap_max_s=max(gap_max_s, grid.every_s),
+    )
+
+
+def alert_rule(group: Group) -> AlertRule:
+    """Return when an alert fires and resolves."""
+    alert = group.alert
+    return AlertRule(
+        for_s=alert.for_s,
+        keep_firing_for_s=alert.keep_firing_for_s,
+        critical_ratio=alert.critical,
+        hysteresis=alert.hysteresis,
+    )
+
+
+def core_group(name: str, group: Group, profile: Profile, reconstructor: Reconstructor) -> CoreGroup:
+    """Return the group as the pipeline takes it."""
+    return CoreGroup(
+        name=name,
+        templates=templates(group),
+        payloads=payload_specs(group),
+        stream_template=stream_template(name, group),
+        profile=profile,
+        reconstructor=reconstructor,
+        align=align(group, profile),
+        alert=alert_rule(group),
+        stride=group.stride,
+        max_streams=group.max_streams,
+        warmup_rows=group.warmup_rows,
+        future_max_s=group.future_max_s,
+        false_alarms_per_s=group.false_alarms_per_s,
+    )

@@ -1,0 +1,111 @@
+"""The `streams:` block: one group is a kind of machine, with its topics, its time grid and its one model."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
+
+from streamae.config.section import Section, placeholders
+from streamae.config.units import Duration, FilePath, Number, Rate, Text, Whole
+from streamae.core.decode import parse_path
+from streamae.core.topics import Template
+
+__all__ = ["Alert", "Grid", "Group", "Model", "Topic"]
+
+
+def _template(text: str) -> str:
+    Template.parse(text)
+    return text
+
+
+def _json_path(text: str) -> str:
+    parse_path(text)
+    return text
+
+
+class Topic(Section):
+    """One kind of topic of a group, and what its payloads look like."""
+
+    topic: Annotated[Text, AfterValidator(_template)]
+    """Topic template: each {name} matches one level and becomes a label; {channel} names the channel."""
+    payload: Literal["number", "json"] = "number"
+    """A plain number, or JSON."""
+    values: dict[Text, Annotated[Text, AfterValidator(_json_path)]] | None = None
+    """For JSON: channel -> path of its value (`sensors.flow`, `readings[0].v`). Without it, the object is flat."""
+    value: Annotated[Text, AfterValidator(_json_path)] = "value"
+    """For JSON on a topic with {channel}: path of the value."""
+    time: Annotated[Text, AfterValidator(_json_path)] | None = None
+    """For JSON: path of the sample's time. Without it, the time of arrival counts."""
+    time_unit: Literal["auto", "s", "ms", "us", "ns", "rfc3339"] = "auto"
+    """Unit of that time; `auto` tells by its size or shape."""
+    samples: Annotated[Text, AfterValidator(_json_path)] | None = None
+    """For JSON: path of a list with several samples in one message; the other paths are relative to each of them."""
+    sample_every_s: Duration | None = Field(default=None, alias="sample_every", gt=0)
+    """For JSON with `samples` that carry no time of their own: their spacing."""
+
+
+class Grid(Section):
+    """Rows on a time grid, built from channels that arrive apart."""
+
+    every_s: Duration = Field(alias="every", gt=0)
+    """Period of the grid; the one that the model was trained on."""
+    method: Literal["hold", "mean"] = "hold"
+    """A row takes each channel's last value, or the mean of its period."""
+    lateness_s: Duration = Field(default=2.0, alias="lateness", ge=0)
+    """How long a row waits for samples that are late or out of order."""
+    gap_max_s: Duration | None = Field(default=None, alias="gap_max", gt=0)
+    """Longest silence of a channel that is bridged; no window spans a longer one. Without it, the model's own."""
+
+
+class Alert(Section):
+    """When an anomalous score becomes an alert, as in Prometheus."""
+
+    for_s: Duration = Field(default=0.0, alias="for", ge=0)
+    """How long the score must stay above its threshold first."""
+    keep_firing_for_s: Duration = Field(default=60.0, alias="keep_firing_for", ge=0)
+    """How long the score must stay below before the alert resolves."""
+    critical: Annotated[Number, Field(gt=1)] = 2.0
+    """Ratio of score to threshold from which an alert is critical, not a warning."""
+    hysteresis: Annotated[Number, Field(gt=0, le=1)] = 0.9
+    """Ratio of score to threshold below which a firing alert counts as calm again."""
+
+
+class Model(Section):
+    """The trained model of a group."""
+
+    path: FilePath
+    """The artifact file. Relative to this file."""
+    sha256: Annotated[Text, StringConstraints(pattern="^[0-9a-fA-F]{64}$")] | None = None
+    """Its digest; `streamae inspect` prints it. Needed unless this installation trained the model."""
+
+
+def _align_tag(value: Any) -> str:
+    return "grid" if isinstance(value, dict | Grid) else "row"
+
+
+class Group(Section):
+    """A kind of machine: its topics, its time grid and its one model."""
+
+    topics: Annotated[tuple[Topic, ...], Field(min_length=1)]
+    """The topics to subscribe to."""
+    stream: Annotated[Text, AfterValidator(placeholders(()))] | None = None
+    """Name of a stream, made of labels. Without it, all labels but channel, joined by /."""
+    model: Model
+    """The trained model."""
+    align: Annotated[
+        Annotated[Literal["row"], Tag("row")] | Annotated[Grid, Tag("grid")], Discriminator(_align_tag)
+    ] = "row"
+    """`row`: each message with all channels is a row. A mapping: rows on a time grid, from channels apart."""
+    stride: Annotated[Whole, Field(ge=1, le=100_000)] = 1
+    """Rows between one window that is scored and the next."""
+    max_streams: Annotated[Whole, Field(ge=1, le=1_000_000)] = 10_000
+    """Streams of this group, at most; messages of further ones are dropped and counted."""
+    retained: Literal["ignore", "accept"] = "ignore"
+    """Retained messages are a broker's memory, not samples; accept them only where the topic has no others."""
+    future_max_s: Duration = Field(default=60.0, alias="future_max", ge=0)
+    """How far a sample's time may be ahead of its arrival."""
+    warmup_rows: Annotated[Whole, Field(ge=1, le=10_000_000)] | None = None
+    """Rows from which a new stream learns its own scale. Without it, the model's own."""
+    alert: Alert = Alert()
+    """When an anomalous score becomes an alert."""
+    false_alarms_per_s: Rate | None = Field(default=None, alias="false_alarms")
+    """False alarms that are acceptable for each stream, such as 1/week. Without it, the threshold as calibrated."""
