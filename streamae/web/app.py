@@ -130,7 +130,7 @@ class Access:
         kind, _, shown = headers.get("authorization", "").partition(" ")
         if self.token is None or kind.lower() != "bearer":
             return False
-        return hmac.compare_digest(shown.strip().encode(), self.token.encode())
+        return hmac.compare_digest(shown.strip().encode("latin-1"), self.token.encode())  # as h11 decoded it
 
 
 def _host(header: str) -> str:

@@ -1,0 +1,264 @@
+"""The contract of streamae.web: probes and API over a published snapshot, closed to whoever should not ask."""
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from streamae.core.types import AlertState
+from streamae.errors import UnavailableError
+from streamae.web.app import Access, Snapshot, StreamTable, create_app
+from streamae.web.server import WebServer
+
+XSS = '"><img src=x onerror=alert(1)>'
+TOKEN = "sesame-öffne"
+
+
+def table(names=("a", "b", XSS), score=(0.5, np.nan, 3.0), state=(0, -1, 2)) -> StreamTable:
+    n = len(names)
+    return StreamTable(
+        group="pumps", names=list(names), channels=["flow", "heat"], score=np.array(score),
+        threshold=np.ones(n), state=np.array(state, np.int8), worst=np.array([0, -1, 1], np.int32)[:n],
+        time_s=np.array([10.0, np.nan, 10.0])[:n], learned=np.array([300, 12, 300])[:n], warmup_rows=300,
+    )  # fmt: skip
+
+
+class FakeView:
+    def __init__(self, **parts: Any) -> None:
+        self.shown = Snapshot(**({"taken_s": 5.0, "status": {"connected": True, "lag_s": float("nan")}} | parts))
+        self.acts: list[tuple[str, str, str]] = []
+
+    def snapshot(self) -> Snapshot:
+        return self.shown
+
+    def metrics(self) -> bytes:
+        return b"streamae_rows_total 1\n"
+
+    def alerts(self, state: str | None, limit: int) -> Sequence[Mapping[str, Any]]:
+        every = [{"id": "x", "state": "firing", "score": float("inf")}, {"id": "y", "state": "resolved", "score": 2.0}]
+        return [alert for alert in every if state in (None, alert["state"])][:limit]
+
+    def act(self, alert_id: str, action: str, note: str) -> bool:
+        self.acts.append((alert_id, action, note))
+        return alert_id == "x"
+
+
+def client(view: FakeView | None = None, **access: Any) -> TestClient:
+    return TestClient(create_app(view or FakeView(), Access(**access)), base_url="http://localhost:9469")
+
+
+BEARER = {"authorization": f"Bearer {TOKEN}".encode()}
+
+
+def test_metrics_are_served_as_prometheus_expects():
+    answer = client().get("/metrics")
+    assert answer.text == "streamae_rows_total 1\n"
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
+def test_probes_say_ok_or_each_reason():
+    assert client().get("/healthz").text == client().get("/readyz").text == "ok\n"
+    deaf = client(FakeView(unready=["no message for 60 s", "not subscribed"]))
+    assert deaf.get("/healthz").status_code == 200
+    assert (deaf.get("/readyz").status_code, deaf.get("/readyz").text) == (503, "no message for 60 s\nnot subscribed\n")
+    hung = client(FakeView(unhealthy=["no step for 30 s"]))
+    assert [hung.get(path).status_code for path in ("/healthz", "/readyz")] == [503, 503]
+
+
+def test_status_is_json_without_nan():
+    answer = client().get("/api/v1/status")
+    assert answer.json() == {
+        "time_s": 5.0, "healthy": True, "ready": True, "reasons": [], "connected": True, "lag_s": None,
+    }  # fmt: skip
+    assert "NaN" not in answer.text
+
+
+def test_streams_come_worst_first_and_learning_ones_say_how_far_they_are():
+    answer = client(FakeView(tables={"pumps": table()})).get("/api/v1/streams").json()
+    assert answer["total"] == 3
+    assert [s["stream"] for s in answer["streams"]] == [XSS, "a", "b"]
+    assert answer["streams"][0]["worst_channel"] == "heat"
+    assert answer["streams"][2] == {
+        "group": "pumps", "stream": "b", "score": None, "threshold": 1.0, "state": "learning", "worst_channel": None,
+        "time_s": None, "learned_rows": 12, "warmup_rows": 300,
+    }  # fmt: skip
+
+
+def test_streams_are_searched_filtered_and_limited():
+    web = client(FakeView(tables={"pumps": table(), "empty": table((), (), ())}))
+    assert [s["stream"] for s in web.get("/api/v1/streams?q=IMG").json()["streams"]] == [XSS]
+    assert web.get("/api/v1/streams?group=empty").json() == {"total": 0, "streams": []}
+    assert web.get("/api/v1/streams?group=none").json() == {"total": 0, "streams": []}
+    one = web.get("/api/v1/streams?limit=1").json()
+    assert (one["total"], len(one["streams"])) == (3, 1)
+    for bad in ("0", "-1", "x", "", "99999999999999", "٣"):
+        assert web.get("/api/v1/streams", params={"limit": bad}).status_code == 400
+
+
+def test_a_hundred_thousand_streams_are_ranked_as_a_plain_sort_ranks_them():
+    rng = np.random.default_rng(1)
+    n = 100_000
+    big = StreamTable(
+        "g", [f"s{i}" for i in range(n)], ["x"], rng.random(n), rng.random(n) + 0.5, np.zeros(n, np.int8),
+        np.zeros(n, np.int32), np.zeros(n), np.zeros(n, np.int64), 1,
+    )  # fmt: skip
+    found = [s["stream"] for s in client(FakeView(tables={"g": big})).get("/api/v1/streams?limit=50").json()["streams"]]
+    ratio = (big.score / big.threshold).tolist()
+    assert found == [f"s{i}" for i in sorted(range(n), key=lambda i: -ratio[i])[:50]]
+
+
+def test_alerts_are_filtered_by_state():
+    web = client()
+    assert [a["id"] for a in web.get("/api/v1/alerts").json()["alerts"]] == ["x", "y"]
+    assert web.get("/api/v1/alerts?state=firing").json()["alerts"] == [{"id": "x", "state": "firing", "score": None}]
+    assert web.get("/api/v1/alerts?state=odd").status_code == 400
+
+
+def test_without_a_configured_token_everything_is_read_only():
+    view = FakeView()
+    answer = client(view).post("/api/v1/alerts/x/acknowledge", headers=BEARER)
+    assert answer.status_code == 401
+    assert "web.token" in answer.json()["error"]
+    assert view.acts == []
+
+
+@pytest.mark.parametrize("shown", [None, b"Bearer", b"Bearer wrong", b"Basic sesame", f"Bearer {TOKEN}x".encode()])
+def test_a_change_without_the_right_token_is_refused(shown):
+    view = FakeView()
+    headers = {} if shown is None else {"authorization": shown}
+    answer = client(view, token=TOKEN).post("/api/v1/alerts/x/silence", headers=headers)
+    assert (answer.status_code, answer.headers["www-authenticate"], view.acts) == (401, "Bearer", [])
+
+
+@pytest.mark.parametrize("action", ["acknowledge", "silence", "false-alarm"])
+def test_a_change_with_the_token_reaches_the_daemon(action):
+    view = FakeView()
+    web = client(view, token=TOKEN)
+    answer = web.post(f"/api/v1/alerts/x/{action}", headers=BEARER, content="seen by me")
+    assert answer.json() == {"done": action}
+    assert view.acts == [("x", action, "seen by me")]
+    assert web.post(f"/api/v1/alerts/nope/{action}", headers=BEARER).status_code == 404
+
+
+def test_unknown_actions_and_long_notes_are_refused():
+    view = FakeView()
+    web = client(view, token=TOKEN)
+    assert web.post("/api/v1/alerts/x/explode", headers=BEARER).status_code == 404
+    assert web.post("/api/v1/alerts/x/silence", headers=BEARER, content=b"x" * 20_000).status_code == 413
+    assert view.acts == []
+
+
+def test_a_change_from_another_origin_is_refused_even_with_the_token():
+    view = FakeView()
+    web = client(view, token=TOKEN)
+    evil = web.post("/api/v1/alerts/x/silence", headers={**BEARER, "origin": "http://evil.example"})
+    assert (evil.status_code, view.acts) == (403, [])
+    own = web.post("/api/v1/alerts/x/silence", headers={**BEARER, "origin": "http://localhost:9469"})
+    assert own.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "evil.example:9469", "", "10.0.0.7", "[::2]:9469"]
+)
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/api/v1/status", "/nothing"])
+def test_a_foreign_host_name_gets_nothing(host, path):
+    answer = client().get(path, headers={"host": host})
+    assert answer.status_code == 421
+    assert "rows_total" not in answer.text
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:9469", "127.0.0.1:9469", "[::1]:9469", "plant.example:80"])
+def test_loopback_and_configured_names_are_served(host):
+    assert client(hosts=frozenset({"plant.example"})).get("/healthz", headers={"host": host}).status_code == 200
+
+
+def test_beyond_loopback_an_address_is_served_and_a_name_still_is_not():
+    web = client(loopback=False, token=TOKEN)
+    assert web.get("/healthz", headers={"host": "10.0.0.7:9469"}).status_code == 200
+    assert web.get("/healthz", headers={"host": "evil.example"}).status_code == 421
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/api/v1/status", "/nothing", "/api/v1/streams?limit=x"])
+def test_every_answer_carries_the_security_headers(path):
+    headers = client().get(path).headers
+    policy = dict(part.strip().partition(" ")[::2] for part in headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == "'self'"
+    assert "unsafe" not in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["referrer-policy"] == "no-referrer"
+
+
+def test_a_name_full_of_markup_is_served_as_json_and_nothing_else():
+    answer = client(FakeView(tables={"pumps": table()})).get("/api/v1/streams")
+    assert answer.headers["content-type"] == "application/json"
+    assert json.loads(answer.text)["streams"][0]["stream"] == XSS
+
+
+def test_an_error_of_ours_shows_no_traceback():
+    class Broken(FakeView):
+        def snapshot(self) -> Snapshot:
+            raise RuntimeError("canary-7f3a")
+
+    web = TestClient(create_app(Broken()), base_url="http://localhost", raise_server_exceptions=False)
+    answer = web.get("/api/v1/status")
+    assert answer.status_code == 500
+    assert "canary" not in answer.text
+
+
+def test_the_server_serves_in_its_own_thread_and_stops():
+    server = WebServer(create_app(FakeView()), "127.0.0.1", 0)
+    server.start()
+    try:
+        assert server.alive
+        url = f"http://127.0.0.1:{server.port}/readyz"
+        assert httpx.get(url, timeout=30).text == "ok\n"
+        assert "server" not in httpx.get(url, timeout=30).headers
+    finally:
+        assert server.stop(timeout_s=30)
+    assert not server.alive
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url, timeout=5)
+
+
+def test_a_port_in_use_is_an_error_of_the_start_that_names_the_key():
+    first = WebServer(create_app(FakeView()), "127.0.0.1", 0)
+    first.start()
+    try:
+        with pytest.raises(UnavailableError, match=r"web\.listen"):
+            WebServer(create_app(FakeView()), "127.0.0.1", first.port).start()
+    finally:
+        first.stop(timeout_s=30)
+
+
+def test_a_slow_request_holds_up_no_other():
+    """A reader of alerts that waits for the disk must not make a probe fail."""
+    gate = threading.Event()
+
+    class Slow(FakeView):
+        def alerts(self, state: str | None, limit: int) -> Sequence[Mapping[str, Any]]:
+            gate.wait(30)
+            return []
+
+    server = WebServer(create_app(Slow()), "127.0.0.1", 0)
+    server.start()
+    base = f"http://127.0.0.1:{server.port}"
+    slow = threading.Thread(target=lambda: httpx.get(f"{base}/api/v1/alerts", timeout=60))
+    slow.start()
+    try:
+        assert httpx.get(f"{base}/healthz", timeout=20).text == "ok\n"
+        assert slow.is_alive()
+    finally:
+        gate.set()
+        slow.join(30)
+        server.stop(timeout_s=30)
+
+
+def test_states_of_the_table_are_those_of_the_core():
+    assert {state.name.lower() for state in AlertState} == {"learning", "inactive", "pending", "firing"}
