@@ -58,7 +58,7 @@ def windows(rows, *, window, gap_max_s, stride):
     return out
 
 
-def alert_states(scores, *, for_s, keep_firing_for_s, hysteresis, threshold=1.0):
+def alert_states(scores, *, for_s, keep_firing_for_s, threshold=1.0):
     """Return the state after each (time_s, score): '.', 'p' or 'F'."""
     state, onset_s, last_high_s, out = ".", 0.0, 0.0, []
     for time_s, score in scores:
@@ -68,8 +68,6 @@ def alert_states(scores, *, for_s, keep_firing_for_s, hysteresis, threshold=1.0)
             last_high_s = time_s
             if time_s - onset_s >= for_s:
                 state = "F"
-        elif state == "F" and score > hysteresis * threshold:
-            last_high_s = time_s
         elif state == "p" or (state == "F" and time_s - last_high_s >= keep_firing_for_s):
             state = "."
         out.append(state)

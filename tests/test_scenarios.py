@@ -50,12 +50,11 @@ def test_scenario(path):
     st.lists(st.sampled_from([0.0, 0.9, 1.0, 2.0]), max_size=40),
     st.integers(0, 4),
     st.integers(0, 4),
-    st.sampled_from([0.8, 1.0]),
     st.integers(0, 40),
 )
-def test_life_equals_the_naive_oracle_and_survives_a_snapshot(scores, for_s, keep, hysteresis, cut):
+def test_life_equals_the_naive_oracle_and_survives_a_snapshot(scores, for_s, keep, cut):
     """State by state the life is that of the slow oracle, also when it is carried over a restart in the middle."""
-    rule = AlertRule(for_s=for_s, keep_firing_for_s=keep, hysteresis=hysteresis)
+    rule = AlertRule(for_s=for_s, keep_firing_for_s=keep)
     alerts = Alerts(rule)
     alerts.grow(1)
     got = []
@@ -65,9 +64,7 @@ def test_life_equals_the_naive_oracle_and_survives_a_snapshot(scores, for_s, kee
             alerts.restore(state)
         now, _ = alerts.step(np.zeros(1, np.int32), np.array([float(t)]), np.array([score]), np.ones(1))
         got.append(MARKS[int(now[0])])
-    expected = naive.alert_states(
-        list(enumerate(scores)), for_s=for_s, keep_firing_for_s=keep, hysteresis=hysteresis
-    )
+    expected = naive.alert_states(list(enumerate(scores)), for_s=for_s, keep_firing_for_s=keep)
     assert got == expected
 
 

@@ -102,7 +102,6 @@ def alert_rule(group: Group) -> AlertRule:
         for_s=alert.for_s,
         keep_firing_for_s=alert.keep_firing_for_s,
         critical_ratio=alert.critical,
-        hysteresis=alert.hysteresis,
     )
 
 

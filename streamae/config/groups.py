@@ -65,8 +65,6 @@ class Alert(Section):
     """How long the score must stay below before the alert resolves."""
     critical: Annotated[Number, Field(gt=1)] = 2.0
     """Ratio of score to threshold from which an alert is critical, not a warning."""
-    hysteresis: Annotated[Number, Field(gt=0, le=1)] = 0.9
-    """Ratio of score to threshold below which a firing alert counts as calm again."""
 
 
 class Model(Section):

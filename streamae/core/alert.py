@@ -2,8 +2,8 @@
 
     inactive --score > threshold--> pending --for_s--> firing --calm for keep_firing_for_s--> inactive (resolved)
 
-A pending alert that falls below its threshold is forgotten. A firing one is calm while its score is at most
-`hysteresis` times the threshold, so that a score that dithers around the threshold is one alert. Times are event times: an alert lives in the time of its
+A pending alert that falls below its threshold is forgotten. The threshold itself is lower while it is exceeded
+(`core.threshold`), so that a score that dithers around it is one alert. Times are event times: an alert lives in the time of its
 stream, and a replay gives the same life. A firing alert is `warning`, or `critical` once its score has reached
 `critical_ratio` times the threshold; it never steps down before it is resolved.
 """
@@ -26,7 +26,6 @@ class AlertRule:
     for_s: float = 0.0
     keep_firing_for_s: float = 60.0
     critical_ratio: float = 2.0
-    hysteresis: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,10 +67,9 @@ class Alerts:
         high = score > threshold
         old = self._state[stream]
         onset_s = np.where(high & (old == AlertState.INACTIVE), time_s, self._onset_s[stream])
-        uneasy = high | ((old == AlertState.FIRING) & (score > self.rule.hysteresis * threshold))
-        last_high_s = np.where(uneasy, time_s, self._last_high_s[stream])
+        last_high_s = np.where(high, time_s, self._last_high_s[stream])
         fires = high & (time_s - onset_s >= self.rule.for_s)
-        stays = (old == AlertState.FIRING) & (uneasy | (time_s - last_high_s < self.rule.keep_firing_for_s))
+        stays = (old == AlertState.FIRING) & (high | (time_s - last_high_s < self.rule.keep_firing_for_s))
         firing, pending = fires | stays, high & ~fires & ~stays
         new = np.where(firing, AlertState.FIRING, np.where(pending, AlertState.PENDING, AlertState.INACTIVE))
         new = new.astype(np.int8)
