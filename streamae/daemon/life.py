@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -20,6 +20,7 @@ from streamae import __version__, logs
 from streamae.config import Settings, load
 from streamae.config.reload import applicable, changes
 from streamae.core.pipeline import Pipeline
+from streamae.core.types import Report
 from streamae.daemon.assembly import Models, groups_of, json_loads, make_source, subscriptions_of
 from streamae.daemon.clock import Clock
 from streamae.daemon.couriers import Couriers
@@ -52,6 +53,7 @@ class Daemon:
         self.stop_asked = threading.Event()
         self.reload_asked = threading.Event()
         self.notifier = Notifier(os.environ)
+        self.on_report: Callable[[Report], object] = lambda _: None
         self._published_s = self._watched_s = float("-inf")
 
     def start(self) -> None:
@@ -117,6 +119,7 @@ class Daemon:
             self.view.note(report)
             if report.transitions:
                 self.couriers.wake()
+            self.on_report(report)
         if self.reload_asked.is_set():
             self.reload_asked.clear()
             self.reload()
