@@ -3,187 +3,30 @@
 The pages never touch the pipeline: they read a `Snapshot` that the daemon publishes after a step and never changes
 again, so that no request can hold a lock that a step waits for. Whatever changes something is a POST, needs the token,
 and goes through `View.act`.
-
-Guards: a Host header outside the allow-list is refused (DNS rebinding), a POST from another origin too; every answer
-carries a Content-Security-Policy that allows our own files and nothing else.
 """
 
-import hmac
-import ipaddress
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamae.core.types import AlertState
+from streamae.web.guard import Access, Guard
+from streamae.web.view import Snapshot, StreamTable, View
 
 __all__ = ["ACTIONS", "Access", "Snapshot", "StreamTable", "View", "create_app"]
 
 ACTIONS = ("acknowledge", "silence", "false-alarm")
-STATIC = Path(__file__).parent / "static"
-
 _PAGE_MAX = 10_000
 _BODY_MAX_BYTES = 16_384
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_HEADERS = {
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "permissions-policy": "camera=(), microphone=(), geolocation=()",
-}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StreamTable:
-    """The streams of one group at one moment: `names[S]` beside `score[S]`, `threshold[S]`, `state[S]` and the rest.
-
-    `worst[S]` is the index in `channels` of the largest share of the error (-1 before the first window), `time_s[S]`
-    the event time of the last window (NaN before it), `learned[S]` the rows of `warmup_rows` that a stream has.
-    """
-
-    group: str
-    names: Sequence[str]
-    channels: Sequence[str]
-    score: npt.NDArray[np.float64]
-    threshold: npt.NDArray[np.float64]
-    state: npt.NDArray[np.int8]
-    worst: npt.NDArray[np.int32]
-    time_s: npt.NDArray[np.float64]
-    learned: npt.NDArray[np.int64]
-    warmup_rows: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Snapshot:
-    """What the daemon published last; immutable from then on.
-
-    `unhealthy` and `unready` hold one sentence for each reason, and are empty while all is well. `status` is the line
-    of the daemon's state as JSON values (connected, messages_per_s, streams, scored_per_s, lag_s, dropped ...).
-    """
-
-    taken_s: float
-    unhealthy: Sequence[str] = ()
-    unready: Sequence[str] = ()
-    status: Mapping[str, Any] = field(default_factory=dict)
-    tables: Mapping[str, StreamTable] = field(default_factory=dict)
-
-
-class View(Protocol):
-    """What the web asks of the daemon; called from the web server's threads, so it must not wait for a step."""
-
-    def snapshot(self) -> Snapshot:
-        """Return the snapshot published last."""
-        ...
-
-    def metrics(self) -> bytes:
-        """Return the text of /metrics."""
-        ...
-
-    def alerts(self, state: str | None, limit: int) -> Sequence[Mapping[str, Any]]:
-        """Return up to `limit` alerts as JSON values, newest first; `state` is firing, resolved or None for all."""
-        ...
-
-    def act(self, alert_id: str, action: str, note: str) -> bool:
-        """Acknowledge, silence or mark an alert as false alarm; False where there is no such alert."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Who may ask: names for the Host header beside those of loopback, the token for changes, whether beyond loopback.
-
-    Beyond loopback an IP address as Host is let through as well: a rebinding attack needs a name, and probes of an
-    orchestrator have nothing else.
-    """
-
-    hosts: frozenset[str] = frozenset()
-    token: str | None = None
-    loopback: bool = True
-
-    def allows_host(self, header: str) -> bool:
-        """Judge a Host header, with or without port."""
-        host = _host(header)
-        if host in {"localhost", "127.0.0.1", "::1"} or host in self.hosts:
-            return True
-        return not self.loopback and _is_address(host)
-
-    def allows_change(self, headers: Headers) -> bool:
-        """Whether the request shows the token; without a configured token nothing may be changed."""
-        kind, _, shown = headers.get("authorization", "").partition(" ")
-        if self.token is None or kind.lower() != "bearer":
-            return False
-        return hmac.compare_digest(shown.strip().encode("latin-1"), self.token.encode())  # as h11 decoded it
-
-
-def _host(header: str) -> str:
-    header = header.strip().lower()
-    if header.startswith("["):
-        return header[1:].partition("]")[0]
-    return header.rpartition(":")[0] if header.count(":") == 1 else header
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-class _Guard:
-    """Refuse foreign hosts, foreign origins and changes without the token; put the security headers on every answer."""
-
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        self._app = app
-        self._access = access
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-
-        async def secured(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers[name] = value
-                headers.setdefault("cache-control", "no-store")
-            await send(message)
-
-        refusal = self._refusal(scope["method"], Headers(scope=scope))
-        await (refusal or self._app)(scope, receive, secured)
-
-    def _refusal(self, method: str, headers: Headers) -> Response | None:
-        if not self._access.allows_host(headers.get("host", "")):
-            return _error(421, "this host name is not in web.allowed_hosts")
-        if method in ("GET", "HEAD"):
-            return None
-        origin = headers.get("origin")
-        if origin is not None and _host(origin.partition("//")[2]) != _host(headers["host"]):
-            return _error(403, "a change must come from this page itself")
-        if not self._access.allows_change(headers):
-            remedy = "set web.token to allow changes" if self._access.token is None else "send the token as a bearer"
-            response = _error(401, f"read-only: {remedy}")
-            response.headers["www-authenticate"] = "Bearer"
-            return response
-        return None
 
 
 def create_app(view: View, access: Access | None = None) -> Starlette:
@@ -199,7 +42,7 @@ def create_app(view: View, access: Access | None = None) -> Starlette:
             Route("/api/v1/alerts", routes.alerts),
             Route("/api/v1/alerts/{alert_id}/{action}", routes.act, methods=["POST"]),
         ],
-        middleware=[Middleware(_Guard, access=access or Access())],
+        middleware=[Middleware(Guard, access=access or Access())],
         exception_handlers={HTTPException: _http_error},
     )
 
@@ -322,10 +165,6 @@ async def _note(request: Request) -> str:
 
 def _probe(reasons: Sequence[str]) -> Response:
     return PlainTextResponse("\n".join([*reasons, ""]) if reasons else "ok\n", 503 if reasons else 200)
-
-
-def _error(status: int, message: str) -> Response:
-    return JSONResponse({"error": message}, status)
 
 
 def _http_error(_: Request, error: Exception) -> Response:

@@ -1,0 +1,97 @@
+"""The catalogue: every metric that /metrics may carry, with its kind, help, labels and buckets."""
+
+from typing import NamedTuple
+
+__all__ = ["CATALOGUE", "PER_STREAM", "Metric"]
+
+_STEP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_LAG_S = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0, 86400.0)
+
+
+class Metric(NamedTuple):
+    """One line of the catalogue; `name` is the family's, without `_total` or `_bucket`."""
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+CATALOGUE: tuple[Metric, ...] = (
+    Metric("messages_received", "counter", "Messages taken from the inbox, refused ones included."),
+    Metric("messages_dropped", "counter", "Messages, samples and rows that were refused, by reason.", ("reason",)),
+    Metric(
+        "messages_lost", "counter", "Messages that the broker is known to have lost before they reached us.", ("cause",)
+    ),
+    Metric("rows", "counter", "Rows built from samples."),
+    Metric("windows_scored", "counter", "Windows that the models scored."),
+    Metric("alerts", "counter", "Alerts that began to fire, by the severity they began with.", ("group", "severity")),
+    Metric("alerts_resolved", "counter", "Alerts that resolved.", ("group",)),
+    Metric("alerts_firing", "gauge", "Alerts that fire now.", ("group",)),
+    Metric("streams", "gauge", "Streams by the state of their alert.", ("group", "state")),
+    Metric(
+        "score_max",
+        "gauge",
+        "Highest score of the last batch that had windows of the group; 1 is the calibrated threshold.",
+        ("group",),
+    ),
+    Metric("step_duration_seconds", "histogram", "Time that the pipeline took for a batch.", (), _STEP_S),
+    Metric("commit_duration_seconds", "histogram", "Time that the store took to commit a batch.", (), _STEP_S),
+    Metric(
+        "arrival_to_commit_seconds",
+        "histogram",
+        "From a message's arrival to the commit of what it led to.",
+        (),
+        _LATENCY_S,
+    ),
+    Metric(
+        "event_to_score_seconds", "histogram", "From the event time of a window's last row to its score.", (), _LAG_S
+    ),
+    Metric("batch_messages_last", "gauge", "Messages of the last batch."),
+    Metric("inbox_messages", "gauge", "Messages that wait in the inbox."),
+    Metric("inbox_capacity_messages", "gauge", "Messages that the inbox can hold."),
+    Metric("source_connected", "gauge", "1 while connected to the broker."),
+    Metric("source_subscribed", "gauge", "1 while the broker has granted every subscription."),
+    Metric("source_connections", "counter", "Connections made to the broker since the start."),
+    Metric(
+        "source_last_message_age_seconds",
+        "gauge",
+        "Time since the last message arrived; since the start before the first.",
+    ),
+    Metric("source_window_limited", "gauge", "1 while the receive maximum holds the broker back."),
+    Metric("journal_bytes", "gauge", "Size of the state file on disk."),
+    Metric("journal_batches", "gauge", "Batches in the journal."),
+    Metric("snapshot_age_seconds", "gauge", "Time since the last snapshot."),
+    Metric("store_writable", "gauge", "0 while commits fail and intake is paused."),
+    Metric("store_commit_failures", "counter", "Commits that failed and were tried again."),
+    Metric("outbox_pending", "gauge", "Transitions not yet delivered.", ("sink",)),
+    Metric("outbox_oldest_age_seconds", "gauge", "Age of the oldest transition not yet delivered.", ("sink",)),
+    Metric("outbox_dead", "gauge", "Transitions that a sink refused for good.", ("sink",)),
+    Metric("outbox_evicted", "counter", "Transitions dropped because the outbox was full.", ("sink",)),
+    Metric(
+        "sink_deliveries", "counter", "Attempts to deliver, by outcome: sent, failed or refused.", ("sink", "outcome")
+    ),
+    Metric("config_last_reload_successful", "gauge", "1 when the last reload was taken over."),
+    Metric("config_last_reload_success_timestamp_seconds", "gauge", "When the configuration was last taken over."),
+    Metric("model_info", "gauge", "1 for the model of each group.", ("group", "digest")),
+    Metric("model_window_rows", "gauge", "Window length of the model, in rows.", ("group",)),
+    Metric("build_info", "gauge", "1, with the versions that run.", ("version", "python", "torch")),
+    Metric("start_time_seconds", "gauge", "When the daemon started."),
+    Metric("metrics_render_errors", "counter", "Collectors that failed while /metrics was rendered."),
+    Metric(
+        "metrics_streams_left_out",
+        "gauge",
+        "Streams without series of their own because metrics.per_stream_max is reached.",
+    ),
+)
+
+PER_STREAM: tuple[Metric, ...] = (
+    Metric(
+        "anomaly_score", "gauge", "Score of the last window; above its threshold is anomalous.", ("group", "stream")
+    ),
+    Metric("anomaly_threshold", "gauge", "Threshold that the score was held against.", ("group", "stream")),
+    Metric("alert_state", "gauge", "-1 learning, 0 inactive, 1 pending, 2 firing.", ("group", "stream")),
+    Metric("last_sample_age_seconds", "gauge", "Time since the stream's last window was scored.", ("group", "stream")),
+)

@@ -1,0 +1,181 @@
+"""The catalogue of metrics, and the only door to prometheus_client.
+
+Names are `streamae_<noun>_<unit>[_total]`, units are seconds, bytes or ratios, labels are bounded by the configuration
+(groups, sinks, drop reasons, states), never by topics. Everything is observed once a batch, from arrays. The one
+exception is opt-in: series for single streams, rendered by hand, capped in number, and gone when a stream falls silent.
+
+A scrape renders collector by collector: one that raises costs its own lines and counts in
+`streamae_metrics_render_errors_total`, the rest is served.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric as Family
+
+from streamae.core.types import AlertState, Drop, Report
+from streamae.metrics.catalogue import CATALOGUE, Metric
+from streamae.metrics.series import Histogram, StreamSeries
+
+__all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter that nobody reads
+
+F64 = npt.NDArray[np.float64]
+
+
+class _One:
+    """A registry of one collector, for `generate_latest`."""
+
+    def __init__(self, collector: Any) -> None:
+        self._collector = collector
+
+    def collect(self) -> Iterable[Family]:
+        return list(self._collector.collect())
+
+
+class Metrics:
+    """All metrics of one process; `observe` in the pipeline's thread, `render` in any other.
+
+    `now` gives seconds since 1970. `per_stream_max` = 0 leaves the series of single streams out.
+    """
+
+    def __init__(self, now: Callable[[], float], per_stream_max: int = 0, stale_after_s: float = 300.0) -> None:
+        self._now = now
+        self._collectors: dict[str, Any] = {}
+        for metric in CATALOGUE:
+            self._collectors[metric.name] = _collector(metric)
+        registry = CollectorRegistry()
+        self._platform = [
+            ProcessCollector(registry=None),
+            PlatformCollector(registry=None),
+            GCCollector(registry=registry),
+        ]
+        self._digests: dict[str, str] = {}
+        self._series = StreamSeries(per_stream_max, stale_after_s) if per_stream_max else None
+        for reason in Drop:
+            self._collectors["messages_dropped"].labels(reason.value)
+        self._started_s = now()
+        self.gauge("start_time_seconds", self._started_s)
+        self.gauge("config_last_reload_successful", 1.0)
+        self.gauge("config_last_reload_success_timestamp_seconds", self._started_s)
+
+    def count(self, name: str, by: float = 1.0, *labels: str) -> None:
+        """Raise a counter of the catalogue; unknown names raise KeyError."""
+        counter = self._collectors[name]
+        (counter.labels(*labels) if labels else counter).inc(by)
+
+    def gauge(self, name: str, value: float, *labels: str) -> None:
+        """Set a gauge of the catalogue."""
+        gauge = self._collectors[name]
+        (gauge.labels(*labels) if labels else gauge).set(value)
+
+    def time(self, name: str, values: F64 | float) -> None:
+        """Observe seconds, one or an array, in a histogram of the catalogue."""
+        self._collectors[name].observe(np.atleast_1d(np.asarray(values, np.float64)))
+
+    def declare_group(self, group: str, digest: str, window: int) -> None:
+        """Start a group's series at zero, so that `rate()` sees the first alert; call again after a model's change."""
+        for severity in ("warning", "critical"):
+            self._collectors["alerts"].labels(group, severity)
+        self._collectors["alerts_resolved"].labels(group)
+        self.gauge("alerts_firing", 0.0, group)
+        for state in AlertState:
+            self.gauge("streams", 0.0, group, state.name.lower())
+        if self._digests.get(group, digest) != digest:
+            self._collectors["model_info"].remove(group, self._digests[group])
+        self._digests[group] = digest
+        self.gauge("model_info", 1.0, group, digest)
+        self.gauge("model_window_rows", window, group)
+
+    def declare_sink(self, sink: str) -> None:
+        """Start a sink's series at zero."""
+        for outcome in ("sent", "failed", "refused"):
+            self._collectors["sink_deliveries"].labels(sink, outcome)
+        self._collectors["outbox_evicted"].labels(sink)
+        for name in ("outbox_pending", "outbox_oldest_age_seconds", "outbox_dead"):
+            self.gauge(name, 0.0, sink)
+
+    def observe(
+        self, report: Report, names: Mapping[str, Sequence[str]], arrival_s: F64, step_s: float, commit_s: float
+    ) -> None:
+        """Count one batch: its report, `names[group][stream]`, its arrival times, duration of step and commit."""
+        now_s = self._now()
+        self.count("messages_received", report.messages)
+        self.count("rows", report.rows)
+        self.count("windows_scored", report.windows)
+        self.gauge("batch_messages_last", report.messages)
+        for reason, number in report.drops.items():
+            self.count("messages_dropped", number, reason.value)
+        for transition in report.transitions:
+            self._count_transition(transition.group, transition.state, transition.severity, transition.sequence)
+        for group, verdicts in report.verdicts.items():
+            self.time("event_to_score_seconds", now_s - verdicts.time_s)
+            scores = verdicts.score[np.isfinite(verdicts.score)]
+            if len(scores):
+                self.gauge("score_max", float(scores.max()), group)
+        self.time("step_duration_seconds", step_s)
+        self.time("commit_duration_seconds", commit_s)
+        self.time("arrival_to_commit_seconds", now_s - arrival_s)
+        if self._series is not None:
+            self._series.expire(now_s)
+            self._series.observe(report, names, now_s)
+            self.gauge("metrics_streams_left_out", self._series.left_out)
+
+    def _count_transition(self, group: str, state: str, severity: str, sequence: int) -> None:
+        if state == "resolved":
+            self.count("alerts_resolved", 1, group)
+        elif sequence == 0:
+            self.count("alerts", 1, group, severity)
+
+    def observe_streams(self, group: str, states: npt.NDArray[np.int8]) -> None:
+        """Set the number of streams in each state, and of alerts firing, from `states[S]`."""
+        for state in AlertState:
+            self.gauge("streams", int(np.count_nonzero(states == state)), group, state.name.lower())
+        self.gauge("alerts_firing", int(np.count_nonzero(states == AlertState.FIRING)), group)
+
+    def observe_source(self, connected: bool, subscribed: bool, last_message_age_s: float | None, waiting: int) -> None:
+        """Set what is known of the source; an age of None counts from the start."""
+        age_s = self._now() - self._started_s if last_message_age_s is None else last_message_age_s
+        self.gauge("source_connected", connected)
+        self.gauge("source_subscribed", subscribed)
+        self.gauge("source_last_message_age_seconds", age_s)
+        self.gauge("inbox_messages", waiting)
+
+    def observe_reload(self, successful: bool) -> None:
+        """Set the outcome of a reload."""
+        self.gauge("config_last_reload_successful", successful)
+        if successful:
+            self.gauge("config_last_reload_success_timestamp_seconds", self._now())
+
+    def render(self) -> bytes:
+        """Return the text of /metrics; never raises for a collector that fails."""
+        parts = []
+        for collector in (*self._collectors.values(), *self._platform):
+            try:
+                parts.append(generate_latest(_One(collector)))
+            except Exception:  # whatever one collector raises (ours or /proc's), the others must still be served
+                self.count("metrics_render_errors")
+        if self._series is not None:
+            parts.append(self._series.render(self._now()))
+        return b"".join(parts)
+
+
+def _collector(metric: Metric) -> Any:
+    name = f"streamae_{metric.name}"
+    if metric.kind == "histogram":
+        return Histogram(metric)
+    kind = Counter if metric.kind == "counter" else Gauge
+    return kind(name, metric.help, metric.labels, registry=None)

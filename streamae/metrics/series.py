@@ -1,0 +1,111 @@
+"""Collectors that take arrays: histograms, and the opt-in series of single streams."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from streamae.core.types import Report
+from streamae.metrics.catalogue import PER_STREAM, Metric
+
+__all__ = ["Histogram", "StreamSeries"]
+
+F64 = npt.NDArray[np.float64]
+
+
+class Histogram(Collector):
+    """A histogram that takes an array at once; prometheus_client's own takes a lock for every value."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+        self._bounds = np.array(metric.buckets)
+        self._counts = np.zeros(len(metric.buckets) + 1, np.int64)
+        self._sum = 0.0
+
+    def observe(self, values: F64) -> None:
+        """Count `values[N]`; those that are not finite are left out, negative ones (clock steps) count as zero."""
+        values = np.maximum(values[np.isfinite(values)], 0.0)
+        places = np.searchsorted(self._bounds, values, side="left")
+        # One rebind of a new array: a scrape in another thread sees the old or the new counts, never half of them.
+        self._counts, self._sum = (
+            self._counts + np.bincount(places, minlength=len(self._counts)),
+            self._sum + float(values.sum()),
+        )
+
+    def collect(self) -> Iterator[Family]:
+        """Yield the family, as a registry asks for it."""
+        family = HistogramMetricFamily(f"streamae_{self._metric.name}", self._metric.help)
+        cumulative = np.cumsum(self._counts)
+        bounds = [*(f"{bound:g}" for bound in self._bounds), "+Inf"]
+        family.add_metric([], [(b, float(c)) for b, c in zip(bounds, cumulative, strict=True)], self._sum)
+        yield family
+
+
+class StreamSeries:
+    """Last score, threshold, state and time of up to `limit` streams; slots of silent streams are given back."""
+
+    def __init__(self, limit: int, stale_after_s: float) -> None:
+        self._limit = limit
+        self._stale_after_s = stale_after_s
+        self._slots: dict[tuple[str, int], int] = {}
+        self._names: list[str] = [""] * limit
+        self._free = list(range(limit - 1, -1, -1))
+        self._last = np.zeros((4, limit))  # score, threshold, state, seen_s
+        self.left_out = 0
+
+    def observe(self, report: Report, names: Mapping[str, Sequence[str]], now_s: float) -> None:
+        """Take over the verdicts of a batch; `names[group][stream]`."""
+        left_out = 0
+        for group, verdicts in report.verdicts.items():
+            slots = np.fromiter((self._slot(group, int(s), names) for s in verdicts.stream), np.int64, len(verdicts))
+            kept = slots >= 0
+            left_out += len(set(verdicts.stream[~kept].tolist()))
+            lines: tuple[npt.NDArray[Any], ...] = (
+                verdicts.score,
+                verdicts.threshold,
+                verdicts.state,
+                np.full(len(verdicts), now_s),
+            )
+            for row, values in zip(self._last, lines, strict=True):
+                row[slots[kept]] = values[kept]
+        self.left_out = left_out
+
+    def _slot(self, group: str, stream: int, names: Mapping[str, Sequence[str]]) -> int:
+        slot = self._slots.get((group, stream), -1)
+        if slot < 0 and self._free:
+            slot = self._slots[group, stream] = self._free.pop()
+            self._names[slot] = f'group="{_escaped(group)}",stream="{_escaped(names[group][stream])}"'
+        return slot
+
+    def expire(self, now_s: float) -> None:
+        """Give back the slots of streams that have been silent for longer than allowed."""
+        for key, slot in list(self._slots.items()):
+            if now_s - self._last[3, slot] > self._stale_after_s:
+                del self._slots[key]
+                self._free.append(slot)
+
+    def render(self, now_s: float) -> bytes:
+        """Return the exposition text of the streams that are not stale."""
+        slots = [slot for slot in list(self._slots.values()) if now_s - self._last[3, slot] <= self._stale_after_s]
+        lines: list[str] = []
+        for metric, row in zip(PER_STREAM, self._last, strict=True):
+            name = f"streamae_{metric.name}"
+            lines += [f"# HELP {name} {metric.help}", f"# TYPE {name} gauge"]
+            values = now_s - row if metric.name == "last_sample_age_seconds" else row
+            lines += [f"{name}{{{self._names[slot]}}} {_value(float(values[slot]))}" for slot in slots]
+        return ("\n".join(lines) + "\n").encode() if slots else b""
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _value(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
+    return repr(value) if math.isfinite(value) else ("+Inf" if value > 0 else "-Inf")
