@@ -138,7 +138,9 @@ class Lane:
         for stage in (self._align, self.scale, self.rings, self.scoring, self._threshold, self.alerts, self.latest):
             stage.grow(len(self.streams))
         for stream in range(self._begun, len(self.streams)):
-            known = self.profile.streams.get(self.streams.names[stream])
+            name = self.streams.names[stream]
+            # A model names its streams after files, in which the `/` of `line1/pump01` cannot stand.
+            known = self.profile.streams.get(name, self.profile.streams.get(name.replace("/", "_")))
             self.scale.begin(stream, known)
             self.scoring.begin(stream, known)
             self._threshold.begin(stream, known)
