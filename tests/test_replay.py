@@ -172,5 +172,5 @@ def test_own_broker_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(UnavailableError, match="is taken by another program"):
             broker.start()
     monkeypatch.setattr("streamae.sources.broker._AMQTT", "raise SystemExit('no luck today')")
-    with pytest.raises(UnavailableError, match="amqtt does not start on port .*: no luck today; install mosquitto"):
+    with pytest.raises(UnavailableError, match=r"amqtt does not start on port .*: no luck today; install mosquitto"):
         Broker(**clocks, kind="amqtt").start()

@@ -6,6 +6,7 @@
 
 from streamae.mqtt.connection import Connection, Tls, topic_matches, transient
 from streamae.mqtt.publisher import Publisher
-from streamae.mqtt.session import Session, SessionState, Subscription
+from streamae.mqtt.session import Session
+from streamae.mqtt.state import SessionState, Subscription
 
 __all__ = ["Connection", "Publisher", "Session", "SessionState", "Subscription", "Tls", "topic_matches", "transient"]
