@@ -379,6 +379,7 @@ def test_check_tries_every_model_before_it_fails(tmp_path):
         ('{topic: "a/{p}", payload: json, values: {flow: f, heat: h}}', "", ("flow",), "got heat"),
         ('{topic: "a/{p}", payload: json, values: {flow: f}}', "", ("flow", "heat"), "no path for heat"),
         ('{topic: "a/{p}/{channel}"}', "", ("flow", "heat"), "align"),
+        ('{topic: "a/{p}"}', "", ("flow", "heat"), "put {channel} into the topic"),
         ('{topic: "a/{p}/{channel}"}', "    align: {every: 1h}\n", ("flow",), "own period, 1s"),
     ],
 )

@@ -17,7 +17,7 @@ DOORS = {
     "time": ("daemon/", "cli.py", "demo", "sources/", "bench"),
     "torch": ("model/", "training/", "evaluation/", "bench"),
     "paho": ("mqtt/",),
-    "prometheus_client": ("metrics.py",),
+    "prometheus_client": ("metrics/",),
     "sqlite3": ("store/",),
 }
 

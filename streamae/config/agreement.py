@@ -99,8 +99,6 @@ def _topic(here: Loc, topic: Topic, template: Template) -> Iterator[Finding]:
         for key in ("values", "value", "time", "samples"):
             if key in topic.model_fields_set:
                 yield (*here, key), "remove it, or write `payload: json`; a plain number has no parts"
-        if CHANNEL not in template.labels:
-            yield (*here, "topic"), "put {channel} into the topic, or write `payload: json` with `values`"
     elif CHANNEL in template.labels and topic.values is not None:
         yield (*here, "values"), "name the one path as `value`; {channel} in the topic already says which channel it is"
     elif CHANNEL not in template.labels and "value" in topic.model_fields_set:

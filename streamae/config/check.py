@@ -48,6 +48,11 @@ def fits(name: str, group: Group, profile: Profile) -> list[str]:
     mapped: set[str] = set()
     open_ended = False
     for i, topic in enumerate(group.topics):
+        if topic.payload == "number" and len(profile.channels) > 1 and CHANNEL not in templates(group)[i].labels:
+            lines.append(
+                f"streams.{name}.topics[{i}].topic: got {topic.topic}; put {{channel}} into the topic: a plain number "
+                f"cannot say which of the model's {len(profile.channels)} channels it is"
+            )
         if topic.values is None:
             open_ended = True
             continue

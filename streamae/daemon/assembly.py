@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from streamae.config import Settings
+from streamae.config.check import fits
 from streamae.config.convert import connection, core_group, templates
 from streamae.config.sinks import LogSink as LogSettings
 from streamae.config.sinks import MqttSink as MqttSettings
 from streamae.config.sinks import Sink as SinkSettings
 from streamae.core.lane import Group
 from streamae.daemon.clock import Clock
+from streamae.errors import ConfigError
 from streamae.model.artifact import Artifact, default_registry, open_artifact
 from streamae.mqtt import Subscription, transient
 from streamae.sinks.log import LogSink
@@ -56,7 +58,10 @@ class Models:
 
 
 def groups_of(settings: Settings, artifacts: Mapping[str, Artifact]) -> list[Group]:
-    """Return the core's groups for these settings and their models."""
+    """Return the core's groups. Raises ConfigError where the settings cannot work with their models."""
+    misfits = [line for name, group in settings.streams.items() for line in fits(name, group, artifacts[name].profile)]
+    if misfits:
+        raise ConfigError("\n".join(misfits))
     return [
         core_group(name, group, artifacts[name].profile, artifacts[name].reconstructor)
         for name, group in settings.streams.items()
