@@ -3,12 +3,16 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads spinning on two busy cores make every test slower
 
 from tests import brokers
+
+if TYPE_CHECKING:
+    from tests.models import TrainedPumps
 
 
 @pytest.fixture
@@ -52,3 +56,11 @@ def make_proxy() -> Iterator[Callable[[int], brokers.Proxy]]:
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder with a CA, server, client and wrong certificates made for this run."""
     return brokers.make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> "TrainedPumps":
+    """Give a small model of four-channel pumps, trained once for the whole run; see `models.TrainedPumps`."""
+    from tests import models  # imports torch: seconds, for tests that want it only
+
+    return models.train_pumps(tmp_path_factory.mktemp("trained"))

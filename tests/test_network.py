@@ -24,7 +24,7 @@ def spec_of(task="composite", **changes):
 
 
 def network_of(kind=EncoderDecoder, *, seed=0, **changes):
-    """A network in scoring mode with weights, linear path and scales that are all different from their neutral start."""
+    """A network in scoring mode whose weights, linear path and scales all differ from their neutral start."""
     torch.manual_seed(seed)
     network = kind(spec_of(**changes))
     for name, buffer in network.named_buffers():
@@ -109,7 +109,7 @@ def gives_back_time_order(network, lengths=None):
 @pytest.mark.parametrize("lengths", [None, torch.tensor([12, 11, 9, 7, 6, 12])])
 @pytest.mark.parametrize("linear_rank", [0, 2])
 def test_errors_compare_rows_of_the_same_time(lengths, linear_rank):
-    """A perfect decoder of the reversed target has error 0, at every true length, and its rebuilt rows stand in order."""
+    """A perfect decoder of the reversed target has error 0 at every true length; rebuilt rows stand in order."""
     assert gives_back_time_order(network_of(linear_rank=linear_rank), lengths)
     assert gives_back_time_order(network_of(linear_rank=linear_rank, reversed=False), lengths)
     assert not gives_back_time_order(network_of(Unturned, linear_rank=linear_rank), lengths)
