@@ -27,7 +27,7 @@ from streamae.daemon.couriers import Couriers
 from streamae.daemon.loop import Loop, fold
 from streamae.daemon.notify import Notifier
 from streamae.daemon.view import DaemonView
-from streamae.errors import StoreError, StreamaeError
+from streamae.errors import StoreError, StreamaeError, UnavailableError
 from streamae.metrics import Metrics
 from streamae.store.journal import JournalLimits
 from streamae.store.store import Limits, Store
@@ -136,6 +136,9 @@ class Daemon:
         for name, lane in self.loop.pipeline.lanes.items():
             self.metrics.observe_streams(name, lane.latest.state[: len(lane.streams)])
         self.couriers.observe(self.metrics)
+        fatal = self.loop.source.status().fatal
+        if fatal:
+            raise UnavailableError(fatal)
         dead = self.dead_threads()
         if dead:
             raise StreamaeError(f"thread {', '.join(dead)} died; see the log above. The process ends to be restarted")
@@ -188,11 +191,13 @@ class Daemon:
         self.notifier.send("STOPPING=1")
         self.loop.source.stop_intake()
         deadline_s = self.clock.monotonic() + DRAIN_S / 2
-        while self.loop.source.status().waiting and self.clock.monotonic() < deadline_s:
-            if self.loop.turn(0.0) is None:
-                break
         try:
+            while self.loop.source.status().waiting and self.clock.monotonic() < deadline_s:
+                if self.loop.turn(0.0) is None:
+                    break
             self.loop.save()
+        except UnavailableError as error:
+            log.error("the source is gone; what it had not given yet comes again: %s", error)
         except StoreError as error:
             log.error("the last snapshot could not be written; the journal has everything: %s", error)
         self.couriers.stop(DRAIN_S)
