@@ -91,6 +91,10 @@ class Alerts:
         """Return which of the first S streams have a firing alert."""
         return np.flatnonzero(self._state[:streams] == AlertState.FIRING)
 
+    def onset_s(self, stream: I64) -> F64:
+        """Return the event time of the onset of these streams' alerts."""
+        return self._onset_s[stream]
+
     def state(self, streams: int) -> State:
         """Return what a snapshot keeps of the first S streams."""
         return {name: getattr(self, f"_{name}")[:streams].copy() for name in _KEPT}

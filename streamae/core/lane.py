@@ -196,6 +196,13 @@ class Lane:
             model_digest=self.profile.digest,
         )
 
+    def firing_ids(self) -> list[str]:
+        """Return the ids of the alerts that fire now."""
+        firing = self.alerts.firing(len(self.streams))
+        onsets_s, names = self.alerts.onset_s(firing).tolist(), self.streams.names
+        pairs = zip(firing.tolist(), onsets_s, strict=True)
+        return [alert_id(self.instance, self.group.name, names[s], RULE, onset_s) for s, onset_s in pairs]
+
     def state(self) -> State:
         """Return what a snapshot keeps."""
         S = len(self.streams)

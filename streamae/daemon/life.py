@@ -24,8 +24,9 @@ from streamae.core.types import Report
 from streamae.daemon.assembly import Models, groups_of, json_loads, make_source, subscriptions_of
 from streamae.daemon.clock import Clock
 from streamae.daemon.couriers import Couriers
-from streamae.daemon.loop import Loop, fold
+from streamae.daemon.loop import Loop
 from streamae.daemon.notify import Notifier
+from streamae.daemon.recover import fold, orphans
 from streamae.daemon.view import DaemonView
 from streamae.errors import StoreError, StreamaeError, UnavailableError
 from streamae.metrics import Metrics
@@ -70,6 +71,9 @@ class Daemon:
         )
         try:
             notes = fold(self.store, pipeline)
+            left = orphans(self.store, pipeline)
+            self.store.publish(left, clock.now())
+            notes += [f"resolved {len(left)} alerts that no stream stands behind any more"] if left else []
             self._wire(settings, pipeline)
         except BaseException:
             self.store.close()
@@ -190,14 +194,9 @@ class Daemon:
         """Stop intake, save, acknowledge, drain the sinks, disconnect; every step is bounded."""
         self.notifier.send("STOPPING=1")
         self.loop.source.stop_intake()
-        deadline_s = self.clock.monotonic() + DRAIN_S / 2
         try:
-            while self.loop.source.status().waiting and self.clock.monotonic() < deadline_s:
-                if self.loop.turn(0.0) is None:
-                    break
+            self._drain()
             self.loop.save()
-        except UnavailableError as error:
-            log.error("the source is gone; what it had not given yet comes again: %s", error)
         except StoreError as error:
             log.error("the last snapshot could not be written; the journal has everything: %s", error)
         self.couriers.stop(DRAIN_S)
@@ -205,6 +204,16 @@ class Daemon:
         self.web.stop()
         self.store.close()
         log.info("stopped")
+
+    def _drain(self) -> None:
+        """Carry through what is in the inbox, for half of the time that there is."""
+        deadline_s = self.clock.monotonic() + DRAIN_S / 2
+        try:
+            while self.loop.source.status().waiting and self.clock.monotonic() < deadline_s:
+                if self.loop.turn(0.0) is None:
+                    break
+        except UnavailableError as error:
+            log.error("the source is gone; what it had not given yet comes again: %s", error)
 
 
 def store_limits(settings: Settings) -> Limits:

@@ -17,44 +17,10 @@ from streamae.metrics import Metrics
 from streamae.sources.source import Source
 from streamae.store.store import Store
 
-__all__ = ["Loop", "fold"]
+__all__ = ["Loop"]
 
 log = logging.getLogger(__name__)
 _COMMIT_RETRY_S = (0.1, 0.5, 1.0, 2.0)
-
-
-def fold(store: Store, pipeline: Pipeline) -> list[str]:
-    """Bring a pipeline to the state that the store has: the newest snapshot that fits, and the journal after it.
-
-    Returns what was recovered and what was not, in words.
-    """
-    notes = list(store.notes)
-    skipped = 0
-    while True:
-        recovery = store.recover(skipped)
-        if recovery.snapshot is None:
-            break
-        try:
-            lost = pipeline.restore(recovery.snapshot)
-        except (ValueError, KeyError, IndexError) as error:
-            notes.append(f"a snapshot was passed over: {error}")
-            skipped += 1
-            continue
-        notes += [
-            f"group {name} starts cold: its model or its place in the configuration is another now" for name in lost
-        ]
-        break
-    batches = messages = 0
-    for batch, now_s in recovery.journal:
-        pipeline.step(batch, now_s)
-        batches, messages = batches + 1, messages + len(batch)
-    notes += recovery.notes
-    streams = sum(len(lane.streams) for lane in pipeline.lanes.values())
-    if streams or batches:
-        notes.append(
-            f"recovered {streams} streams; folded {batches} batches with {messages} messages after the snapshot"
-        )
-    return notes
 
 
 class Loop:

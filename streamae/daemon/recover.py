@@ -1,0 +1,55 @@
+"""What a start makes of the store: the pipeline's state, and the alerts that no state stands behind any more."""
+
+from dataclasses import replace
+
+from streamae.core.pipeline import Pipeline
+from streamae.core.types import Transition
+from streamae.store.store import Store
+
+__all__ = ["fold", "orphans"]
+
+_ORPHANS_MAX = 100_000
+
+
+def fold(store: Store, pipeline: Pipeline) -> list[str]:
+    """Bring a pipeline to the state that the store has: the newest snapshot that fits, and the journal after it.
+
+    Returns what was recovered and what was not, in words.
+    """
+    notes = list(store.notes)
+    skipped = 0
+    while True:
+        recovery = store.recover(skipped)
+        if recovery.snapshot is None:
+            break
+        try:
+            lost = pipeline.restore(recovery.snapshot)
+        except (ValueError, KeyError, IndexError) as error:
+            notes.append(f"a snapshot was passed over: {error}")
+            skipped += 1
+            continue
+        notes += [
+            f"group {name} starts cold: its model or its place in the configuration is another now" for name in lost
+        ]
+        break
+    batches = messages = 0
+    for batch, now_s in recovery.journal:
+        pipeline.step(batch, now_s)
+        batches, messages = batches + 1, messages + len(batch)
+    notes += recovery.notes
+    streams = sum(len(lane.streams) for lane in pipeline.lanes.values())
+    if streams or batches:
+        notes.append(
+            f"recovered {streams} streams; folded {batches} batches with {messages} messages after the snapshot"
+        )
+    return notes
+
+
+def orphans(store: Store, pipeline: Pipeline) -> list[Transition]:
+    """Return the resolution of each alert that is open in the store and unknown to the pipeline.
+
+    That happens where a group started cold (another model, a damaged state): nobody else would ever resolve it.
+    """
+    firing = {alert for lane in pipeline.lanes.values() for alert in lane.firing_ids()}
+    left = [alert.transition for alert in store.alerts.open(_ORPHANS_MAX) if alert.transition.id not in firing]
+    return [replace(last, sequence=last.sequence + 1, state="resolved") for last in left]
