@@ -232,3 +232,6 @@ class Lane:
         self.scoring.restore(parts["scoring"])
         self._threshold.restore(parts["threshold"])
         self.alerts.restore(parts["alerts"])
+        S = np.arange(len(names), dtype=np.int32)
+        learnt = (self.scale.seen(len(S)) >= self.scale.warmup_rows) & (self.scoring.remaining(S) == 0)
+        self.latest.state[S] = np.where(learnt, parts["alerts"]["state"], AlertState.LEARNING)

@@ -1,0 +1,155 @@
+"""A plant whose alerts are known beforehand: what is published, the model, the configuration, the expected set.
+
+Every row of every stream is a function of its number, and its event time is in the payload, so the expected
+transitions are what the pure core gives for the same rows, whatever happens to the process in between. Half of the
+streams are known to the model, half of them learn; one row in about a hundred is a spike far out of all scales.
+"""
+
+import io
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from streamae.config import load
+from streamae.core.pipeline import Pipeline
+from streamae.core.types import Batch, Report
+from streamae.daemon.assembly import Models, groups_of, json_loads
+from streamae.daemon.loop import fold as fold_store
+from streamae.sources.series import write_series
+from streamae.store.journal import read_rows
+from streamae.store.store import Store
+from streamae.training.train import TrainConfig, train
+from tests.faults.collector import Collector
+from tests.models import quick, quiet
+
+START_S = 1_700_000_000.0
+STREAMS = 50
+KNOWN = 25
+SPIKE_EVERY = 97
+CALM_ROWS = 320  # a stream that learns has finished by then
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The artifact and its digest, which a configuration pins."""
+
+    path: Path
+    sha256: str
+
+
+def name_of(stream: int) -> str:
+    return f"pump{stream:02d}"
+
+
+def topic_of(stream: int) -> str:
+    return f"plant/{name_of(stream)}"
+
+
+def calm(stream: int, row: int) -> float:
+    """A wave and noise, the same for the same arguments, always."""
+    noise = ((row * 2654435761 + stream * 40503) % 2**32) / 2**32 - 0.5
+    return round(float(10.0 + stream + np.sin(2 * np.pi * row / 20 + stream) + 0.2 * noise), 4)
+
+
+def value(stream: int, row: int) -> float:
+    """Calm, and now and then a spike."""
+    return calm(stream, row) + (5000.0 if spikes(stream, row) else 0.0)
+
+
+def spikes(stream: int, row: int) -> bool:
+    return row > (40 if stream < KNOWN else CALM_ROWS) and (row + 13 * stream) % SPIKE_EVERY == 0
+
+
+def messages(first_row: int = 0, streams: int = STREAMS) -> Iterator[tuple[str, str]]:
+    """Endless rows, stream after stream: (topic, payload)."""
+    row = first_row
+    while True:
+        for stream in range(streams):
+            yield topic_of(stream), json.dumps({"t": START_S + row, "v": value(stream, row)})
+        row += 1
+
+
+def train_model(folder: Path) -> Model:
+    """Train the half of the streams that are known for a moment: a real artifact, made in about two seconds."""
+    paths = []
+    for stream in range(KNOWN):
+        path = folder / f"{name_of(stream)}.csv"
+        rows = np.array([[value(stream, row)] for row in range(-400, 0)])
+        write_series(path, ("value",), [repr(START_S + row) for row in range(-400, 0)], rows)
+        paths.append(path)
+    config: TrainConfig = quick(60, window=8, hidden=4, task="reconstruction", warmup_rows=40)
+    done = train(paths, folder / "pumps.pt", None, 0, config, now=lambda: 0.0, console=quiet())
+    return Model(folder / "pumps.pt", done.digest)
+
+
+def write_config(folder: Path, model: Model, broker: int, collector: int, page: int, more: str = "") -> Path:
+    """Write streamae.yaml; `more` is appended, `broker`, `collector` and `page` are ports."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "streamae.yaml"
+    path.write_text(f"""
+instance: plant-1
+state: {{dir: state, snapshot_every: 2s}}
+mqtt: {{host: 127.0.0.1, port: {broker}, keepalive: 5s}}
+web: {{listen: "127.0.0.1:{page}"}}
+streams:
+  pumps:
+    topics:
+      - {{topic: "plant/{{pump}}", payload: json, values: {{value: v}}, time: t}}
+    model: {{path: {model.path}, sha256: {model.sha256}}}
+    alert: {{for: 0s, keep_firing_for: 20s}}
+sinks:
+  - {{type: webhook, url: "http://127.0.0.1:{collector}/alerts", timeout: 5s}}
+{more}
+""")
+    return path
+
+
+def core(config: Path) -> Pipeline:
+    """The pure core that a configuration describes."""
+    settings = load(config)
+    return Pipeline(settings.instance, groups_of(settings, Models().open(settings)), json_loads())
+
+
+def fold(pipeline: Pipeline, sent: Sequence[tuple[str, str]]) -> Report:
+    """Step the core over what was sent, in one batch."""
+    if not sent:
+        return pipeline.step(Batch([], [], np.zeros(0)), START_S)
+    topics, payloads = zip(*sent, strict=True)
+    arrival_s = np.full(len(sent), START_S + 1e6)
+    return pipeline.step(Batch([t.encode() for t in topics], [p.encode() for p in payloads], arrival_s), START_S)
+
+
+def recovered(config: Path) -> Pipeline:
+    """The pipeline as a start of the daemon would find it: the last snapshot, and the journal after it."""
+    pipeline = core(config)
+    store = Store.open(load(config).state.dir, "process", lambda: START_S + 1e6)
+    try:
+        fold_store(store, pipeline)
+    finally:
+        store.close()
+    return pipeline
+
+
+def journalled(config: Path) -> list[tuple[str, str]]:
+    """Every message that the store of a stopped daemon has, in its order."""
+    with closing(sqlite3.connect(load(config).state.dir / "state.db")) as connection:
+        batches = [batch for _, batch, _ in read_rows(connection, 0)]
+    assert not [b for b in batches if isinstance(b, str)]
+    return [(t.decode(), p.decode()) for b in batches for t, p in zip(b.topics, b.payloads, strict=True)]
+
+
+def differences(one: Pipeline, other: Pipeline) -> list[str]:
+    """Names of the state's arrays that differ in any bit: stream registry, warm-up, windows, thresholds, alerts."""
+    a, b = (np.load(io.BytesIO(pipeline.snapshot())) for pipeline in (one, other))
+    assert set(a.files) == set(b.files)
+    return [n for n in a.files if not np.array_equal(a[n], b[n], equal_nan=a[n].dtype.kind == "f")]
+
+
+def keys_of(collector: Collector) -> set[str]:
+    """Keys of the transitions that the collector has, once each."""
+    return set(collector.alerts)

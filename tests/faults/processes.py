@@ -1,0 +1,173 @@
+"""The processes of the black box: daemons to start and kill, and a publisher that keeps its pace."""
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from tests.brokers import wait_until
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Zygote:
+    """Forks daemons out of one prepared process; see zygote.py."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.zygote"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+        )  # fmt: skip
+
+    def ask(self, **asked: Any) -> int:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        return int(json.loads(self._process.stdout.readline()))
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+class Daemon:
+    """One daemon of `config` at a time. With a zygote it is a fork of that, else `python -m streamae.cli run`."""
+
+    def __init__(self, config: Path, page: int, zygote: Zygote | None = None, variant: str = "plain") -> None:
+        self.config, self.page, self.variant = config, page, variant
+        self._zygote = zygote
+        self._process: subprocess.Popen[bytes] | None = None
+        self.pid: int | None = None
+        self.log = config.parent / "daemon.log"
+
+    def start(self) -> "Daemon":
+        if self._zygote:
+            self.pid = self._zygote.ask(config=str(self.config), log=str(self.log), variant=self.variant)
+            return self
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "streamae.cli", "run", "-c", str(self.config)], stdout=log, stderr=log, cwd=ROOT
+            )
+        self.pid = self._process.pid
+        return self
+
+    def signal(self, number: int) -> None:
+        assert self.pid
+        os.kill(self.pid, number)
+
+    def wait(self, timeout_s: float = 30.0) -> int:
+        """Return the exit code, negative for a signal."""
+        assert self.pid
+        pid, self.pid = self.pid, None
+        if self._zygote:
+            return self._zygote.ask(wait=pid)
+        assert self._process
+        return self._process.wait(timeout_s)
+
+    def kill(self) -> None:
+        if self.pid:
+            self.signal(signal.SIGKILL)
+            assert self.wait() in {-signal.SIGKILL, 0, 70}
+
+    def stop(self) -> int:
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Ask the daemon's page; (0, why) while nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.page}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def streams(self) -> dict[str, dict[str, Any]]:
+        status, text = self.get("/api/v1/streams?limit=1000")
+        return {one["stream"]: one for one in json.loads(text)["streams"]} if status == 200 else {}
+
+    def metric(self, name: str) -> float:
+        """The sum over all labels of a metric; NaN where there is none."""
+        status, text = self.get("/metrics")
+        lines = text.splitlines() if status == 200 else []
+        found = [float(x.rsplit(" ", 1)[1]) for x in lines if x.startswith((f"{name} ", f"{name}{{"))]
+        return sum(found) if found else float("nan")
+
+    def wait_ready(self, timeout_s: float = 40.0) -> None:
+        wait_until(lambda: self.get("/readyz")[0] == 200, timeout_s, f"ready: {self.log}")
+
+    def lines(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+
+class Publisher:
+    """Publishes rows at a pace, QoS 1, from a thread of its own, through restarts of the broker; `sent` is in order."""
+
+    def __init__(self, port: int, source: Iterator[tuple[str, str]], per_s: float = 1000.0) -> None:
+        self.sent: list[tuple[str, str]] = []
+        self._source, self._per_s = source, per_s
+        self._stopping, self._paused = threading.Event(), threading.Event()
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id="publisher", clean_session=False, protocol=paho.MQTTv311
+        )
+        self._client.max_inflight_messages_set(1000)
+        self._client.max_queued_messages_set(0)
+        self._client.reconnect_delay_set(1, 1)
+        self._last: list[paho.MQTTMessageInfo] = []
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> "Publisher":
+        self._thread.start()
+        return self
+
+    def pause(self) -> None:
+        self._paused.set()
+
+    def go_on(self) -> None:
+        self._paused.clear()
+
+    def _run(self) -> None:
+        began_s, count = time.monotonic(), 0
+        while not self._stopping.is_set():
+            due = int((time.monotonic() - began_s) * self._per_s)
+            if self._paused.is_set():
+                count = due
+            for topic, payload in itertools.islice(self._source, due - count):
+                self._last.append(self._client.publish(topic, payload, 1))
+                self.sent.append((topic, payload))
+            count = max(count, due)
+            del self._last[:-2000]
+            self._stopping.wait(0.01)
+
+    def stop(self) -> list[tuple[str, str]]:
+        """Stop, wait until the broker has everything, and return what was sent."""
+        self._stopping.set()
+        self._thread.join()
+        for info in self._last:
+            info.wait_for_publish(30)
+            assert info.is_published()
+        self.close()
+        return self.sent
+
+    def close(self) -> None:
+        self._stopping.set()
+        with contextlib.suppress(Exception):
+            self._client.disconnect()
+        self._client.loop_stop()

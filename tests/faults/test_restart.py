@@ -1,0 +1,77 @@
+"""A daemon that is killed with SIGKILL in the middle of a replay goes on where it was, as if nothing had happened.
+
+Real processes: mosquitto, `streamae run`, a publisher. What counts as "where it was" is the pure core, folded over the
+same messages without any interruption.
+"""
+
+import itertools
+import json
+import signal
+from pathlib import Path
+
+from tests.brokers import Mosquitto, free_port, wait_until
+from tests.faults import plant
+from tests.faults.collector import Collector
+from tests.faults.processes import Daemon, Publisher
+
+ROWS = 430
+SICK = plant.name_of(0)
+SICK_ROWS = range(330, 370)
+
+
+def rows() -> list[tuple[str, str]]:
+    """Rows of two known and two learning streams; SICK is far off in SICK_ROWS, after all have learnt."""
+    made = []
+    for row, s in itertools.product(range(ROWS), (0, 1, 30, 31)):
+        value = plant.calm(s, row) + (3000.0 if s == 0 and row in SICK_ROWS else 0.0)
+        made.append((plant.topic_of(s), json.dumps({"t": plant.START_S + row, "v": value})))
+    return made
+
+
+def open_alerts(daemon: Daemon) -> dict[str, float]:
+    """Id -> onset of what fires in SICK, as the page has it."""
+    status, text = daemon.get("/api/v1/alerts?state=firing")
+    alerts = json.loads(text)["alerts"] if status == 200 else []
+    return {one["id"]: one["onset_s"] for one in alerts if one["stream"] == SICK}
+
+
+def test_kill_9_during_a_replay_loses_no_window_no_open_alert_and_no_warm_up(
+    tmp_path: Path, mosquitto: Mosquitto, model: plant.Model, collector: Collector
+) -> None:
+    """After `kill -9` and a restart the windows and the open alert are there again, and no warm-up is repeated."""
+    page = free_port()
+    config = plant.write_config(tmp_path / "plant", model, mosquitto.port, collector.port, page)
+    daemon = Daemon(config, page).start()
+    daemon.wait_ready()
+    recording = rows()
+    publisher = Publisher(mosquitto.port, iter(recording), per_s=1000).start()
+    wait_until(lambda: open_alerts(daemon), what="an alert is open")
+    daemon.signal(signal.SIGKILL)
+    publisher.pause()
+    assert daemon.wait() == -signal.SIGKILL
+    assert len(publisher.sent) < len(recording), "the kill came after the replay"
+
+    taken = plant.journalled(config)
+    assert taken == recording[: len(taken)]
+    found, truth = plant.recovered(config), plant.core(config)
+    plant.fold(truth, taken)
+    assert plant.differences(found, truth) == []
+
+    daemon.start()
+    daemon.wait_ready()
+    (onset_s,) = open_alerts(daemon).values()
+    assert onset_s == plant.START_S + SICK_ROWS[0]
+    wait_until(daemon.streams, what="the page has a picture")
+    states = {name: one["state"] for name, one in daemon.streams().items()}
+    assert states == dict.fromkeys(("pump01", "pump30", "pump31"), "inactive") | {SICK: "firing"}
+
+    publisher.go_on()
+    wait_until(lambda: len(publisher.sent) == len(recording), what="the replay ends")
+    publisher.stop()
+    whole = plant.core(config)
+    expected = {t.key for t in plant.fold(whole, recording).transitions}
+    wait_until(lambda: plant.keys_of(collector) >= expected, what="the alert is resolved")
+    assert daemon.stop() == 0
+    assert len(expected) == 2
+    assert plant.keys_of(collector) == expected
+    assert plant.differences(plant.recovered(config), whole) == []
