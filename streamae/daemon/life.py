@@ -24,6 +24,7 @@ from streamae.core.types import Report
 from streamae.daemon.assembly import Models, groups_of, json_loads, make_source, subscriptions_of
 from streamae.daemon.clock import Clock
 from streamae.daemon.couriers import Couriers
+from streamae.daemon.gauges import Gauges
 from streamae.daemon.loop import Loop
 from streamae.daemon.notify import Notifier
 from streamae.daemon.recover import fold, orphans
@@ -88,6 +89,7 @@ class Daemon:
         clock = self.clock
         per_stream = settings.metrics.per_stream_max if settings.metrics.per_stream else 0
         self.metrics = Metrics(clock.now, per_stream, settings.metrics.stale_after_s)
+        self.gauges = Gauges(self.metrics, clock.now, settings.inbox.max_messages)
         self._declare(pipeline)
         expect_session = settings.mqtt.session_expiry_s > 0 and self.store.stats().commits > 0
         source = make_source(settings, clock, expect_session=expect_session)
@@ -96,7 +98,7 @@ class Daemon:
             now=clock.now, monotonic=clock.monotonic, sleep=clock.sleep,
             batch_max=settings.inbox.batch_max, snapshot_every_s=settings.state.snapshot_every_s,
         )  # fmt: skip
-        self.loop.stopping = self.stop_asked.is_set
+        self.loop.stopping, self.loop.waiting = self.stop_asked.is_set, self._feed_watchdog
         self.view = DaemonView(
             self.loop, self.store, self.metrics,
             now=clock.now, monotonic=clock.monotonic, silent_after_s=settings.mqtt.silent_after_s,
@@ -131,6 +133,11 @@ class Daemon:
         if now_s - self._published_s >= _PUBLISH_S:
             self._published_s = now_s
             self._housekeeping()
+        self._feed_watchdog()
+
+    def _feed_watchdog(self) -> None:
+        """Tell systemd, at its interval, that the loop has come this far; nobody else may: a hang must be seen."""
+        now_s = self.clock.monotonic()
         if self.notifier.watchdog_s is not None and now_s - self._watched_s >= self.notifier.watchdog_s:
             self._watched_s = now_s
             self.notifier.send("WATCHDOG=1")
@@ -140,9 +147,10 @@ class Daemon:
         for name, lane in self.loop.pipeline.lanes.items():
             self.metrics.observe_streams(name, lane.latest.state[: len(lane.streams)])
         self.couriers.observe(self.metrics)
-        fatal = self.loop.source.status().fatal
-        if fatal:
-            raise UnavailableError(fatal)
+        source = self.loop.source.status()
+        self.gauges.observe(source, self.store.stats())
+        if source.fatal:
+            raise UnavailableError(source.fatal)
         dead = self.dead_threads()
         if dead:
             raise StreamaeError(f"thread {', '.join(dead)} died; see the log above. The process ends to be restarted")

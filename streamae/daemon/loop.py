@@ -45,6 +45,7 @@ class Loop:
         self.progress_s = self._snapshot_s = monotonic()
         self.writable = True
         self.stopping: Callable[[], bool] = lambda: False
+        self.waiting: Callable[[], object] = lambda: None
         self._sessions_lost = 0
 
     def turn(self, timeout_s: float) -> Report | None:
@@ -94,6 +95,7 @@ class Loop:
                 self._sleep(_COMMIT_RETRY_S[min(attempt, len(_COMMIT_RETRY_S) - 1)])
                 attempt, due = attempt + 1, False
                 self.progress_s = self._monotonic()  # waiting for space is not hanging
+                self.waiting()
                 continue
             if not self.writable:
                 log.warning("the store can be written again, intake goes on")

@@ -1,0 +1,49 @@
+"""What is measured about once a second, not once a batch: the connection, the store, and the versions that run.
+
+Counts that a room keeps since its own start become counters here by their growth: a source that a reload replaced
+begins anew at zero, and the counter goes on.
+"""
+
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+
+from streamae import __version__
+from streamae.metrics import Metrics
+from streamae.sources.source import SourceStatus
+from streamae.store.store import StoreStats
+
+__all__ = ["Gauges"]
+
+
+class Gauges:
+    """Brings the metrics of source and store up to date; `now` gives seconds since 1970."""
+
+    def __init__(self, metrics: Metrics, now: Callable[[], float], inbox_max: int) -> None:
+        self._metrics, self._now = metrics, now
+        self._started_s = now()
+        self._connects = self._window_limited = 0
+        self._broker_dropped: int | None = None
+        metrics.gauge("inbox_capacity_messages", inbox_max)
+        metrics.gauge("store_writable", 1)
+        metrics.gauge("build_info", 1, __version__, platform.python_version(), version("torch"))
+        for cause in ("session", "any_client"):
+            metrics.count("messages_lost", 0, cause)
+
+    def observe(self, source: SourceStatus, store: StoreStats) -> None:
+        """Set what is known now; called by the loop's thread."""
+        self._metrics.count("source_connections", _growth(self._connects, source.connects))
+        self._metrics.gauge("source_window_limited", source.window_limited > self._window_limited)
+        self._connects, self._window_limited = source.connects, source.window_limited
+        if source.broker_dropped is not None:
+            # The broker counts for all its clients together, and what it dropped before we came is not ours to count.
+            if self._broker_dropped is not None:
+                self._metrics.count("messages_lost", _growth(self._broker_dropped, source.broker_dropped), "any_client")
+            self._broker_dropped = source.broker_dropped
+        self._metrics.gauge("journal_bytes", store.journal_bytes)
+        since_s = self._started_s if store.snapshot_s is None else store.snapshot_s
+        self._metrics.gauge("snapshot_age_seconds", max(0.0, self._now() - since_s))
+
+
+def _growth(before: int, now: int) -> int:
+    return now - before if now >= before else now
