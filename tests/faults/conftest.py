@@ -1,7 +1,6 @@
 """Fixtures of the fault tests: a model made in two seconds, daemons that start in a fraction of one."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 

@@ -56,7 +56,8 @@ def torment(
             daemon.kill()
             daemon.start()
         sent = publisher.stop()
-        expected = {t.key: t for t in plant.fold(truth := plant.core(config), sent).transitions}
+        truth = plant.core(config)
+        expected = {t.key: t for t in plant.fold(truth, sent).transitions}
         _settle(daemon, collector, expected.keys(), patience_s)
         assert daemon.stop() == 0, daemon.lines()[-2000:]
     finally:

@@ -27,11 +27,12 @@ SLOW_DISK_S = 0.02
 
 
 class SlowStore(Store):
-    """A disk that takes its time, so that a kill finds the moment between the step and the commit."""
+    """A disk that takes its time, so that a kill finds the moments before the commit, and between it and the ack."""
 
     def commit(self, batch: Batch, report: Report, now_s: float, snapshot: bytes | None = None) -> None:
         time.sleep(SLOW_DISK_S)
         super().commit(batch, report, now_s, snapshot)
+        time.sleep(SLOW_DISK_S)
 
 
 class HastySource(MqttSource):
