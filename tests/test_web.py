@@ -39,7 +39,18 @@ class FakeView:
     def metrics(self) -> bytes:
         return b"streamae_rows_total 1\n"
 
-    def alerts(self, state: str | None, limit: int) -> Sequence[Mapping[str, Any]]:
+    def alerts_version(self) -> int:
+        return 7
+
+    def closeup(self, group: str, stream: str, rows: int) -> Mapping[str, Any] | None:
+        return {"time_s": [1.0][:rows], "channels": []} if stream in ("a", XSS) else None
+
+    def models(self) -> Sequence[Mapping[str, Any]]:
+        return [{"group": "pumps"}]
+
+    def alerts(
+        self, state: str | None, limit: int, group: str | None = None, stream: str | None = None
+    ) -> Sequence[Mapping[str, Any]]:
         every = [{"id": "x", "state": "firing", "score": float("inf")}, {"id": "y", "state": "resolved", "score": 2.0}]
         return [alert for alert in every if state in (None, alert["state"])][:limit]
 
@@ -73,7 +84,8 @@ def test_probes_say_ok_or_each_reason():
 def test_status_is_json_without_nan():
     answer = client().get("/api/v1/status")
     assert answer.json() == {
-        "time_s": 5.0, "healthy": True, "ready": True, "reasons": [], "connected": True, "lag_s": None,
+        "time_s": 5.0, "healthy": True, "ready": True, "reasons": [], "read_only": True, "groups": [], "sequence": 0,
+        "alerts_version": 7, "connected": True, "lag_s": None,
     }  # fmt: skip
     assert "NaN" not in answer.text
 
@@ -131,11 +143,11 @@ def test_without_a_configured_token_everything_is_read_only():
 def test_a_change_without_the_right_token_is_refused(shown):
     view = FakeView()
     headers = {} if shown is None else {"authorization": shown}
-    answer = client(view, token=TOKEN).post("/api/v1/alerts/x/silence", headers=headers)
+    answer = client(view, token=TOKEN).post("/api/v1/alerts/x/acknowledge", headers=headers)
     assert (answer.status_code, answer.headers["www-authenticate"], view.acts) == (401, "Bearer", [])
 
 
-@pytest.mark.parametrize("action", ["acknowledge", "silence", "false-alarm"])
+@pytest.mark.parametrize("action", ["acknowledge", "false-alarm"])
 def test_a_change_with_the_token_reaches_the_daemon(action):
     view = FakeView()
     web = client(view, token=TOKEN)
@@ -149,16 +161,16 @@ def test_unknown_actions_and_long_notes_are_refused():
     view = FakeView()
     web = client(view, token=TOKEN)
     assert web.post("/api/v1/alerts/x/explode", headers=BEARER).status_code == 404
-    assert web.post("/api/v1/alerts/x/silence", headers=BEARER, content=b"x" * 20_000).status_code == 413
+    assert web.post("/api/v1/alerts/x/acknowledge", headers=BEARER, content=b"x" * 20_000).status_code == 413
     assert view.acts == []
 
 
 def test_a_change_from_another_origin_is_refused_even_with_the_token():
     view = FakeView()
     web = client(view, token=TOKEN)
-    evil = web.post("/api/v1/alerts/x/silence", headers={**BEARER, "origin": "http://evil.example"})
+    evil = web.post("/api/v1/alerts/x/acknowledge", headers={**BEARER, "origin": "http://evil.example"})
     assert (evil.status_code, view.acts) == (403, [])
-    own = web.post("/api/v1/alerts/x/silence", headers={**BEARER, "origin": "http://localhost:9469"})
+    own = web.post("/api/v1/alerts/x/acknowledge", headers={**BEARER, "origin": "http://localhost:9469"})
     assert own.status_code == 200
 
 
@@ -238,18 +250,18 @@ def test_a_port_in_use_is_an_error_of_the_start_that_names_the_key():
 
 
 def test_a_slow_request_holds_up_no_other():
-    """A reader of alerts that waits for the disk must not make a probe fail."""
+    """A reader of models that waits for the disk must not make a probe fail."""
     gate = threading.Event()
 
     class Slow(FakeView):
-        def alerts(self, state: str | None, limit: int) -> Sequence[Mapping[str, Any]]:
+        def models(self) -> Sequence[Mapping[str, Any]]:
             gate.wait(30)
             return []
 
     server = WebServer(create_app(Slow()), "127.0.0.1", 0)
     server.start()
     base = f"http://127.0.0.1:{server.port}"
-    slow = threading.Thread(target=lambda: httpx.get(f"{base}/api/v1/alerts", timeout=60))
+    slow = threading.Thread(target=lambda: httpx.get(f"{base}/api/v1/models", timeout=60))
     slow.start()
     try:
         assert httpx.get(f"{base}/healthz", timeout=20).text == "ok\n"

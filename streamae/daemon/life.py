@@ -31,6 +31,7 @@ from streamae.daemon.recover import fold, orphans
 from streamae.daemon.view import DaemonView
 from streamae.errors import StoreError, StreamaeError, UnavailableError
 from streamae.metrics import Metrics
+from streamae.model.artifact import Artifact
 from streamae.store.journal import JournalLimits
 from streamae.store.store import Limits, Store
 from streamae.web.app import Access, create_app
@@ -75,7 +76,7 @@ class Daemon:
             left = orphans(self.store, pipeline)
             self.store.publish(left, clock.now())
             notes += [f"resolved {len(left)} alerts that no stream stands behind any more"] if left else []
-            self._wire(settings, pipeline)
+            self._wire(settings, pipeline, artifacts)
         except BaseException:
             self.store.close()
             raise
@@ -85,7 +86,7 @@ class Daemon:
         log.info("streamae %s ready: %s on %s, page %s", __version__, ", ".join(pipeline.lanes), broker, page)
         self.notifier.send("READY=1", "STATUS=running")
 
-    def _wire(self, settings: Settings, pipeline: Pipeline) -> None:
+    def _wire(self, settings: Settings, pipeline: Pipeline, artifacts: Mapping[str, Artifact]) -> None:
         clock = self.clock
         per_stream = settings.metrics.per_stream_max if settings.metrics.per_stream else 0
         self.metrics = Metrics(clock.now, per_stream, settings.metrics.stale_after_s)
@@ -104,10 +105,11 @@ class Daemon:
             now=clock.now, monotonic=clock.monotonic, silent_after_s=settings.mqtt.silent_after_s,
         )  # fmt: skip
         self.couriers = Couriers(settings, self.store.outbox, clock)
-        self.view.dead_threads = self.dead_threads
+        self.view.dead_threads, self.view.artifacts = self.dead_threads, artifacts
         token = settings.web.token.get_secret_value() if settings.web.token else None
         access = Access(frozenset(settings.web.allowed_hosts), token, settings.web.loopback)
-        self.web = WebServer(create_app(self.view, access), settings.web.host, settings.web.port)
+        app = create_app(self.view, access)
+        self.web = WebServer(app, settings.web.host, settings.web.port, on_stop=app.state.events.close)
         self.web.start()
         self.couriers.start()
         source.start()
@@ -126,6 +128,7 @@ class Daemon:
             if report.transitions:
                 self.couriers.wake()
             self.on_report(report)
+        self.view.answer()
         if self.reload_asked.is_set():
             self.reload_asked.clear()
             self.reload()
@@ -165,7 +168,8 @@ class Daemon:
         try:
             wanted = load(self.path)
             settings = applicable(self.settings, wanted)
-            pipeline = Pipeline(settings.instance, groups_of(settings, self.models.open(settings)), json_loads())
+            artifacts = self.models.open(settings)
+            pipeline = Pipeline(settings.instance, groups_of(settings, artifacts), json_loads())
             lost = pipeline.restore(self.loop.pipeline.snapshot())
         except StreamaeError as error:
             log.error("reload refused, the old configuration goes on:\n%s", error)
@@ -177,6 +181,7 @@ class Daemon:
         for name in lost:
             log.warning("group %s starts cold: it has another model now, or is gone", name)
         self._replace(settings, pipeline)
+        self.view.artifacts = artifacts
         self.metrics.observe_reload(successful=True)
         self.notifier.send("READY=1", "STATUS=running")
 

@@ -44,6 +44,7 @@ class Loop:
         self.batch_max, self.snapshot_every_s = batch_max, snapshot_every_s
         self.progress_s = self._snapshot_s = monotonic()
         self.writable = True
+        self.lag_s: float | None = None  # of the last batch: from the arrival of its first message to its commit
         self.stopping: Callable[[], bool] = lambda: False
         self.waiting: Callable[[], object] = lambda: None
         self._sessions_lost = 0
@@ -66,6 +67,7 @@ class Loop:
             return None
         self.source.ack(batch)
         self.progress_s = ended_s = self._monotonic()
+        self.lag_s = self._now() - float(fresh.arrival_s[0]) if len(fresh) else self.lag_s
         names = {name: lane.streams.names for name, lane in self.pipeline.lanes.items()}
         self.metrics.observe(report, names, fresh.arrival_s, stepped_s - began_s, ended_s - stepped_s)
         return report

@@ -7,14 +7,19 @@ nothing has arrived for `silent_after_s`, or when the store cannot be written.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
 
 from streamae.core.pipeline import Pipeline
 from streamae.core.types import AlertState, Report
+from streamae.daemon.closeup import copy_stream, picture
+from streamae.daemon.history import GroupHistory
 from streamae.daemon.loop import Loop
+from streamae.daemon.questions import Questions
 from streamae.metrics import Metrics
+from streamae.model.artifact import Artifact
 from streamae.sources.source import SourceStatus
 from streamae.store.alerts import Alert
 from streamae.store.store import Store
@@ -25,11 +30,14 @@ __all__ = ["HANGS_AFTER_S", "DaemonView", "tables"]
 HANGS_AFTER_S = 10.0
 
 
-def tables(pipeline: Pipeline) -> dict[str, StreamTable]:
+def tables(
+    pipeline: Pipeline, histories: Mapping[str, GroupHistory] | None = None, monotonic_s: float = 0.0
+) -> dict[str, StreamTable]:
     """Return the streams of every group as they stand, in arrays of their own."""
     made = {}
+    histories = histories or {}
     for name, lane in pipeline.lanes.items():
-        S, latest = len(lane.streams), lane.latest
+        S, latest, history = len(lane.streams), lane.latest, histories.get(name)
         made[name] = StreamTable(
             group=name,
             names=lane.streams.names[:S],
@@ -41,6 +49,8 @@ def tables(pipeline: Pipeline) -> dict[str, StreamTable]:
             time_s=latest.time_s[:S].copy(),
             learned=lane.scale.seen(S).copy(),
             warmup_rows=lane.scale.warmup_rows,
+            spark=None if history is None else history.spark(monotonic_s),
+            slot_s=1.0 if history is None else history.slot_s,
         )
     return made
 
@@ -65,20 +75,46 @@ class DaemonView:
         self._published_s = self._started_s = monotonic()
         self._status: SourceStatus | None = None
         self.dead_threads: Callable[[], Sequence[str]] = list
+        self.artifacts: Mapping[str, Artifact] = {}
+        self.questions = Questions()
+        self._histories: dict[str, GroupHistory] = {}
+        self._sequence, self._alert_changes = count(1), count(1)
+        self._alerts_version = self._dropped = 0
 
     def note(self, report: Report) -> None:
-        """Count what a turn did, for the rates of the next picture."""
+        """Count what a turn did, for the rates of the next picture, and remember its verdicts."""
+        for name, verdicts in report.verdicts.items():
+            self._history(name).note(verdicts)
+        if report.transitions:
+            self._alerts_version = next(self._alert_changes)
+        self._dropped += sum(report.drops.values())
         self._counted["messages"] += report.messages
         self._counted["rows"] += report.rows
         self._counted["windows"] += report.windows
         self._counted["dropped"] += sum(report.drops.values())
+
+    def _history(self, name: str) -> GroupHistory:
+        """Return a group's history; after a reload that of its new lane."""
+        lane = self._loop.pipeline.lanes[name]
+        history = self._histories.get(name)
+        if history is not None and history.lane is not lane and history.follows(lane):
+            history.lane = lane
+        if history is None or history.lane is not lane:
+            history = self._histories[name] = GroupHistory(lane, self._monotonic())
+        return history
+
+    def answer(self) -> None:
+        """Answer what the web asked about the loop's arrays; the loop calls this between two turns."""
+        self.questions.answer()
 
     def publish(self) -> None:
         """Make a new picture."""
         passed_s = max(self._monotonic() - self._published_s, 1e-9)
         self._published_s += passed_s
         self._status = status = self._loop.source.status()
-        made = tables(self._loop.pipeline)
+        lanes = self._loop.pipeline.lanes
+        self._histories = {name: self._history(name) for name in lanes}
+        made = tables(self._loop.pipeline, self._histories, self._monotonic())
         rates = {f"{name}_per_s": round(n / passed_s, 3) for name, n in self._counted.items()}
         self._counted = dict.fromkeys(self._counted, 0)
         states = np.concatenate([t.state for t in made.values()]) if made else np.zeros(0, np.int8)
@@ -93,10 +129,13 @@ class DaemonView:
             "streams": len(states),
             "learning": int((states == AlertState.LEARNING).sum()),
             "firing": int((states == AlertState.FIRING).sum()),
+            "dropped": self._dropped,
+            "lag_s": None if self._loop.lag_s is None else round(self._loop.lag_s, 3),
+            "history_bytes": sum(history.nbytes for history in self._histories.values()),
             "uptime_s": round(self._monotonic() - self._started_s, 1),
             **rates,
         }
-        self._snapshot = Snapshot(taken_s=self._now(), status=line, tables=made)
+        self._snapshot = Snapshot(taken_s=self._now(), status=line, tables=made, sequence=next(self._sequence))
 
     def snapshot(self) -> Snapshot:
         """Return the newest picture, with today's judgement of health."""
@@ -131,16 +170,62 @@ class DaemonView:
         self._metrics.observe_source(status.connected, status.subscribed, status.last_message_age_s, status.waiting)
         return self._metrics.render()
 
-    def alerts(self, state: str | None, limit: int) -> Sequence[Mapping[str, Any]]:
+    def alerts_version(self) -> int:
+        """Return a number that changes whenever an alert does, or what people said about one."""
+        return self._alerts_version
+
+    def alerts(
+        self, state: str | None, limit: int, group: str | None = None, stream: str | None = None
+    ) -> Sequence[Mapping[str, Any]]:
         """Return alerts, newest first."""
-        found = self._store.alerts.open(limit) if state == "firing" else self._store.alerts.history(limit)
+        stored = self._store.alerts
+        found = stored.open(limit) if state == "firing" else stored.history(limit, group=group, stream=stream)
         return [_alert(one) for one in found if state in (None, one.transition.state)]
+
+    def closeup(self, group: str, stream: str, rows: int) -> Mapping[str, Any] | None:
+        """Return a stream from near; the loop copies, this thread computes. Raises UnavailableError."""
+        artifact = self.artifacts.get(group)
+        if group not in self._loop.pipeline.lanes or artifact is None:
+            return None
+        raw = self.questions.ask(lambda: copy_stream(self._history(group), stream, rows))
+        if raw is None:
+            return None
+        return picture(raw, tuple(artifact.manifest.get("targets", ())), raw.lane.group.reconstructor)
+
+    def models(self) -> Sequence[Mapping[str, Any]]:
+        """Return what each group's model was trained on."""
+        lanes = self._loop.pipeline.lanes
+        return [
+            _model(name, artifact, lanes[name].group.false_alarms_per_s)
+            for name, artifact in self.artifacts.items()
+            if name in lanes
+        ]
 
     def act(self, alert_id: str, action: str, note: str) -> bool:
         """Acknowledge an alert, or mark it as false alarm; False where there is none of this id."""
         if action == "false-alarm":
-            return self._store.alerts.give_feedback(alert_id, "false-alarm")
-        return self._store.alerts.acknowledge(alert_id, "page", self._now(), note or None)
+            done = self._store.alerts.give_feedback(alert_id, "false-alarm")
+        else:
+            done = self._store.alerts.acknowledge(alert_id, "page", self._now(), note or None)
+        self._alerts_version = next(self._alert_changes)
+        return done
+
+
+def _model(group: str, artifact: Artifact, false_alarms_per_s: float | None) -> dict[str, Any]:
+    """A manifest without its bulk, and what the operator decided about it."""
+    manifest = artifact.manifest
+    calibration = {k: v for k, v in manifest["calibration"].items() if isinstance(v, str | int | float)}
+    told = {k: v for k, v in manifest.items() if k not in {"golden", "streams", "calibration"}}
+    budget_per_s = calibration.get("budget_per_s") if false_alarms_per_s is None else false_alarms_per_s
+    return {
+        **told,
+        "group": group,
+        "file": artifact.path.name,
+        "sha256": artifact.digest,
+        "streams": sorted(manifest["streams"]),
+        "calibration": calibration,
+        "false_alarms_per_s": budget_per_s,
+    }
 
 
 def _alert(alert: Alert) -> dict[str, Any]:

@@ -5,11 +5,9 @@ again, so that no request can hold a lock that a step waits for. Whatever change
 and goes through `View.act`.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -18,40 +16,55 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from streamae.core.types import AlertState
+from streamae.errors import StoreError, UnavailableError
+from streamae.web.assets import Assets
+from streamae.web.events import Events
 from streamae.web.guard import Access, Guard
+from streamae.web.ranking import SORTS, Selection, finite, line, ranked
 from streamae.web.view import Snapshot, StreamTable, View
 
 __all__ = ["ACTIONS", "Access", "Snapshot", "StreamTable", "View", "create_app"]
 
-ACTIONS = ("acknowledge", "silence", "false-alarm")
+ACTIONS = ("acknowledge", "false-alarm")
 _PAGE_MAX = 10_000
+_ROWS_MAX = 2048
 _BODY_MAX_BYTES = 16_384
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def create_app(view: View, access: Access | None = None) -> Starlette:
     """Return the ASGI application over `view`; without `access`, loopback names only and read-only."""
-    routes = _Routes(view)
-    return Starlette(
+    access = access or Access()
+    routes, assets = _Routes(view, read_only=access.token is None), Assets()
+    app = Starlette(
         routes=[
+            Route("/", assets.page),
+            Route("/static/{name:path}", assets.file),
             Route("/metrics", routes.metrics),
             Route("/healthz", routes.healthz),
             Route("/readyz", routes.readyz),
+            Route("/api/v1/openapi.json", assets.openapi),
             Route("/api/v1/status", routes.status),
+            Route("/api/v1/events", routes.watch),
             Route("/api/v1/streams", routes.streams),
+            Route("/api/v1/stream", routes.closeup),
+            Route("/api/v1/models", routes.models),
             Route("/api/v1/alerts", routes.alerts),
             Route("/api/v1/alerts/{alert_id}/{action}", routes.act, methods=["POST"]),
         ],
-        middleware=[Middleware(Guard, access=access or Access())],
-        exception_handlers={HTTPException: _http_error},
+        middleware=[Middleware(Guard, access=access)],
+        exception_handlers={HTTPException: _http_error, UnavailableError: _busy, StoreError: _busy},
     )
+    app.state.events = routes.events
+    return app
 
 
 class _Routes:
     """The endpoints; plain functions run in starlette's thread pool, so a slow one holds up no other."""
 
-    def __init__(self, view: View) -> None:
-        self._view = view
+    def __init__(self, view: View, *, read_only: bool) -> None:
+        self._view, self._read_only = view, read_only
+        self.events = Events(self._state)
 
     def metrics(self, _: Request) -> Response:
         return Response(self._view.metrics(), headers={"content-type": _METRICS_TYPE})
@@ -64,30 +77,62 @@ class _Routes:
         return _probe([*snapshot.unhealthy, *snapshot.unready])
 
     def status(self, _: Request) -> Response:
+        return JSONResponse(self._state())
+
+    async def watch(self, _: Request) -> Response:
+        return self.events.respond()
+
+    def _state(self) -> dict[str, Any]:
         snapshot = self._view.snapshot()
-        return JSONResponse(
-            {
-                "time_s": snapshot.taken_s,
-                "healthy": not snapshot.unhealthy,
-                "ready": not (snapshot.unhealthy or snapshot.unready),
-                "reasons": [*snapshot.unhealthy, *snapshot.unready],
-                **_finite(snapshot.status),
-            }
-        )
+        return {
+            "time_s": snapshot.taken_s,
+            "healthy": not snapshot.unhealthy,
+            "ready": not (snapshot.unhealthy or snapshot.unready),
+            "reasons": [*snapshot.unhealthy, *snapshot.unready],
+            "read_only": self._read_only,
+            "groups": list(snapshot.tables),
+            "sequence": snapshot.sequence,
+            "alerts_version": self._view.alerts_version(),
+            **finite(snapshot.status),
+        }
 
     def streams(self, request: Request) -> Response:
-        limit = _limit(request)
-        group = request.query_params.get("group")
-        search = request.query_params.get("q", "").lower()
-        tables = self._view.snapshot().tables
-        total, lines = ranked([t for name, t in tables.items() if group in (None, name)], search, limit)
+        asked = request.query_params
+        group, state, sort = asked.get("group"), asked.get("state"), asked.get("sort", "score")
+        if sort not in SORTS:
+            raise HTTPException(400, f"sort is one of {', '.join(SORTS)}")
+        if state is not None and state.upper() not in AlertState.__members__:
+            raise HTTPException(400, f"state is one of {', '.join(AlertState.__members__).lower()}")
+        wanted = Selection(
+            search=asked.get("q", "").lower(),
+            state=None if state is None else AlertState[state.upper()],
+            sort=sort,
+            offset=_number(request, "offset", 0, 0, 10_000_000),
+            limit=_limit(request),
+        )
+        snapshot = self._view.snapshot()
+        total, lines = ranked([t for name, t in snapshot.tables.items() if group in (None, name)], wanted)
         return JSONResponse({"total": total, "streams": lines})
+
+    def closeup(self, request: Request) -> Response:
+        group, stream = (_required(request, name) for name in ("group", "stream"))
+        rows = _number(request, "rows", 512, 1, _ROWS_MAX)
+        table = self._view.snapshot().tables.get(group)
+        found = self._view.closeup(group, stream, rows)
+        if found is None or table is None or stream not in table.names:
+            raise HTTPException(404, "there is no such stream")
+        said = line(table, list(table.names).index(stream))
+        alerts = self._view.alerts(None, 100, group, stream)
+        return JSONResponse({**said, **finite(found), "alerts": [finite(alert) for alert in alerts]})
+
+    def models(self, _: Request) -> Response:
+        return JSONResponse({"models": [finite(model) for model in self._view.models()]})
 
     def alerts(self, request: Request) -> Response:
         state = request.query_params.get("state")
         if state not in (None, "firing", "resolved"):
             raise HTTPException(400, "state is firing or resolved")
-        return JSONResponse({"alerts": [_finite(alert) for alert in self._view.alerts(state, _limit(request))]})
+        return JSONResponse({"alerts": [finite(alert) for alert in self._view.alerts(state, _limit(request))]})
 
     async def act(self, request: Request) -> Response:
         action = request.path_params["action"]
@@ -99,58 +144,22 @@ class _Routes:
         return JSONResponse({"done": action})
 
 
-def ranked(tables: Sequence[StreamTable], search: str, limit: int) -> tuple[int, list[dict[str, Any]]]:
-    """Return how many streams match, and the `limit` of them with the highest score over threshold, highest first."""
-    rows = [
-        (table, np.array([i for i, name in enumerate(table.names) if search in name.lower()], np.int64))
-        for table in tables
-    ]
-    if not rows:
-        return 0, []
-    ratio = np.concatenate([np.nan_to_num(t.score[i] / t.threshold[i], nan=-1.0) for t, i in rows])
-    which = np.concatenate([np.full(len(i), k) for k, (_, i) in enumerate(rows)]).astype(np.int64)
-    place = np.concatenate([i for _, i in rows])
-    order = np.argsort(-ratio, kind="stable")[:limit]
-    return len(place), [_line(tables[which[k]], int(place[k])) for k in order]
+def _required(request: Request, name: str) -> str:
+    value = request.query_params.get(name)
+    if value is None:
+        raise HTTPException(400, f"{name} is missing")
+    return value
 
 
-def _line(table: StreamTable, i: int) -> dict[str, Any]:
-    worst = int(table.worst[i])
-    state = AlertState(int(table.state[i]))
-    line: dict[str, Any] = {
-        "group": table.group,
-        "stream": table.names[i],
-        "score": table.score[i],
-        "threshold": table.threshold[i],
-        "state": state.name.lower(),
-        "worst_channel": table.channels[worst] if worst >= 0 else None,
-        "time_s": table.time_s[i],
-    }
-    if state is AlertState.LEARNING:
-        line["learned_rows"], line["warmup_rows"] = int(table.learned[i]), table.warmup_rows
-    return _finite(line)
-
-
-def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN and no infinity: they become null."""
-    return {key: _plain(value) for key, value in values.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return _finite(value)
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value.item() if isinstance(value, np.generic) else value
+def _number(request: Request, name: str, default: int, least: int, most: int) -> int:
+    text = request.query_params.get(name, str(default))
+    if not text.isascii() or not text.isdigit() or not least <= int(text[:9]) <= most:
+        raise HTTPException(400, f"{name} is a number from {least} to {most}")
+    return int(text[:9])
 
 
 def _limit(request: Request) -> int:
-    text = request.query_params.get("limit", "100")
-    if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= _PAGE_MAX:
-        raise HTTPException(400, f"limit is a number from 1 to {_PAGE_MAX}")
-    return int(text)
+    return _number(request, "limit", 100, 1, _PAGE_MAX)
 
 
 async def _note(request: Request) -> str:
@@ -170,3 +179,7 @@ def _probe(reasons: Sequence[str]) -> Response:
 def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+
+
+def _busy(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 503, headers={"retry-after": "1"})

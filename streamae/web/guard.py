@@ -17,7 +17,8 @@ __all__ = ["Access", "Guard"]
 _HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"  # no text can become markup, ours included
     ),
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",

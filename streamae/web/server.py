@@ -7,6 +7,7 @@ in a log. `stop` lets open requests end for a moment; streams of events are cut.
 import asyncio
 import socket
 import threading
+from collections.abc import Callable
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -21,10 +22,13 @@ _START_TIMEOUT_S = 30.0
 
 
 class WebServer:
-    """An HTTP server on `host:port`; port 0 takes a free one, which `.port` names after `start`."""
+    """An HTTP server on `host:port`; port 0 takes a free one, which `.port` names after `start`.
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
-        self._app = app
+    `on_stop` is called first when it stops, to end what would never end by itself.
+    """
+
+    def __init__(self, app: ASGIApp, host: str, port: int, on_stop: Callable[[], object] = lambda: None) -> None:
+        self._app, self._on_stop = app, on_stop
         self._address = (host, port)
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
@@ -87,6 +91,7 @@ class WebServer:
         """End serving; False where the thread did not end in time (it then ends with the process)."""
         if self._server is None or self._thread is None:
             return True
+        self._on_stop()
         self._server.should_exit = True
         self._thread.join(timeout_s)
         if self._socket is not None:

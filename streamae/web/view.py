@@ -16,6 +16,7 @@ class StreamTable:
 
     `worst[S]` is the index in `channels` of the largest share of the error (-1 before the first window), `time_s[S]`
     the event time of the last window (NaN before it), `learned[S]` the rows of `warmup_rows` that a stream has.
+    `spark[S, n]` is the highest score over threshold in each of the last n slots of `slot_s` seconds, NaN for none.
     """
 
     group: str
@@ -28,6 +29,8 @@ class StreamTable:
     time_s: npt.NDArray[np.float64]
     learned: npt.NDArray[np.int64]
     warmup_rows: int
+    spark: npt.NDArray[np.float32] | None = None
+    slot_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +39,7 @@ class Snapshot:
 
     `unhealthy` and `unready` hold one sentence for each reason, and are empty while all is well. `status` is the line
     of the daemon's state as JSON values (connected, messages_per_s, streams, scored_per_s, lag_s, dropped ...).
+    `sequence` counts snapshots.
     """
 
     taken_s: float
@@ -43,6 +47,7 @@ class Snapshot:
     unready: Sequence[str] = ()
     status: Mapping[str, Any] = field(default_factory=dict)
     tables: Mapping[str, StreamTable] = field(default_factory=dict)
+    sequence: int = 0
 
 
 class View(Protocol):
@@ -56,10 +61,27 @@ class View(Protocol):
         """Return the text of /metrics."""
         ...
 
-    def alerts(self, state: str | None, limit: int) -> Sequence[Mapping[str, Any]]:
+    def alerts_version(self) -> int:
+        """Return a number that changes whenever an alert does, or what people said about one."""
+        ...
+
+    def alerts(
+        self, state: str | None, limit: int, group: str | None = None, stream: str | None = None
+    ) -> Sequence[Mapping[str, Any]]:
         """Return up to `limit` alerts as JSON values, newest first; `state` is firing, resolved or None for all."""
         ...
 
+    def closeup(self, group: str, stream: str, rows: int) -> Mapping[str, Any] | None:
+        """Return a stream's last rows, reconstruction, scores and shares as JSON values; None: no such stream.
+
+        Raises UnavailableError where the loop has no time to copy them.
+        """
+        ...
+
+    def models(self) -> Sequence[Mapping[str, Any]]:
+        """Return what each group's model was trained on, as JSON values."""
+        ...
+
     def act(self, alert_id: str, action: str, note: str) -> bool:
-        """Acknowledge, silence or mark an alert as false alarm; False where there is no such alert."""
+        """Acknowledge an alert or mark it as false alarm; False where there is no such alert."""
         ...
