@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,7 @@ _REQUIRED = (
     "calibration",
     "golden",
 )
+_REQUIRED_WITHIN = (("network", "window"), ("golden", "windows"), ("golden", "errors"))
 _SIZE_MAX = 1 << 30
 _RTOL, _ATOL = 1e-4, 1e-5  # between machines: another BLAS sums in another order
 
@@ -200,7 +202,9 @@ def _manifest(path: Path, content: bytes) -> dict[str, Any]:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
             (name,) = (n for n in file.namelist() if n.endswith("/extra/manifest.json"))
             manifest = json.loads(file.read(name))
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
+            for each in file.namelist():
+                file.read(each)  # compares checksums, which torch does not
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
         raise ArtifactError(f"{path}: is damaged or no streamae model ({error}); {again}") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), dict):
         raise ArtifactError(f"{path}: its manifest is not one of streamae's; {again}")
@@ -211,6 +215,7 @@ def _manifest(path: Path, content: bytes) -> dict[str, Any]:
             f"{', '.join(_LOADERS)}; upgrade streamae, or train the model anew with this version"
         )
     missing = [key for key in _REQUIRED if key not in manifest]
+    missing += [f"{part}.{key}" for part, key in _REQUIRED_WITHIN if key not in manifest.get(part, key)]
     if missing:
         raise ArtifactError(f"{path}: its manifest lacks {', '.join(missing)}; {again}")
     return manifest
@@ -238,6 +243,8 @@ _LOADERS: dict[str, Callable[[Path, bytes, Mapping[str, Any], str], "TorchRecons
 def _check_golden(path: Path, manifest: Mapping[str, Any], reconstructor: "TorchReconstructor") -> None:
     wanted = np.asarray(manifest["golden"]["errors"], np.float32)
     windows: F32 = np.asarray(manifest["golden"]["windows"], np.float32)
+    if windows.shape[1:] != (manifest["network"]["window"], len(manifest["channels"])):
+        raise ArtifactError(f"{path}: its golden input does not have its window and channels; train it anew")
     got = reconstructor.errors(windows)
     if got.shape != wanted.shape or not np.allclose(got, wanted, rtol=_RTOL, atol=_ATOL):
         worst = float(np.abs(got - wanted).max()) if got.shape == wanted.shape else float("nan")
@@ -254,6 +261,10 @@ def _write(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(file.name).replace(path)
+        try:
+            Path(file.name).replace(path)
+        except OSError:
+            Path(file.name).unlink()
+            raise
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be written ({error.strerror}); check that the folder exists") from error
