@@ -13,11 +13,12 @@ import pytest
 from streamae.core.types import Batch, Drop
 from streamae.errors import ConfigError, UnavailableError
 from streamae.mqtt import Connection, Publisher, Subscription, Tls
+from streamae.mqtt.bulk import BulkClient
 from streamae.sources.mqtt import Limits, MqttSource
 from tests.brokers import Mosquitto, free_port, tls_lines, wait_until
 
 Maker = Callable[..., MqttSource]
-CLIENT_KINDS: dict[str, object] = {"stock": paho.Client}
+CLIENT_KINDS: dict[str, object] = {"stock": paho.Client, "bulk": BulkClient}
 
 
 @pytest.fixture(params=CLIENT_KINDS)

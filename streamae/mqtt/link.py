@@ -17,6 +17,7 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from streamae.mqtt.bulk import BulkClient
 from streamae.mqtt.connection import ClientMaker, Connection, make_client
 from streamae.mqtt.state import Deliver, Ledger, Subscription
 
@@ -27,6 +28,7 @@ _TAKEN_OVER = 0x8E
 _UNSUPPORTED_PROTOCOL = 0x84
 _RETRY_DENIED_S = 4.0
 _TICK_S = 0.5
+_REST_S = 0.002
 _log = logging.getLogger("streamae.mqtt")
 
 
@@ -64,6 +66,7 @@ class Link:
         self._ask_again_s: float | None = None
         self._end = ""
         self._client = self._make()
+        self._bulk = isinstance(self._client, BulkClient)
 
     def live(self) -> str:
         """Connect and serve until the connection ends; return why it ended. Raises nothing."""
@@ -92,7 +95,7 @@ class Link:
         client.on_socket_register_write = lambda *_: None  # we look at want_write() ourselves
         if self._terms.status_topic:
             client.will_set(self._terms.status_topic, "offline", qos=1, retain=True)
-        if hasattr(client, "deliver_bulk"):
+        if isinstance(client, BulkClient):
             client.deliver_bulk = self._sort
         return client
 
@@ -111,13 +114,16 @@ class Link:
 
     def _serve(self) -> str:
         client = self._client
-        saying_goodbye = False
+        saying_goodbye = resting = False
         while True:
             sock = client.socket()
             if sock is None:
                 return self._end or "connection lost"
             writers = [sock] if client.want_write() else []
-            readable, writable, _ = select.select([sock, self._terms.wakened], writers, [], _TICK_S)
+            # Brokers write message by message. A bulk client rests after a read, so that the next finds some together.
+            readers = [self._terms.wakened] if resting else [sock, self._terms.wakened]
+            readable, writable, _ = select.select(readers, writers, [], _REST_S if resting else _TICK_S)
+            resting = sock in readable and self._bulk
             if self._terms.wakened in readable:
                 self._terms.wakened.recv(4096)
                 self._send_acks()
@@ -158,9 +164,8 @@ class Link:
             epoch, mids = self._terms.acks.popleft()
             if epoch != self._ledger.state.epoch or not self._ledger.state.connected:
                 continue
-            ack_many = getattr(client, "ack_many", None)
-            if ack_many is not None:
-                ack_many(mids)
+            if isinstance(client, BulkClient):
+                client.ack_many(mids)
                 continue
             for mid in mids:
                 client.ack(mid, 1)

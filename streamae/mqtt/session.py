@@ -25,8 +25,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import paho.mqtt.client as paho
-
+from streamae.mqtt.bulk import best_client
 from streamae.mqtt.connection import ClientMaker, Connection, tls_context
 from streamae.mqtt.link import Link, Terms
 from streamae.mqtt.state import Deliver, Ledger, SessionState, Subscription
@@ -74,7 +73,7 @@ class Session:
             status_topic=status_topic,
             stale=tuple(stale),
             expect_session=expect_session,
-            client_kind=client_kind or paho.Client,
+            client_kind=client_kind or best_client(),
             tls=tls_context(connection.tls) if connection.tls else None,
             owner_topic=f"streamae/owner/{plain_id}" if status_topic else "",
             signature=secrets.token_hex(8).encode(),
