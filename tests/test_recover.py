@@ -1,0 +1,92 @@
+"""The contract of daemon.recover: what a start makes of the store."""
+
+import numpy as np
+import pytest
+
+from streamae.core.alert import AlertRule
+from streamae.core.pipeline import Pipeline
+from streamae.core.types import Batch, Report
+from streamae.daemon.recover import fold, orphans
+from streamae.store.store import Store
+from tests import plants
+from tests.test_pipeline import BAD, plant
+
+RULE = AlertRule(keep_firing_for_s=1000)
+
+
+@pytest.fixture
+def open_store(tmp_path):
+    stores = []
+
+    def make():
+        stores.append(Store.open(tmp_path, "process", lambda: 0.0))
+        return stores[-1]
+
+    yield make
+    stores[-1].close()
+
+
+def live(store, pipeline, messages, *, step=17, snapshot_after=()):
+    """Carry messages through pipeline and store; returns what a page would show of the streams."""
+    for n, first in enumerate(range(0, len(messages), step)):
+        batch = plants.batch(messages[first : first + step])
+        report = pipeline.step(batch, 0.0)
+        store.commit(batch, report, 0.0, pipeline.snapshot() if n in snapshot_after else None)
+    return look(pipeline)
+
+
+def look(pipeline):
+    lane = pipeline.lanes["pumps"]
+    S = len(lane.streams)
+    return lane.streams.names[:S], lane.rings.fill(S).tolist(), lane.scale.seen(S).tolist(), sorted(lane.firing_ids())
+
+
+@pytest.mark.parametrize("snapshots", [(), (3,), (3, 9)])
+def test_a_restart_is_the_fold_of_snapshot_and_journal(open_store, snapshots):
+    """Windows, warm-up and open alerts are those of the process that ended, with or without a snapshot."""
+    store = open_store()
+    before = live(store, Pipeline("i", [plants.group(alert=RULE)]), plant(60, bad=BAD), snapshot_after=snapshots)
+    assert before[3], "an alert is open"
+    store.close()
+    store = open_store()
+    again = Pipeline("i", [plants.group(alert=RULE)])
+    notes = fold(store, again)
+    assert look(again) == before
+    assert orphans(store, again) == []
+    assert any("recovered 3 streams" in note for note in notes)
+
+
+def test_an_alert_that_no_state_stands_behind_is_resolved(open_store):
+    """A group that starts cold under another model resolves what its old state had left open, once."""
+    store = open_store()
+    pipeline = Pipeline("i", [plants.group(alert=RULE)])
+    live(store, pipeline, plant(60, bad=BAD), snapshot_after=(9, 10))
+    store.commit(Batch([], [], np.zeros(0)), Report(0, 0, 0, {}, {}, ()), 0.0, pipeline.snapshot())
+    store.close()
+    store = open_store()
+    other = plants.profile(window=5)
+    object.__setattr__(other, "digest", "1" * 64)
+    cold = Pipeline("i", [plants.group(profile=other, alert=RULE)])
+    notes = fold(store, cold)
+    assert any("starts cold" in note for note in notes)
+    (resolved,) = orphans(store, cold)
+    (alert,) = store.alerts.open()
+    assert (resolved.id, resolved.state) == (alert.transition.id, "resolved")
+    assert resolved.sequence == alert.transition.sequence + 1
+    store.publish([resolved], 0.0)
+    assert store.alerts.open() == []
+    assert orphans(store, cold) == []
+
+
+def test_a_snapshot_that_cannot_be_read_is_passed_over(open_store):
+    """Where the newest snapshot does not fit, the one before it and more of the journal give the same state."""
+    store = open_store()
+    pipeline = Pipeline("i", [plants.group(alert=RULE)])
+    before = live(store, pipeline, plant(60, bad=BAD), snapshot_after=(5,))
+    store.commit(Batch([], [], np.zeros(0)), Report(0, 0, 0, {}, {}, ()), 0.0, b"not a snapshot of this version")
+    store.close()
+    store = open_store()
+    again = Pipeline("i", [plants.group(alert=RULE)])
+    notes = fold(store, again)
+    assert any("passed over" in note for note in notes)
+    assert look(again) == before
