@@ -203,6 +203,10 @@ class Proxy:
         """Keep and accept connections, forward nothing, until `heal`."""
         self._passing.clear()
 
+    def reset(self) -> None:
+        """Close every connection once, as a rebooted router would; new ones meet the present state."""
+        self._drop()
+
     def heal(self) -> None:
         """Forward again; connections that were blackholed are dropped, as a rebooted router would."""
         if not self._passing.is_set():

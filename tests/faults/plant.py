@@ -19,12 +19,13 @@ from streamae.config import load
 from streamae.core.pipeline import Pipeline
 from streamae.core.types import Batch, Report
 from streamae.daemon.assembly import Models, groups_of, json_loads
-from streamae.daemon.loop import fold as fold_store
+from streamae.daemon.recover import fold as fold_store
 from streamae.sources.series import write_series
 from streamae.store.journal import read_rows
 from streamae.store.store import Store
 from streamae.training.train import TrainConfig, train
 from tests.faults.collector import Collector
+from tests.faults.processes import Daemon
 from tests.models import quick, quiet
 
 START_S = 1_700_000_000.0
@@ -153,3 +154,8 @@ def differences(one: Pipeline, other: Pipeline) -> list[str]:
 def keys_of(collector: Collector) -> set[str]:
     """Keys of the transitions that the collector has, once each."""
     return set(collector.alerts)
+
+
+def newest_s(daemon: Daemon) -> float:
+    """Event time of the newest row of any stream, as the page has it."""
+    return max((one["time_s"] or 0.0 for one in daemon.streams().values()), default=0.0)

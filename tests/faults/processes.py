@@ -27,17 +27,20 @@ class Zygote:
     """Forks daemons out of one prepared process; see zygote.py."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.zygote"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
         )  # fmt: skip
 
-    def ask(self, **asked: Any) -> int:
+    def ask(self, **asked: Any) -> int | None:
         assert self._process.stdin
         assert self._process.stdout
-        self._process.stdin.write(json.dumps(asked) + "\n")
-        self._process.stdin.flush()
-        return int(json.loads(self._process.stdout.readline()))
+        with self._lock:
+            self._process.stdin.write(json.dumps(asked) + "\n")
+            self._process.stdin.flush()
+            answer: int | None = json.loads(self._process.stdout.readline())
+            return answer
 
     def close(self) -> None:
         self._process.kill()
@@ -69,14 +72,25 @@ class Daemon:
         assert self.pid
         os.kill(self.pid, number)
 
+    def ended(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        assert self.pid
+        code = self._zygote.ask(ended=self.pid) if self._zygote else self._process and self._process.poll()
+        if code is not None:
+            self.pid = None
+        return code
+
     def wait(self, timeout_s: float = 30.0) -> int:
         """Return the exit code, negative for a signal."""
-        assert self.pid
-        pid, self.pid = self.pid, None
-        if self._zygote:
-            return self._zygote.ask(wait=pid)
-        assert self._process
-        return self._process.wait(timeout_s)
+        found: list[int] = []
+
+        def end() -> bool:
+            code = self.ended()
+            found.extend([] if code is None else [code])
+            return code is not None
+
+        wait_until(end, timeout_s, f"the daemon ends: {self.log}")
+        return found[0]
 
     def kill(self) -> None:
         if self.pid:
@@ -128,7 +142,12 @@ class Publisher:
         self._client.max_inflight_messages_set(1000)
         self._client.max_queued_messages_set(0)
         self._client.reconnect_delay_set(1, 1)
-        self._last: list[paho.MQTTMessageInfo] = []
+        self._confirmed = 0
+
+        def confirm(*_: object) -> None:
+            self._confirmed += 1
+
+        self._client.on_publish = confirm
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -150,19 +169,16 @@ class Publisher:
             if self._paused.is_set():
                 count = due
             for topic, payload in itertools.islice(self._source, due - count):
-                self._last.append(self._client.publish(topic, payload, 1))
+                self._client.publish(topic, payload, 1)
                 self.sent.append((topic, payload))
             count = max(count, due)
-            del self._last[:-2000]
             self._stopping.wait(0.01)
 
     def stop(self) -> list[tuple[str, str]]:
         """Stop, wait until the broker has everything, and return what was sent."""
         self._stopping.set()
         self._thread.join()
-        for info in self._last:
-            info.wait_for_publish(30)
-            assert info.is_published()
+        wait_until(lambda: self._confirmed >= len(self.sent), 60, "the broker has taken everything")
         self.close()
         return self.sent
 

@@ -86,9 +86,10 @@ def start(config: Path, log: Path, variant: str) -> int:
 def main() -> None:
     for line in sys.stdin:
         asked = json.loads(line)
-        if "wait" in asked:
-            _, status = os.waitpid(asked["wait"], 0)
-            answer = os.waitstatus_to_exitcode(status)
+        answer: int | None
+        if "ended" in asked:
+            pid, status = os.waitpid(asked["ended"], os.WNOHANG)
+            answer = os.waitstatus_to_exitcode(status) if pid else None
         else:
             answer = start(Path(asked["config"]), Path(asked["log"]), asked["variant"])
         print(json.dumps(answer), flush=True)
