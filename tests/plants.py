@@ -18,22 +18,23 @@ class LevelModel:
         return total / np.float32(windows.shape[1])
 
 
-def calibration(channels, *, learn_windows=0, threshold=8.0):
+def calibration(channels, *, learn_windows=0, threshold=4.0):
+    """A score of the mean error over channels, not smoothed; 1.0 at `threshold`, normal is near a fifth of it."""
+    zero, offset = float(np.log(threshold)), float(np.log(5.0))
     return {
-        "kind": "mean",
+        "kind": "groups",
         "channel": list(range(channels)),
-        "center": [0.5] * channels,
-        "spread": [0.5] * channels,
-        "threshold": threshold,
+        "group": [0] * channels,
+        "weight": [1.0 / channels] * channels,
+        "level": [0.5] * channels,
+        "zero": zero,
+        "cold_zero": zero,
+        "offset": offset,
+        "cold_offset": offset,
         "learn_windows": learn_windows,
-        "level_floor": 0.5,
-        "cold_margin": 1.0,
-        "normal_mean": 0.2,
-        "normal_deviation": 0.1,
+        "level_floor": 1.0,
+        "smoothing": 1.0,
         "half_life_windows": 1000.0,
-        "ceiling": 1.5,
-        "rebaseline_s": 1e9,
-        "tail_scale": 0.1,
         "budget_per_s": 1 / 604800,
     }
 

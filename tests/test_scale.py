@@ -69,10 +69,10 @@ def test_a_snapshot_keeps_a_half_done_warm_up():
 
 @pytest.mark.parametrize("level", [0.0, 1e-3, 5.0, 1e9])
 def test_a_constant_channel_has_a_scale(level):
-    """A constant stream must be able to alarm: its scale is small but never zero."""
+    """A constant stream must be able to alarm, not at the first noise: its scale is 1 % of its level, never 0."""
     location, scale = estimate(np.full((50, 1), level))
-    assert location[0] == level
-    assert 0 < scale[0] <= 1e-6 * max(level, 1.0)
+    assert location[0] == pytest.approx(level, rel=1e-12)
+    assert scale[0] == pytest.approx(0.01 * level if level else 1.0, rel=1e-9)
 
 
 def test_a_few_bad_rows_do_not_move_the_scale():
@@ -81,8 +81,8 @@ def test_a_few_bad_rows_do_not_move_the_scale():
     bad = good.copy()
     bad[5], bad[6] = 20_000, -20_000
     (l0, s0), (l1, s1) = estimate(good), estimate(bad)
-    assert abs(l1 - l0) < 0.2
-    assert s0 * 0.5 < s1  # the floor by the standard deviation may widen it, never narrow it
+    assert abs(l1 - l0) < s0
+    assert s0 * 0.9 < s1 < s0 * 5  # a thousand times without the bound
 
 
 def test_scaled_values_are_finite_in_float32():

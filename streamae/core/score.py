@@ -1,18 +1,25 @@
 """The score: error features of a window -> one number, of which 1.0 is the calibrated threshold.
 
-Each feature is put in units of how it strays on rows that the network was not trained on, (e / level - center) /
-spread; what is below zero counts as zero, since an unusually good fit is no anomaly. The excesses z are combined as
-sqrt(z' P z / E) with P the inverse of their shrunk correlation (Malhotra et al. 2016, with the inverse and one-sided),
-or P = 1, and divided by the value that training found to be the threshold.
+Features are squared errors of several kinds; `weight` puts each in units of its stream's own normal, so that about 1
+is the top 2 % of normal. Features of one `group` add up, and the groups are combined as their root mean square:
+groups that measure one thing in several ways are averaged, and a single one that is far out still carries. The
+logarithm is smoothed over rows (half weight on the newest), and counted from `zero`, where training put the
+threshold:
 
-`level` is what distinguishes the streams of a group. It comes with the model for the streams that it was trained on.
-Any other stream learns it from its first `learn_windows` windows (score NaN meanwhile) as its mean error in units of
-the group's, never below `level_floor`, and stays under the wider margin `cold_margin` that training measured for
-streams whose scale was learnt in passing.
+    s = sqrt(mean over groups of (sum of weight x error)²)      y += smoothing (ln s - y)      score = exp(y - zero)
+
+With kind "mahalanobis" s is sqrt(z' P z / E) instead, z the excess of weight x error over `center` in units of
+`spread` (one-sided, since an unusually good fit is no anomaly), P the inverse of its shrunk correlation
+(Malhotra et al. 2016).
+
+`weight` and `zero` come with the model for streams that it was trained on. Any other stream learns how its features
+compare to the group's from its first `learn_windows` windows (score NaN meanwhile), as geometric means, which a few bad
+windows do not move, never below `level_floor`; its threshold lies where training measured that it must for streams
+that are met in passing (`cold_zero`).
 
 The calibration is a mapping of plain JSON values:
-    kind "mahalanobis" | "mean", channel[E] (-1: of none), center[E], spread[E], precision[E][E] (mahalanobis),
-    threshold (raw score that becomes 1.0), learn_windows, level_floor, cold_margin.
+    kind "groups" | "mahalanobis", channel[E] (-1: of none), group[E], weight[E], level[E] (typical errors, geometric
+    mean), zero, cold_zero, learn_windows, level_floor, smoothing; center[E], spread[E], precision[E][E] (mahalanobis).
 """
 
 from collections.abc import Mapping
@@ -20,25 +27,17 @@ from typing import Any
 
 import numpy as np
 
-from streamae.core.types import F32, F64, I32
+from streamae.core.types import F32, F64, I32, round_score
 
-__all__ = ["Scoring", "channel_shares", "excess", "raw_score", "round_score"]
+__all__ = ["Scoring", "channel_shares", "excess", "group_score", "mahalanobis"]
 
 _TINY = 1e-12
+_SCORE_MIN = 1e-6  # so that a perfect fit has a logarithm
 
 
-def round_score(score: F64) -> F64:
-    """Round to 6 significant digits, so that float noise cannot flip a comparison; NaN stays NaN."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        digits = 5 - np.floor(np.log10(np.abs(score)))
-    scale = np.power(10.0, np.where(np.isfinite(digits), np.clip(digits, -290, 290), 0))
-    rounded: F64 = np.where(np.isfinite(score), np.round(score * scale) / scale, score)
-    return rounded
-
-
-def excess(errors: F64, center: F64, spread: F64) -> F64:
+def excess(units: F64, center: F64, spread: F64) -> F64:
     """One-sided standardised errors, [B, E] -> [B, E], all >= 0."""
-    above: F64 = np.maximum((errors - center) / spread, 0.0)
+    above: F64 = np.maximum((units - center) / spread, 0.0)
     return above
 
 
@@ -50,18 +49,26 @@ def _times(z: F64, precision: F64) -> F64:
     return out
 
 
-def raw_score(z: F64, precision: F64 | None) -> F64:
-    """Combine excesses, [B, E] -> [B]: sqrt(z' P z / E)."""
-    weighted = z if precision is None else _times(z, precision)
-    combined: F64 = np.sqrt(np.maximum(np.sum(z * weighted, axis=1), 0.0) / z.shape[1])
-    return combined
+def mahalanobis(z: F64, precision: F64) -> tuple[F64, F64]:
+    """Combine excesses [B, E] -> sqrt(z' P z / E) [B], and each feature's part in its square [B, E]."""
+    part = z * _times(z, precision)
+    combined: F64 = np.sqrt(np.maximum(part.sum(axis=1), 0.0) / z.shape[1])
+    return combined, np.maximum(part, 0.0)
 
 
-def channel_shares(z: F64, errors: F64, precision: F64 | None, channel: I32, channels: int) -> F32:
+def group_score(units: F64, group: I32, groups: int) -> tuple[F64, F64]:
+    """Combine weighted errors [B, E] -> root mean square over groups of their sums [B], and each feature's part."""
+    sums = np.zeros((len(units), groups))
+    for e in range(units.shape[1]):
+        sums[:, group[e]] += units[:, e]
+    combined: F64 = np.sqrt(np.mean(sums * sums, axis=1))
+    return combined, units * sums[:, group]
+
+
+def channel_shares(part: F64, errors: F64, channel: I32, channels: int) -> F32:
     """Each channel's part in a score, [B, C], summing to 1; where nothing exceeds, its part in the errors."""
-    part = z * z if precision is None else np.maximum(z * _times(z, precision), 0.0)
     part = np.where(np.sum(part, axis=1, keepdims=True) > 0, part, errors)
-    share = np.zeros((len(z), channels))
+    share = np.zeros((len(part), channels))
     for e in np.flatnonzero(channel >= 0):
         share[:, channel[e]] += part[:, e]
     total = np.sum(share, axis=1, keepdims=True)
@@ -81,68 +88,90 @@ class Scoring:
     def __init__(self, calibration: Mapping[str, Any], channels: int) -> None:
         self._channel = np.asarray(calibration["channel"], np.int32)
         self._channels = channels
-        self._center = np.asarray(calibration["center"], np.float64)
-        self._spread = np.asarray(calibration["spread"], np.float64)
-        mahalanobis = calibration["kind"] == "mahalanobis"
-        self._precision = np.asarray(calibration["precision"], np.float64) if mahalanobis else None
-        self._threshold = float(calibration["threshold"])
+        self._group = np.asarray(calibration["group"], np.int32)
+        self._groups = int(self._group.max()) + 1
+        self._weight0 = np.asarray(calibration["weight"], np.float64)
+        self._level0 = np.maximum(np.asarray(calibration["level"], np.float64), _TINY)
+        self._zero0, self._cold0 = float(calibration["zero"]), float(calibration["cold_zero"])
         self._learn = int(calibration["learn_windows"])
         self._floor = float(calibration["level_floor"])
-        self._cold_margin = float(calibration["cold_margin"])
-        self._level = np.ones((0, len(self._center)))
-        self._margin = np.ones(0)
-        self._left = np.zeros(0, np.int32)
+        self._smoothing = float(calibration["smoothing"])
+        self._by_distance = calibration["kind"] == "mahalanobis"
+        if self._by_distance:
+            self._center, self._spread, self._precision = (
+                np.asarray(calibration[name], np.float64) for name in ("center", "spread", "precision")
+            )
+        features = len(self._channel)
+        self._state: dict[str, np.ndarray] = {
+            "weight": np.ones((0, features)),
+            "learnt": np.zeros((0, features)),  # sum of ln(error / group's level) so far
+            "zero": np.zeros(0),
+            "smooth": np.zeros(0),  # y; NaN before the first scored window
+            "left": np.zeros(0, np.int32),
+        }
 
     def grow(self, capacity: int) -> None:
         """Make room for streams 0..capacity-1."""
-        more = capacity - len(self._left)
-        if more <= 0:
-            return
-        self._level = np.concatenate([self._level, np.zeros((more, self._level.shape[1]))])
-        self._margin = np.concatenate([self._margin, np.ones(more)])
-        self._left = np.concatenate([self._left, np.full(more, self._learn, np.int32)])
+        fill = {"weight": 1.0, "learnt": 0.0, "zero": self._cold0, "smooth": np.nan, "left": self._learn}
+        for name, array in self._state.items():
+            more = capacity - len(array)
+            if more > 0:
+                new = np.full((more, *array.shape[1:]), fill[name], array.dtype)
+                self._state[name] = np.concatenate([array, new])
 
     def begin(self, stream_id: int, known: Mapping[str, Any] | None) -> None:
-        """Start a stream: with the `level`[E] of a stream that the model was trained on, or with all to learn."""
+        """Start a stream: with `weight`[E] and `zero` of one that the model was trained on, or with all to learn."""
+        s = self._state
+        s["smooth"][stream_id], s["learnt"][stream_id] = np.nan, 0.0
         if known is not None:
-            self._level[stream_id] = np.maximum(np.asarray(known["level"], np.float64), self._floor)
-            self._margin[stream_id] = 1.0
-            self._left[stream_id] = 0
+            s["weight"][stream_id], s["zero"][stream_id] = known["weight"], float(known["zero"])
+            s["left"][stream_id] = 0
         else:
-            self._level[stream_id] = 0.0 if self._learn else 1.0
-            self._margin[stream_id] = self._cold_margin
-            self._left[stream_id] = self._learn
+            s["weight"][stream_id], s["zero"][stream_id] = self._weight0, self._cold0
+            s["left"][stream_id] = self._learn
 
     def remaining(self, stream: I32) -> I32:
         """Windows that each of the streams still learns from before it is scored."""
-        return self._left[stream]
+        left: I32 = self._state["left"][stream]
+        return left
 
     def step(self, stream: I32, errors: F32) -> tuple[F64, F32]:
         """errors[B, E] of distinct streams -> score[B] (NaN while a stream learns its level), share[B, C]."""
-        wide = errors.astype(np.float64)
-        learning = self._left[stream] > 0
-        score, level = np.full(len(stream), np.nan), self._level[stream]
+        wide, s = errors.astype(np.float64), self._state
+        learning = s["left"][stream] > 0
+        units = wide * s["weight"][stream]
+        raw, part = self._combined(units)
         if learning.any():
             self._learn_from(stream[learning], wide[learning])
-            level = np.where(learning[:, None], 1.0, level)
-        known = wide / level
-        z = excess(known, self._center, self._spread)
-        score = raw_score(z, self._precision) / (self._threshold * self._margin[stream])
-        shares = channel_shares(z, known / self._center, self._precision, self._channel, self._channels)
-        return round_score(np.where(learning, np.nan, score)), shares
+        y = self._smooth(stream[~learning], np.log(np.maximum(raw[~learning], _SCORE_MIN)))
+        score = np.full(len(stream), np.nan)
+        score[~learning] = round_score(np.exp(y - s["zero"][stream[~learning]]))
+        return score, channel_shares(part, units, self._channel, self._channels)
+
+    def _combined(self, units: F64) -> tuple[F64, F64]:
+        if self._by_distance:
+            return mahalanobis(excess(units, self._center, self._spread), self._precision)
+        return group_score(units, self._group, self._groups)
+
+    def _smooth(self, stream: I32, value: F64) -> F64:
+        """Add one logarithm to each stream's average, and return it."""
+        old = self._state["smooth"][stream]
+        new: F64 = np.where(np.isnan(old), value, old + self._smoothing * (value - old))
+        self._state["smooth"][stream] = new
+        return new
 
     def _learn_from(self, stream: I32, errors: F64) -> None:
-        """Add one window to each stream's mean error; at the last, turn the sum into its level."""
-        self._level[stream] += errors / self._center
-        self._left[stream] -= 1
-        done = stream[self._left[stream] == 0]
-        self._level[done] = np.maximum(self._level[done] / self._learn, self._floor)
+        """Add one window to each stream's mean log ratio; after the last, divide its weights by what was learnt."""
+        s = self._state
+        s["learnt"][stream] += np.log(np.maximum(errors / self._level0, _TINY))
+        s["left"][stream] -= 1
+        done = stream[s["left"][stream] == 0]
+        s["weight"][done] = self._weight0 / np.maximum(np.exp(s["learnt"][done] / self._learn), self._floor)
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that `restore` needs, as arrays."""
-        return {"level": self._level.copy(), "margin": self._margin.copy(), "left": self._left.copy()}
+        return {name: array.copy() for name, array in self._state.items()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue where `state` was taken."""
-        self._level, self._margin = state["level"].copy(), state["margin"].copy()
-        self._left = state["left"].copy()
+        self._state = {name: state[name].copy() for name in self._state}

@@ -1,20 +1,20 @@
-"""The threshold: 1.0 as calibrated, and above it where a stream's own normal has drifted.
+"""The threshold: 1.0 as calibrated, and from there on wherever it must be for the false alarms to keep to their budget.
 
-Each stream keeps slow averages of its score and of the score's deviation, starting from the calibrated normal, and its
-threshold is their prediction bound, mean + k deviation, where that is higher than the calibrated one. It never falls
-below that and never rises above `ceiling`, so slow drift is followed and a slow fault is not followed for ever. A
-score above the threshold teaches nothing, so a fault cannot make itself normal.
+In logarithms, per stream: `mean` follows the score slowly (half-life 500 windows), `offset` is the distance that
+training found between the mean and what normal reaches, and `theta` is learnt from the alarms themselves, as in
+stochastic approximation (Robbins and Monro 1951): every onset of an alarm raises it by `step`, and time without alarm
+lowers it so that onsets at the budgeted rate balance. Whatever the score's distribution, the long-run rate of onsets
+tends to the budget, and normal that drifts is followed.
 
-A lasting change of level must not alarm for ever: exceeding scores feed a second, candidate average, and when every
-score of the last `rebaseline_s` seconds of event time exceeded, the candidate becomes the stream's normal, even above
-the ceiling.
+    threshold = mean + offset + theta          while it is exceeded: + ln hysteresis, so a dithering score is one alarm
 
-A budget of false alarms moves the starting point: exceedances over a high score were found in training to fall off
-exponentially (Pickands 1975; Siffer et al. 2017 with gamma = 0, the cautious choice for bounded errors), so the
-threshold for another rate lies `tail_scale` x ln(ratio of rates) away.
+A fault must remain visible: a score above the threshold moves the mean as if it had stood at the threshold, so it can
+teach a bounded amount a row. A lasting change of level therefore stops alarming after some half-lives, the sooner the
+smaller it is; a fault that outgrows that pace stays an alarm. `theta` is bounded below, so that the threshold never
+sinks into the normal score.
 
-The calibration is the same mapping as in `core.score`, of which this reads `normal_mean`, `normal_deviation`,
-`half_life_windows`, `ceiling`, `rebaseline_s`, `tail_scale`, `budget_per_s`.
+The calibration is the same mapping as in `core.score`, of which this reads `offset`, `cold_offset`,
+`half_life_windows`, `budget_per_s`; a stream known from training brings its own `offset`.
 """
 
 from collections.abc import Mapping
@@ -22,89 +22,68 @@ from typing import Any
 
 import numpy as np
 
-from streamae.core.types import F64, I32
+from streamae.core.types import F64, I32, Bool, round_score
 
-__all__ = ["Threshold", "base_threshold"]
+__all__ = ["Threshold"]
 
-_DEVIATIONS = 8.0  # mean absolute deviations, about 6 standard deviations
-
-
-def base_threshold(calibration: Mapping[str, Any], false_alarms_per_s: float | None) -> float:
-    """Score that is exceeded by chance `false_alarms_per_s` times a second and stream; None: as calibrated, 1.0."""
-    if false_alarms_per_s is None:
-        return 1.0
-    moved = float(calibration["tail_scale"]) * np.log(float(calibration["budget_per_s"]) / false_alarms_per_s)
-    return float(max(1.0 + moved, calibration["normal_mean"] + 2 * calibration["normal_deviation"]))
+_STEP = 0.35  # what an onset adds to theta
+_BALANCE = 2.0  # time without alarm takes back twice what budgeted onsets add: false alarms come in bursts
+_HYSTERESIS = 0.7
+_CLEARANCE = 0.2  # of the threshold above the mean score, at least
+_IDLE_MAX_S = 3600.0  # silence counts as time without alarm up to here
 
 
 class Threshold:
     """Thresholds of a group's streams; a call may name a stream once only. Deterministic, vectorised over streams."""
 
     def __init__(self, calibration: Mapping[str, Any], false_alarms_per_s: float | None = None) -> None:
-        self._base = base_threshold(calibration, false_alarms_per_s)
-        self._mean0 = float(calibration["normal_mean"])
-        self._deviation0 = float(calibration["normal_deviation"])
-        self._k = min((self._base - self._mean0) / self._deviation0, _DEVIATIONS)
+        rate = float(calibration["budget_per_s"]) if false_alarms_per_s is None else false_alarms_per_s
+        self._sink_per_s = _BALANCE * _STEP * rate
         self._weight = 1.0 - 0.5 ** (1.0 / float(calibration["half_life_windows"]))
-        self._ceiling = max(float(calibration["ceiling"]), self._base)
-        self._rebaseline_s = float(calibration["rebaseline_s"])
-        self._fields: dict[str, tuple[float, F64]] = {
-            "mean": (self._mean0, np.zeros(0)),
-            "deviation": (self._deviation0, np.zeros(0)),
-            "candidate": (np.nan, np.zeros(0)),
-            "since_s": (np.nan, np.zeros(0)),
-            "base": (0.0, np.zeros(0)),
+        self._cold = float(calibration["cold_offset"])
+        self._state: dict[str, np.ndarray] = {
+            "mean": np.zeros(0),
+            "offset": np.zeros(0),
+            "theta": np.zeros(0),
+            "on": np.zeros(0, np.bool_),
+            "last_s": np.zeros(0),
         }
-        self._state = {name: array for name, (_, array) in self._fields.items()}
 
     def grow(self, capacity: int) -> None:
         """Make room for streams 0..capacity-1."""
-        for name, (start, _) in self._fields.items():
-            more = capacity - len(self._state[name])
+        fill = {"mean": -self._cold, "offset": self._cold, "theta": 0.0, "on": False, "last_s": np.nan}
+        for name, array in self._state.items():
+            more = capacity - len(array)
             if more > 0:
-                self._state[name] = np.concatenate([self._state[name], np.full(more, start)])
+                self._state[name] = np.concatenate([array, np.full(more, fill[name], array.dtype)])
 
     def begin(self, stream_id: int, known: Mapping[str, Any] | None) -> None:
-        """Start a stream at the calibrated threshold."""
-        for name, (start, _) in self._fields.items():
-            self._state[name][stream_id] = start
+        """Start a stream at the calibrated threshold, 1.0."""
+        offset = self._cold if known is None else float(known["offset"])
+        start = {"mean": -offset, "offset": offset, "theta": 0.0, "on": False, "last_s": np.nan}
+        for name, value in start.items():
+            self._state[name][stream_id] = value
 
     def step(self, stream: I32, time_s: F64, score: F64) -> F64:
         """score[B] of distinct streams at time_s[B] -> threshold[B] that it is to be held against; NaN is skipped."""
         s = self._state
-        threshold = self._current(stream)
-        exceeds = score > threshold
-        learns = np.isfinite(score) & ~exceeds
-        self._follow(stream[learns], score[learns])
-        over = stream[exceeds]
-        began = np.isnan(s["since_s"][over])
-        s["since_s"][over] = np.where(began, time_s[exceeds], s["since_s"][over])
-        old = s["candidate"][over]
-        s["candidate"][over] = np.where(began, score[exceeds], old + 4 * self._weight * (score[exceeds] - old))
-        s["since_s"][stream[learns]] = np.nan
-        lasting = time_s[exceeds] - s["since_s"][over] >= self._rebaseline_s
-        self._rebaseline(over[lasting])
+        limit = s["mean"][stream] + s["offset"][stream] + s["theta"][stream]
+        limit += np.where(s["on"][stream], np.log(_HYSTERESIS), 0.0)
+        threshold = round_score(np.exp(limit))
+        known = np.isfinite(score)
+        self._follow(stream[known], time_s[known], np.log(score[known]), limit[known], (score > threshold)[known])
         return threshold
 
-    def _current(self, stream: I32) -> F64:
+    def _follow(self, stream: I32, time_s: F64, value: F64, limit: F64, exceeds: Bool) -> None:
+        """Learn from one logarithmic score of each stream."""
         s = self._state
-        bound = s["mean"][stream] + self._k * s["deviation"][stream]
-        return np.clip(bound, self._base, np.maximum(self._ceiling, s["base"][stream]))
-
-    def _follow(self, stream: I32, score: F64) -> None:
-        s, w = self._state, self._weight
-        away = score - s["mean"][stream]
-        s["mean"][stream] += w * away
-        s["deviation"][stream] += w * (np.abs(away) - s["deviation"][stream])
-
-    def _rebaseline(self, stream: I32) -> None:
-        """Take the level of the lasting exceedance for normal: its mean, and a deviation in proportion."""
-        s = self._state
-        ratio = np.maximum(s["candidate"][stream] / max(self._mean0, 1e-6), 1.0)
-        s["mean"][stream] = s["candidate"][stream]
-        s["deviation"][stream] = self._deviation0 * np.minimum(ratio, s["candidate"][stream] / self._base + 1.0)
-        s["base"][stream] = s["mean"][stream] + self._k * s["deviation"][stream]
-        s["since_s"][stream] = np.nan
+        was_on, last_s = s["on"][stream], s["last_s"][stream]
+        idle_s = np.where(np.isnan(last_s), 0.0, np.clip(time_s - last_s, 0.0, _IDLE_MAX_S))
+        sunk = np.maximum(s["theta"][stream] - self._sink_per_s * idle_s, _CLEARANCE - s["offset"][stream])
+        raised = s["theta"][stream] + np.where(was_on, 0.0, _STEP)
+        s["theta"][stream] = np.where(exceeds, raised, sunk)
+        s["mean"][stream] += self._weight * (np.where(exceeds, np.minimum(value, limit), value) - s["mean"][stream])
+        s["on"][stream], s["last_s"][stream] = exceeds, time_s
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that `restore` needs, as arrays."""
@@ -112,4 +91,4 @@ class Threshold:
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue where `state` was taken."""
-        self._state = {name: state[name].copy() for name in self._fields}
+        self._state = {name: state[name].copy() for name in self._state}

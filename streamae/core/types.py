@@ -34,6 +34,7 @@ __all__ = [
     "Verdicts",
     "Windows",
     "grown",
+    "round_score",
     "rounds",
 ]
 
@@ -252,6 +253,15 @@ def grown(array: npt.NDArray[_G], streams: int, fill: float) -> npt.NDArray[_G]:
         return array
     more = max(streams, 2 * len(array), 16) - len(array)
     return np.concatenate([array, np.full((more, *array.shape[1:]), fill, array.dtype)])
+
+
+def round_score(score: F64) -> F64:
+    """Round to 6 significant digits, so that float noise cannot flip a comparison; NaN stays NaN."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        digits = 5 - np.floor(np.log10(np.abs(score)))
+    scale = np.power(10.0, np.where(np.isfinite(digits), np.clip(digits, -290, 290), 0))
+    rounded: F64 = np.where(np.isfinite(score), np.round(score * scale) / scale, score)
+    return rounded
 
 
 def rounds(stream: I32) -> Iterator[I64]:

@@ -139,7 +139,11 @@ def describe(path: Path) -> dict[str, Any]:
     """What `streamae inspect` prints: digest, size and the manifest without its bulk; needs no torch, runs no code."""
     content = _content(path)
     manifest = _manifest(path, content)
-    calibration = {k: v for k, v in manifest["calibration"].items() if k not in {"precision", "center", "spread"}}
+    calibration = {
+        k: v
+        for k, v in manifest["calibration"].items()
+        if k not in {"precision", "center", "spread", "weight", "level"}
+    }
     return {
         "path": str(path),
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -224,12 +228,12 @@ def _manifest(path: Path, content: bytes) -> dict[str, Any]:
 def _load_torchscript(path: Path, content: bytes, manifest: Mapping[str, Any], device: str) -> "TorchReconstructor":
     from streamae.model.export import load_archive
     from streamae.model.runtime import TorchReconstructor, choose_device
-    from streamae.model.spec import NetworkSpec
+    from streamae.model.spec import DetectorSpec
 
     try:
         where = choose_device(device)
         scripted = load_archive(content, where)
-        return TorchReconstructor(scripted, NetworkSpec.from_mapping(manifest["network"]), where)
+        return TorchReconstructor(scripted, DetectorSpec.from_mapping(manifest["network"]), where)
     except (RuntimeError, ValueError, AttributeError) as error:
         cause = str(error).splitlines()[0]
         raise ArtifactError(f"{path}: torch cannot run it ({cause}); train it anew with this installation") from error

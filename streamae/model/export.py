@@ -11,15 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-
-from streamae.model.network import EncoderDecoder
+from torch import nn
 
 __all__ = ["MANIFEST_NAME", "archive", "load_archive", "script"]
 
 MANIFEST_NAME = "manifest.json"
 
 
-def script(network: EncoderDecoder) -> torch.jit.ScriptModule:
+def script(network: nn.Module) -> torch.jit.ScriptModule:
     """Compile in evaluation mode; scripting, not tracing, since a trace freezes batch size and length."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -17,30 +17,14 @@ from typing import Final, List, Optional, Tuple  # noqa: UP035  TorchScript read
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from streamae.model.layers import affine, initialise, mean_square
 from streamae.model.spec import NetworkSpec
 
 __all__ = ["METHODS", "EncoderDecoder"]
 
 METHODS = ("errors", "reconstruct", "forecast", "encode")  # what a scripted network offers
-
-
-def _affine(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:  # noqa: UP045
-    """[n, k] x [m, k] -> [n, m], the same bits for a row whatever n is."""
-    n, k = x.size(0), x.size(1)
-    wide = (8 - k % 8) % 8  # rows of other lengths are aligned differently from one to the next
-    padded = functional.pad(x, [0, wide, 0, (16 - n % 16) % 16])
-    return functional.linear(padded, functional.pad(weight, [0, wide]), bias)[:n]
-
-
-def _mean_square(x: Tensor) -> Tensor:
-    """[B, n, Q] -> [B, Q]; summed row by row, an order that no batch size can change."""
-    total = torch.zeros_like(x[:, 0])
-    for t in range(x.size(1)):
-        total = total + x[:, t] * x[:, t]
-    return total
 
 
 class _Recurrent(nn.Module):
@@ -54,7 +38,7 @@ class _Recurrent(nn.Module):
         kind = nn.LSTM if self.is_lstm else nn.GRU
         self.rnn = kind(inputs, spec.hidden, spec.layers, batch_first=True)
         self.state_shape: List[int] = [2 if self.is_lstm else 1, spec.layers, spec.hidden]  # noqa: UP006
-        _initialise(self.rnn, spec.hidden)
+        initialise(self.rnn, spec.hidden)
 
     def start(self, x: Tensor) -> Tensor:
         a, layers, hidden = self.state_shape
@@ -97,7 +81,7 @@ class _Decoder(nn.Module):
         nn.init.zeros_(self.readout.bias)
 
     def frames(self, out: Tensor) -> Tensor:
-        flat = _affine(out.reshape(-1, out.size(2)), self.readout.weight, self.readout.bias)
+        flat = affine(out.reshape(-1, out.size(2)), self.readout.weight, self.readout.bias)
         return flat.view(out.size(0), out.size(1), flat.size(1))
 
     def forward(self, state: Tensor, first: Tensor, truth: Tensor) -> Tensor:
@@ -211,11 +195,11 @@ class EncoderDecoder(nn.Module):
 
     def _linear(self, past: Tensor) -> Tensor:
         """Coordinates on the principal components, [B, rank]; padding counts as the mean only where it is the mean."""
-        return _affine(past.reshape(past.size(0), -1) - self.linear_mean, self.linear_basis, None)
+        return affine(past.reshape(past.size(0), -1) - self.linear_mean, self.linear_basis, None)
 
     def _smooth(self, coordinates: Tensor) -> Tensor:
         """What the linear path makes of the history, [B, L, C]."""
-        flat = _affine(coordinates, self.linear_basis.t().contiguous(), self.linear_mean)
+        flat = affine(coordinates, self.linear_basis.t().contiguous(), self.linear_mean)
         return flat.view(coordinates.size(0), self.history, -1)
 
     def _read(self, windows: Tensor, lengths: Optional[Tensor]) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006, UP045
@@ -237,7 +221,7 @@ class EncoderDecoder(nn.Module):
 
     def _linear_ahead(self, coordinates: Tensor, like: Tensor) -> Tensor:
         if self.has_linear:
-            return _affine(coordinates, self.linear_ahead, self.linear_ahead_mean).view(like.size(0), self.horizon, -1)
+            return affine(coordinates, self.linear_ahead, self.linear_ahead_mean).view(like.size(0), self.horizon, -1)
         return torch.zeros_like(like)
 
     def _foresee(
@@ -304,15 +288,15 @@ class EncoderDecoder(nn.Module):
             counted = (row < true.unsqueeze(1)) & (row >= (true - self.tail).unsqueeze(1))
             miss = torch.where(counted.unsqueeze(2), miss, torch.zeros_like(miss))
             count = torch.clamp(true, max=self.tail).unsqueeze(1)
-            found.append((_mean_square(miss) / count).sqrt() * self.residual_scale.index_select(0, self.targets))
+            found.append((mean_square(miss) / count).sqrt() * self.residual_scale.index_select(0, self.targets))
         if self.forecasts:
             ahead = self._ahead(windows, lengths)
             told = (ahead - self._linear_ahead(coordinates, ahead)) / self.ahead_scale
             miss = told - self._foresee(rest, state, told, lengths)
-            found.append((_mean_square(miss) / self.horizon).sqrt() * self.ahead_scale)
+            found.append((mean_square(miss) / self.horizon).sqrt() * self.ahead_scale)
         if self.has_code:
             away = (self._code(state, coordinates) - self.code_center) / self.code_spread
-            found.append((_mean_square(away.unsqueeze(2)) / away.size(1)).sqrt())
+            found.append((mean_square(away.unsqueeze(2)) / away.size(1)).sqrt())
         return torch.cat(found, dim=1)
 
     def loss(self, windows: Tensor, lengths: Optional[Tensor] = None) -> Tensor:  # noqa: UP045
@@ -330,17 +314,3 @@ class EncoderDecoder(nn.Module):
             told = (ahead - self._linear_ahead(coordinates, ahead)) / self.ahead_scale
             total = total + (told - self._foresee(rest, state, told, lengths)).square().mean()
         return total
-
-
-def _initialise(rnn: nn.RNNBase, hidden: int) -> None:
-    """Glorot for input weights, orthogonal for each gate's recurrent weights, 1 for the forget gate in one bias."""
-    for name, weight in rnn.named_parameters():
-        if name.startswith("weight_ih"):
-            nn.init.xavier_uniform_(weight)
-        elif name.startswith("weight_hh"):
-            for gate in torch.chunk(weight.detach(), weight.shape[0] // hidden):
-                nn.init.orthogonal_(gate)
-        else:
-            nn.init.zeros_(weight)
-            if isinstance(rnn, nn.LSTM) and name.startswith("bias_ih"):
-                weight.detach()[hidden : 2 * hidden].fill_(1.0)

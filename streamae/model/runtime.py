@@ -13,7 +13,7 @@ import torch
 
 from streamae.core.types import F32
 from streamae.model.network import METHODS
-from streamae.model.spec import NetworkSpec
+from streamae.model.spec import DetectorSpec, NetworkSpec
 
 __all__ = ["TorchReconstructor", "choose_device", "prepare_torch"]
 
@@ -41,10 +41,11 @@ def choose_device(wanted: str) -> str:
 class TorchReconstructor:
     """A scripted network, frozen, as arrays in and arrays out; all shapes as in `core.types`."""
 
-    def __init__(self, scripted: torch.jit.ScriptModule, spec: NetworkSpec, device: str = "cpu") -> None:
+    def __init__(self, scripted: torch.jit.ScriptModule, spec: NetworkSpec | DetectorSpec, device: str = "cpu") -> None:
         prepare_torch()
         self.device = device
-        self._multiple = _MULTIPLE[spec.cell]
+        cell = spec.network.cell if isinstance(spec, DetectorSpec) else spec.cell
+        self._multiple = _MULTIPLE[cell]
         self._module = torch.jit.freeze(scripted.to(device).eval(), preserved_attrs=list(METHODS))
         for _ in range(_WARM_UP_CALLS):
             self.errors(np.zeros((2, spec.window, spec.channels), np.float32))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-__all__ = ["CELLS", "DECODERS", "TASKS", "NetworkSpec"]
+__all__ = ["CELLS", "DECODERS", "TASKS", "DetectorSpec", "NetworkSpec"]
 
 CELLS = ("lstm", "gru")
 TASKS = ("reconstruction", "prediction", "composite")
@@ -106,3 +106,77 @@ class NetworkSpec:
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorSpec:
+    """What a model file computes: a recurrent network beside banks of linear and prototype features.
+
+    `window` T is the longest that any part reads; each part takes the trailing rows of its own window. Banks see the
+    `targets` only. `residuals` and `energies` are windows W with a rank (principal components of the flattened
+    window: what they leave, and what they hold); `prototypes` are windows with a count of centres. A network whose
+    `channels` are not all channels reads the targets; with `whiten` it reads what the subspace of its own window
+    leaves of them. Raises ValueError on a combination that means nothing.
+    """
+
+    channels: int
+    targets: tuple[int, ...]
+    network: NetworkSpec
+    residuals: tuple[tuple[int, int], ...] = ()
+    energies: tuple[tuple[int, int], ...] = ()
+    prototypes: tuple[tuple[int, int], ...] = ()
+    whiten: bool = False
+
+    def __post_init__(self) -> None:
+        if self.network.channels not in {self.channels, len(self.targets)}:
+            raise ValueError(f"the network reads {self.network.channels} channels; it reads all or the targets")
+        if self.whiten and self.network.window not in dict(self.residuals):
+            raise ValueError(f"whiten needs a subspace of the network's own window, {self.network.window} rows")
+        for window, size in (*self.residuals, *self.energies, *self.prototypes):
+            if window < 1 or size < 1:
+                raise ValueError(f"a bank needs a window and a size of at least 1; got {window} and {size}")
+
+    @property
+    def window(self) -> int:
+        """Rows of the longest part, T."""
+        return max(self.network.window, *(w for w, _ in (*self.residuals, *self.energies, *self.prototypes)), 0)
+
+    @property
+    def banked(self) -> bool:
+        """Whether there is anything beside the network."""
+        return bool(self.residuals or self.energies or self.prototypes)
+
+    def features(self) -> tuple[tuple[str, int], ...]:
+        """Name the E columns of `errors`: (kind, channel index), channel -1 for what belongs to no channel."""
+        named = [(f"residual-{w}", c) for w, _ in self.residuals for c in self.targets]
+        named += [(f"energy-{w}", -1) for w, _ in self.energies]
+        named += [(f"prototypes-{w}", c) for w, _ in self.prototypes for c in self.targets]
+        inputs = self.targets if self.network.channels == len(self.targets) else range(self.channels)
+        own = dict(enumerate(inputs))
+        return (*named, *((kind, own.get(c, -1)) for kind, c in self.network.features()))
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        banks = {name: [list(bank) for bank in getattr(self, name)] for name in _BANKS}
+        own = {"channels": self.channels, "targets": list(self.targets), "window": self.window, "whiten": self.whiten}
+        return {**own, **banks, "recurrent": self.network.to_mapping()}
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> "DetectorSpec":
+        """Read back what `to_mapping` wrote; raises ValueError on missing keys."""
+        try:
+            spec = cls(
+                channels=values["channels"],
+                targets=tuple(values["targets"]),
+                network=NetworkSpec.from_mapping(values["recurrent"]),
+                whiten=values["whiten"],
+                **{name: tuple((int(w), int(n)) for w, n in values[name]) for name in _BANKS},
+            )
+            if values["window"] != spec.window:
+                raise ValueError(f"window is {values['window']}, but the longest part reads {spec.window} rows")
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"model settings are incomplete: {error}") from error
+        return spec
+
+
+_BANKS = ("residuals", "energies", "prototypes")

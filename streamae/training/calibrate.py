@@ -1,8 +1,9 @@
-"""Error features on held-out rows -> the calibration that `core.score` and `core.threshold` read.
+"""Errors of the training windows -> the calibration that `core.score` and `core.threshold` read.
 
-The group's normal is the mean and spread of each feature over all streams, each in units of its own level. The
-threshold comes from the tail of the held-out scores: an exponential law over a high quantile, extrapolated to the
-budget. Overlapping windows raise one event many times, so what is counted is the highest score of each block of T rows.
+Each feature is put in units of its own normal per stream: a channel's error by its mean (mixed with the mean over
+channels, so that a channel that fits perfectly does not rule), and a kind's sum by its 98 % quantile. The score's
+logarithm, smoothed as it will be in operation (by `core.score` itself), gives the stream's `zero` and `offset`: as far
+above its mean as normal reached, or three deviations, and half as much again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,110 +11,137 @@ from typing import Any
 
 import numpy as np
 
-from streamae.core.score import Scoring, excess, raw_score
-from streamae.core.types import F32, F64
+from streamae.core.score import Scoring, excess
+from streamae.core.types import F32, F64, I32
 
-__all__ = ["DEFAULT_BUDGET_BLOCKS", "calibrate", "stream_levels"]
+__all__ = ["DEFAULT_BUDGET_PER_S", "Levels", "calibrate", "feature_groups", "log_scores"]
 
-DEFAULT_BUDGET_BLOCKS = 1e6  # one false alarm in that many independent windows
-_SPREAD_FLOOR = 0.1  # of the center: a held-out stretch is short, and normal strays further than it showed
-_LEVEL_FLOOR = 0.5
-_TAIL_SHARE = 0.2
-_COLD_TRIALS = 50
+DEFAULT_BUDGET_PER_S = 1.0 / 604_800.0  # one a week and stream
+_QUANTILE = 0.98
+_MIX = 0.05  # of the mean over channels in the unit of each
+_MARGIN = float(np.log(1.5))
+_SETTLING = 0.2  # of the training rows, before scores count
+_SMOOTHING = 0.5
+_HALF_LIFE_WINDOWS = 500.0
+_LEVEL_FLOOR = 1.0
+_TINY = 1e-6  # squared scales: a thousandth of a scale is nothing, however still a stream was
+
+Levels = list[dict[str, Any]]
+"""For each stream the numbers of its own: `weight`[E], `zero`, `offset`."""
 
 
-def stream_levels(errors: Sequence[F32]) -> tuple[F64, F64]:
-    """Group center [E], and level [S, E] of each stream in units of it."""
-    means = np.stack([e.astype(np.float64).mean(axis=0) for e in errors])
-    center = np.maximum(np.median(means, axis=0), 1e-4)
-    return center, np.maximum(means / center, _LEVEL_FLOOR)
+def feature_groups(kinds: Sequence[str], several: bool) -> tuple[I32, F64]:
+    """Return the group of each feature, and its part in it (0: not used).
+
+    Several target channels hang together, and what breaks that is seen best by residuals, which are averaged. One
+    channel has no relations to break: its shape, size and course are groups of their own.
+    """
+    if several and any(kind.startswith("residual") for kind in kinds):
+        used = [kind if kind.startswith(("residual", "reconstruction")) else "" for kind in kinds]
+        names = dict.fromkeys(used, 0)
+    else:
+        used = list(kinds)
+        apart = {kind for kind in kinds if kind.startswith(("energy", "prototypes"))}
+        together = {kind: 0 for kind in kinds if kind not in apart}
+        first = 1 if together else 0
+        names = together | {k: first + i for i, k in enumerate(dict.fromkeys(k for k in kinds if k in apart))}
+    members = {g: len({k for k in used if k and names[k] == g}) for g in names.values()}
+    group = np.array([names[kind] for kind in used], np.int32)
+    return group, np.array([1.0 / members[names[k]] if k else 0.0 for k in used])
+
+
+def stream_weight(errors: F64, kinds: Sequence[str], part: F64) -> F64:
+    """Errors [n, E] of one stream -> weight [E] that puts them in units of its normal."""
+    weight = np.zeros(errors.shape[1])
+    for kind in dict.fromkeys(kinds):
+        own = np.flatnonzero([k == kind for k in kinds])
+        mean = errors[:, own].mean(axis=0)
+        unit = mean + _MIX * mean.mean() + _TINY
+        value = (errors[:, own] / unit).mean(axis=1)
+        top = np.quantile(value, _QUANTILE) + 1e-3 * value.mean() + _TINY
+        weight[own] = part[own] / (len(own) * unit * top)
+    return weight
+
+
+def log_scores(calibration: Mapping[str, Any], errors: Sequence[F32], known: Sequence[Any], channels: int) -> list[F64]:
+    """Logarithms [n] of the scores of each stream's errors [n, E], as in operation; NaN while it learns."""
+    scoring = Scoring(calibration, channels)
+    scoring.grow(len(errors))
+    for s, own in enumerate(known):
+        scoring.begin(s, own)
+    length = np.array([len(e) for e in errors])
+    found = [np.full(n, np.nan) for n in length]
+    for t in range(int(length.max(initial=0))):
+        at = np.flatnonzero(length > t).astype(np.int32)
+        score, _ = scoring.step(at, np.stack([errors[s][t] for s in at.tolist()]))
+        for s, value in zip(at.tolist(), score.tolist(), strict=True):
+            found[s][t] = value
+    return [np.log(x) for x in found]
+
+
+def normal_range(y: F64) -> tuple[float, float]:
+    """Mean of the settled part of ln scores [n], and how far above it the threshold belongs."""
+    settled = y[int(_SETTLING * len(y)) :]
+    mean = float(settled.mean())
+    reached = max(float(settled.max()), 0.0) - mean
+    return mean, max(reached, 3.0 * float(np.sqrt(settled.var() + 0.01))) + _MARGIN
 
 
 def calibrate(
     errors: Sequence[F32],
     features: Sequence[tuple[str, int]],
     channels: int,
-    window: int,
     *,
-    period_s: float,
-    blocks: float = DEFAULT_BUDGET_BLOCKS,
-) -> tuple[dict[str, Any], F64]:
-    """Held-out errors [n, E] of each stream, in time order -> calibration mapping, level [S, E] of the streams."""
-    center, level = stream_levels(errors)
-    units = [e.astype(np.float64) / lv for e, lv in zip(errors, level, strict=True)]
-    joined = np.concatenate(units)
-    spread = np.maximum(joined.std(axis=0), _SPREAD_FLOOR * center)
+    learn_windows: int,
+    distance: bool = False,
+) -> tuple[dict[str, Any], Levels]:
+    """Errors [n, E] of each stream's training windows, in time order -> calibration mapping, and numbers per stream.
+
+    With `distance` the score is the Mahalanobis distance of the errors (Malhotra et al. 2016).
+    """
+    kinds = [kind for kind, _ in features]
     several = len({c for _, c in features if c >= 0}) > 1
-    precision = _precision(joined, spread, window) if several else None
-    raw = [raw_score(excess(u, center, spread), precision) for u in units]
-    top, scale, share = _tail(raw, window)
-    threshold = max(top + scale * np.log(share * blocks), 2.0)
-    scores = np.concatenate(raw) / threshold
-    learn = 2 * window
+    group, part = feature_groups(kinds, several)
+    wide = [e.astype(np.float64) for e in errors]
+    weights = np.stack([stream_weight(e, kinds, part) for e in wide])
+    level = np.exp(np.mean([np.log(np.maximum(e, 1e-12)).mean(axis=0) for e in wide], axis=0))
     calibration: dict[str, Any] = {
-        "kind": "mahalanobis" if several else "mean",
-        "features": [kind for kind, _ in features],
+        "kind": "mahalanobis" if distance else "groups",
+        "features": kinds,
         "channel": [channel for _, channel in features],
-        "center": center.tolist(),
-        "spread": spread.tolist(),
-        "precision": None if precision is None else precision.tolist(),
-        "threshold": float(threshold),
-        "learn_windows": learn,
+        "group": group.tolist(),
+        "weight": np.median(weights, axis=0).tolist(),
+        "level": level.tolist(),
+        "zero": 0.0,
+        "cold_zero": 0.0,
+        "learn_windows": learn_windows,
         "level_floor": _LEVEL_FLOOR,
-        "cold_margin": 1.0,
-        "normal_mean": float(scores.mean()),
-        "normal_deviation": float(max(np.abs(scores - scores.mean()).mean(), 0.02)),
-        "half_life_windows": 10.0 * window,
-        "ceiling": 3.0,
-        "rebaseline_s": float(max(1000, 20 * window) * period_s),
-        "tail_scale": float(scale / threshold),
-        "budget_per_s": float(1.0 / (blocks * window * period_s)),
+        "smoothing": _SMOOTHING,
+        "half_life_windows": _HALF_LIFE_WINDOWS,
+        "budget_per_s": DEFAULT_BUDGET_PER_S,
     }
-    calibration["cold_margin"] = _cold_margin(calibration, errors, channels)
-    return calibration, level
+    if distance:
+        calibration |= _distance(np.concatenate([e * w for e, w in zip(wide, weights, strict=True)]))
+    known: Levels = [{"weight": w.tolist(), "zero": 0.0} for w in weights]
+    ranges = [normal_range(y) for y in log_scores(calibration, errors, known, channels)]
+    typical = float(np.median([offset for _, offset in ranges]))
+    for own, (mean, offset) in zip(known, ranges, strict=True):
+        own["offset"] = max(offset, typical)
+        own["zero"] = mean + own["offset"]
+    calibration["zero"] = calibration["cold_zero"] = float(max(own["zero"] for own in known))
+    calibration["offset"] = calibration["cold_offset"] = float(max(own["offset"] for own in known))
+    return calibration, known
 
 
-def _precision(units: F64, spread: F64, window: int) -> F64:
-    """Inverse of the errors' correlation, shrunk towards independence as few independent windows demand."""
-    centred = (units - units.mean(axis=0)) / spread
+def _distance(units: F64) -> dict[str, Any]:
+    """Center, spread and inverse of the correlation of units [n, E], shrunk as few independent windows demand."""
+    center = units.mean(axis=0)
+    spread = np.maximum(units.std(axis=0), 0.1 * center + _TINY)
+    centred = (units - center) / spread
     features = units.shape[1]
     correlation = centred.T @ centred / len(units)
     np.fill_diagonal(correlation, 1.0)
-    independent = max(len(units) / window, 1.0)
-    shrink = float(np.clip(features / (features + independent), 0.1, 0.9))
+    shrink = float(np.clip(features / (features + len(units) / 16), 0.1, 0.9))
     inverse: F64 = np.linalg.inv((1 - shrink) * correlation + shrink * np.eye(features))
-    return inverse
-
-
-def _tail(raw: Sequence[F64], window: int) -> tuple[float, float, float]:
-    """Level, scale, and share of the blocks above it, of the exponential tail of the blocks' highest scores."""
-    peaks = np.sort(np.concatenate([[b.max() for b in np.array_split(r, max(1, len(r) // window))] for r in raw]))
-    over = max(3, int(np.ceil(_TAIL_SHARE * len(peaks))))
-    top = float(peaks[max(0, len(peaks) - over - 1)])
-    # Few peaks say little about a tail: their mean excess counts as if a unit of spread had been seen as well.
-    mean_excess = float((np.maximum(peaks[-over:] - top, 0).sum() + 0.25) / (min(over, len(peaks)) + 1))
-    return top, mean_excess, min(over / len(peaks), 1.0)
-
-
-def _cold_margin(calibration: Mapping[str, Any], errors: Sequence[F32], channels: int) -> float:
-    """How far a stream that learns its level in passing strays beyond one whose level is known, at least 1."""
-    learn = int(calibration["learn_windows"])
-    known, cold = [0.25], [0.0]
-    for e in errors:
-        for start in range(0, len(e) - 2 * learn + 1, learn):
-            piece = e[start : start + 2 * learn]
-            cold.append(_highest(calibration, channels, piece, None))
-            known.append(_highest(calibration, channels, piece[learn:], {"level": np.ones(e.shape[1])}))
-        if len(cold) >= _COLD_TRIALS:
-            break
-    if len(cold) == 1:
-        return 1.5
-    return float(np.clip(max(cold) / max(known), 1.25, 4.0))
-
-
-def _highest(calibration: Mapping[str, Any], channels: int, errors: F32, known: Mapping[str, Any] | None) -> float:
-    scoring = Scoring(calibration, channels)
-    scoring.grow(1)
-    scoring.begin(0, known)
-    stream = np.zeros(1, np.int32)
-    return float(np.nanmax([scoring.step(stream, row[None])[0][0] for row in errors]))
+    assert np.isfinite(excess(units, center, spread)).all()
+    return {"center": center.tolist(), "spread": spread.tolist(), "precision": inverse.tolist()}

@@ -4,7 +4,8 @@ Each file is one stream, named by its file name without `.csv` and `.gz`. All fi
 cannot be learnt from is refused with the reason; what is left out (a channel without values, a row without all
 channels, a row that goes back in time) is counted and recorded.
 
-The last `holdout` part of every stream is never trained on: it chooses the checkpoint and calibrates the scores.
+Targets are the channels that the model explains. A channel with only one or two different values is a command or rests:
+it says nothing about how far it can stray, and is left out of the targets.
 """
 
 from collections.abc import Mapping, Sequence
@@ -202,25 +203,23 @@ def _clean(stream: Stream, kept: Sequence[int], refused: dict[str, int]) -> tupl
 
 
 def _floored(scale: F64, location: F64, values: Sequence[F64]) -> F64:
-    """Give a channel that is constant in a stream the scale that it has elsewhere in the group, or 1 % of its level."""
+    """Give a channel that is constant in a stream at least the scale that it has elsewhere in the group."""
     constant = np.stack([rows.std(axis=0) <= 1e-9 * np.maximum(np.abs(rows).max(axis=0), 1e-9) for rows in values])
-    if constant.all():
-        raise SeriesError("all channels are constant in all files; there is no normal behaviour to learn in them")
     elsewhere = np.nanmedian(np.where(constant.all(axis=0), 0.0, np.where(constant, np.nan, scale)), axis=0)
-    level = 0.01 * np.abs(location)
-    return np.where(constant, np.maximum(elsewhere, np.where(level > 0, level, 1.0)), scale)
+    return np.where(constant, np.maximum(elsewhere, scale), scale)
 
 
 def _targets(
     names: Sequence[str], values: Sequence[F64], context: Sequence[str] | None, dropped: dict[str, str]
 ) -> tuple[int, ...]:
-    """Indices of the channels to be explained; commands and modes (0/1, or held constant at 0 or 1) are context."""
+    """Indices of the channels to be explained; without `context`, those with more than two values in some stream."""
     if context is None:
-        commands = [bool(all(np.isin(rows[:, c], (0.0, 1.0)).all() for rows in values)) for c in range(len(names))]
-    else:
-        unknown = sorted(set(context) - set(names) - set(dropped))
-        if unknown:
-            raise SeriesError(f"the context channel {unknown[0]} is not among {', '.join(names)}; correct its name")
-        commands = [name in set(context) for name in names]
-    targets = tuple(c for c, command in enumerate(commands) if not command)
-    return targets or tuple(range(len(names)))
+        varied = [any(len(np.unique(rows[:, c])) > 2 for rows in values) for c in range(len(names))]
+        return tuple(np.flatnonzero(varied).tolist()) or (0,)
+    unknown = sorted(set(context) - set(names) - set(dropped))
+    if unknown:
+        raise SeriesError(f"the context channel {unknown[0]} is not among {', '.join(names)}; correct its name")
+    targets = tuple(c for c, name in enumerate(names) if name not in set(context))
+    if not targets:
+        raise SeriesError("every channel is named as context; leave at least one to be explained")
+    return targets

@@ -1,8 +1,9 @@
 """Trains one network: the recipe without which these models sit on a plateau that looks converged.
 
-Adam at 5e-3 with cosine decay to zero, gradient norm clipped at 1, batches drawn at random over all streams, and the
-checkpoint with the smallest loss on held-out rows. The linear path is fitted first, by principal components of the
-training windows and a ridge regression ahead from their coordinates; the recurrent part learns what it leaves.
+Adam at 5e-3 with cosine decay to zero, gradient norm clipped at 1, batches drawn at random over all streams, and,
+where rows are held out, the checkpoint with the smallest loss on them. The linear path is fitted first, by principal
+components of the training windows and a ridge regression ahead from their coordinates; the recurrent part learns what
+it leaves.
 """
 
 from collections.abc import Callable
@@ -34,7 +35,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What a training run did: held-out losses (step, loss), and the step of the checkpoint that was kept."""
+    """What a training run did: losses (step, loss), held out where rows were; the step of the checkpoint kept."""
 
     losses: tuple[tuple[int, float], ...]
     best_step: int
@@ -95,36 +96,43 @@ def fit(
     recipe: Recipe,
     seed: int,
     progress: Progress | None = None,
+    prepare: Callable[[Tensor], Tensor] | None = None,
 ) -> Fitted:
     """Train in place on the windows that end at `train_ends`, keep the best on those at `check_ends`.
 
-    `rows[N, C]` are on the network's device. The same seed on the same machine gives the same weights.
+    Without `check_ends` the last step stands. `rows[N, C]` are on the network's device; `prepare` turns windows of
+    rows into what the network reads. The same seed on the same machine gives the same weights.
     """
-    window = network.window
     random = np.random.default_rng(seed)
-    ends = torch.from_numpy(train_ends).to(rows.device)
-    held = torch.from_numpy(check_ends[:: max(1, len(check_ends) // 512)]).to(rows.device)
+
+    def batch(ends: I64) -> Tensor:
+        windows = windows_at(rows, torch.from_numpy(ends).to(rows.device), network.window)
+        with torch.no_grad():
+            return windows if prepare is None else prepare(windows)
+
+    held = batch(check_ends[:: max(1, len(check_ends) // 512)]) if len(check_ends) else None
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.steps)
     every = max(1, recipe.steps // recipe.checks)
     losses: list[tuple[int, float]] = []
     best, best_step, kept = float("inf"), 0, {k: v.clone() for k, v in network.state_dict().items()}
     for step in range(1, recipe.steps + 1):
-        chosen = torch.from_numpy(random.integers(0, len(train_ends), recipe.batch)).to(rows.device)
         network.train()
         optimiser.zero_grad()
-        network.loss(windows_at(rows, ends[chosen], window)).backward()  # type: ignore[no-untyped-call]
+        loss = network.loss(batch(train_ends[random.integers(0, len(train_ends), recipe.batch)]))
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
         optimiser.step()
         schedule.step()
-        if step % every == 0 or step == recipe.steps:
-            losses.append((step, _held_loss(network, windows_at(rows, held, window))))
-            if losses[-1][1] < best:
-                (best_step, best), kept = losses[-1], {k: v.clone() for k, v in network.state_dict().items()}
-            if progress is not None:
-                progress(step, recipe.steps, losses[-1][1])
-            if sum(at > best_step for at, _ in losses) >= recipe.patience:
-                break
+        if step % every and step < recipe.steps:
+            continue
+        losses.append((step, float(loss.detach()) if held is None else _held_loss(network, held)))
+        if progress is not None:
+            progress(step, recipe.steps, losses[-1][1])
+        if held is None or losses[-1][1] < best:
+            (best_step, best), kept = losses[-1], {k: v.clone() for k, v in network.state_dict().items()}
+        elif sum(at > best_step for at, _ in losses) >= recipe.patience:
+            break
     network.load_state_dict(kept)
     return Fitted(tuple(losses), best_step, best)
 

@@ -8,8 +8,8 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from streamae.errors import ConfigError
+from streamae.training.design import TrainConfig
 from streamae.training.fit import Recipe
-from streamae.training.train import TrainConfig
 
 __all__ = ["read_config"]
 

@@ -1,12 +1,12 @@
 """The verb `train`: series of a group in, one model file out, and a record of everything that was found and done.
 
-The window comes from the series' own period; the linear path and the network are fitted on the leading rows of every
-stream, and the checkpoint and the calibration come from the trailing rows, which are never trained on.
+What is built is `training.design`'s decision; `training.banks` fits the linear and prototype parts, `training.fit` the
+network, and `training.calibrate` finds what is normal for each stream.
 """
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,49 +17,30 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import streamae
 from streamae.core.types import F32, I64
-from streamae.errors import SeriesError
 from streamae.model import artifact
+from streamae.model.detector import Detector
 from streamae.model.export import script
-from streamae.model.network import EncoderDecoder
 from streamae.model.runtime import TorchReconstructor, choose_device, prepare_torch
-from streamae.model.spec import NetworkSpec
+from streamae.model.spec import DetectorSpec
+from streamae.training.banks import fit_banks
 from streamae.training.calibrate import calibrate
-from streamae.training.dataset import Dataset, build, load, window_ends
-from streamae.training.fit import Fitted, Recipe, fit, fit_linear, linear_rank, windows_at
+from streamae.training.dataset import Dataset, build, load
+from streamae.training.design import TrainConfig, design, ends_of, flat_windows, rows_at
+from streamae.training.fit import Fitted, fit, fit_linear
 
 __all__ = ["TrainConfig", "Trained", "train", "train_dataset"]
 
 _GOLDEN_WINDOWS = 4
 _LINEAR_WINDOWS = 4000
-
-
-@dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """What may be chosen; None and "auto" mean: from the series."""
-
-    window: int | None = None
-    horizon: int = 2
-    task: str = "composite"
-    cell: str = "lstm"
-    hidden: int = 16
-    layers: int = 1
-    decoder: str = "unconditional"
-    reversed: bool = True
-    linear: str = "auto"
-    linear_variance: float = 0.7
-    code_distance: bool = False
-    context: tuple[str, ...] | None = None
-    holdout: float = 0.25
-    warmup_rows: int | None = None
-    recipe: Recipe = field(default_factory=Recipe)
-    device: str = "auto"
+_CALIBRATED_MAX = 100_000  # windows; beyond, stretches of each stream stand for it
+_STRETCH = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
     """A trained model, before or after it was written."""
 
-    network: EncoderDecoder
+    network: Detector
     manifest: dict[str, Any]
     digest: str = ""
 
@@ -110,109 +91,70 @@ def train_dataset(
     prepare_torch()
     torch.manual_seed(seed)
     device = choose_device(config.device)
-    window = config.window or _window(dataset)
-    train_ends, held_ends = _split(dataset, window, config.holdout)
+    flat = flat_windows(dataset, config.holdout)
+    plan = design(dataset, config, flat)
+    detector = Detector(plan.spec)
+    fit_banks(detector, flat, plan.bases, seed)
+    train_ends, held_ends = (np.concatenate(x) for x in ends_of(dataset, plan.spec.network.window, config.holdout))
     rows = torch.from_numpy(dataset.values)
     spread_out = train_ends[:: max(1, len(train_ends) // _LINEAR_WINDOWS)]
-    sample = windows_at(rows, torch.from_numpy(spread_out), window)
-    spec = _spec(dataset, window, sample.numpy(), config)
-    network = EncoderDecoder(spec)
-    fit_linear(network, sample, spec.linear_rank)
-    network.to(device)
+    sample = detector.network_input(torch.from_numpy(rows_at(dataset, spread_out, plan.spec.network.window)))
+    fit_linear(detector.network, sample, plan.spec.network.linear_rank)
+    detector.to(device)
     fitted = fit(
-        network,
+        detector.network,
         rows.to(device),
         train_ends,
-        np.concatenate(held_ends),
+        held_ends,
         recipe=config.recipe,
         seed=seed,
         progress=progress,
+        prepare=detector.network_input,
     )
-    network.cpu().eval()
-    if spec.code_distance:
-        _fit_code(network, sample)
-    return Trained(
-        network,
-        _record(
-            dataset,
-            spec,
-            network,
-            fitted=fitted,
-            held_ends=held_ends,
-            windows=len(train_ends),
-            seed=seed,
-            config=config,
-        ),
-    )
+    detector.cpu().eval()
+    if plan.spec.network.code_distance:
+        _fit_code(detector, sample)
+    record = _record(dataset, plan.spec, detector, fitted=fitted, windows=len(train_ends), seed=seed, config=config)
+    return Trained(detector, record)
 
 
-def _window(dataset: Dataset) -> int:
-    """Window length T: the period where there is one, within bounds that a streaming detector can afford."""
-    shortest = int(np.diff(dataset.bounds).min())
-    several = len(dataset.targets) > 1
-    wanted = 16 if several else int(np.clip(dataset.period_rows or 32, 16, 128))
-    return int(max(8, min(wanted, shortest // 8)))
-
-
-def _spec(dataset: Dataset, window: int, sample: F32, config: TrainConfig) -> NetworkSpec:
-    horizon = config.horizon if config.task != "reconstruction" else 0
-    wants_linear = config.linear == "on" or (config.linear == "auto" and len(dataset.targets) > 1)
-    rank = linear_rank(sample, dataset.targets, window - horizon, config.linear_variance) if wants_linear else 0
-    return NetworkSpec(
-        channels=len(dataset.channels),
-        targets=dataset.targets,
-        window=window,
-        horizon=horizon,
-        task=config.task,
-        cell=config.cell,
-        hidden=config.hidden,
-        layers=config.layers,
-        decoder=config.decoder,
-        reversed=config.reversed,
-        linear_rank=rank,
-        code_distance=config.code_distance,
-    )
-
-
-def _split(dataset: Dataset, window: int, holdout: float) -> tuple[I64, list[I64]]:
-    """Window ends to train on, and per stream those whose windows lie wholly in its trailing rows."""
-    learn, held = [], []
-    for s, name in enumerate(dataset.names):
-        n = int(dataset.bounds[s + 1] - dataset.bounds[s])
-        cut = n - max(int(holdout * n), 2 * window)
-        learn.append(window_ends(dataset, window, s, 0, max(cut, 0)))
-        held.append(window_ends(dataset, window, s, cut, n))
-        if len(learn[-1]) == 0 or len(held[-1]) == 0:
-            raise SeriesError(
-                f"{name}: {n} rows, with its gaps, leave no windows of {window} rows to train on and calibrate "
-                "with; record for longer, or choose a shorter window"
-            )
-    return np.concatenate(learn), held
-
-
-def _fit_code(network: EncoderDecoder, sample: torch.Tensor) -> None:
+def _fit_code(detector: Detector, sample: torch.Tensor) -> None:
     with torch.no_grad():
-        code = network.encode(sample)
-    network.code_center.copy_(code.mean(dim=0))
-    network.code_spread.copy_(code.std(dim=0).clamp_min(1e-3))
+        code = detector.network.encode(sample)
+    detector.network.code_center.copy_(code.mean(dim=0))
+    detector.network.code_spread.copy_(code.std(dim=0).clamp_min(1e-3))
+
+
+def _calibrated(ends: Sequence[I64]) -> list[I64]:
+    """Window ends to calibrate on: all, or evenly spread stretches of rows in a row where that is too many."""
+    part = _CALIBRATED_MAX / sum(len(e) for e in ends)
+    if part >= 1:
+        return list(ends)
+    return [e[(np.arange(len(e)) / _STRETCH * part) % 1.0 < part] for e in ends]
 
 
 def _record(
     dataset: Dataset,
-    spec: NetworkSpec,
-    network: EncoderDecoder,
+    spec: DetectorSpec,
+    detector: Detector,
     *,
     fitted: Fitted,
-    held_ends: Sequence[I64],
     windows: int,
     seed: int,
     config: TrainConfig,
 ) -> dict[str, Any]:
-    runner = TorchReconstructor(script(network), spec)
-    held = [_at(dataset, ends, spec.window) for ends in held_ends]
-    errors = [runner.errors(w) for w in held]
-    calibration, level = calibrate(errors, spec.features(), spec.channels, spec.window, period_s=dataset.period_s)
-    golden = held[0][:: max(1, len(held[0]) // _GOLDEN_WINDOWS)][:_GOLDEN_WINDOWS]
+    runner = TorchReconstructor(script(detector), spec)
+    learn, held = ends_of(dataset, spec.window, config.holdout)
+    ends = _calibrated(held if config.holdout > 0 else learn)
+    errors = [_errors(runner, dataset, e, spec.window) for e in ends]
+    calibration, streams = calibrate(
+        errors,
+        spec.features(),
+        spec.channels,
+        learn_windows=config.learn_windows or spec.window,
+        distance=config.score == "mahalanobis",
+    )
+    golden = rows_at(dataset, ends[0][:: max(1, len(ends[0]) // _GOLDEN_WINDOWS)][:_GOLDEN_WINDOWS], spec.window)
     return {
         "format": {"kind": "torchscript", "version": artifact.FORMAT_VERSION},
         "channels": list(dataset.channels),
@@ -224,11 +166,7 @@ def _record(
         "gap_max_s": dataset.gap_max_s,
         "warmup_rows": config.warmup_rows or max(4 * spec.window, 64),
         "streams": {
-            name: {
-                "location": dataset.location[s].tolist(),
-                "scale": dataset.scale[s].tolist(),
-                "level": level[s].tolist(),
-            }
+            name: {"location": dataset.location[s].tolist(), "scale": dataset.scale[s].tolist(), **streams[s]}
             for s, name in enumerate(dataset.names)
         },
         "calibration": calibration,
@@ -237,7 +175,7 @@ def _record(
             "seed": seed,
             "rows": {name: int(n) for name, n in zip(dataset.names, np.diff(dataset.bounds), strict=True)},
             "windows": windows,
-            "held_out_windows": int(sum(len(e) for e in held_ends)),
+            "calibrated_windows": int(sum(len(e) for e in errors)),
             "dropped_channels": dict(dataset.dropped),
             "refused_rows": dict(dataset.refused_rows),
             "period_rows": dataset.period_rows,
@@ -249,9 +187,11 @@ def _record(
     }
 
 
-def _at(dataset: Dataset, ends: I64, window: int) -> F32:
-    windows: F32 = dataset.values[ends[:, None] + np.arange(1 - window, 1)]
-    return windows
+def _errors(runner: TorchReconstructor, dataset: Dataset, ends: I64, window: int) -> F32:
+    """Errors [n, E], in portions that bound the memory of the windows."""
+    parts = np.array_split(ends, max(1, len(ends) // 4096))
+    errors: F32 = np.concatenate([runner.errors(rows_at(dataset, part, window)) for part in parts])
+    return errors
 
 
 def _say_found(console: Console, dataset: Dataset) -> None:
@@ -260,7 +200,7 @@ def _say_found(console: Console, dataset: Dataset) -> None:
     console.print(f"targets: {', '.join(dataset.channels[c] for c in dataset.targets)}", highlight=False)
     context = [name for c, name in enumerate(dataset.channels) if c not in dataset.targets]
     if context:
-        console.print(f"context (inputs only): {', '.join(context)}", highlight=False)
+        console.print(f"not explained (context, or at most two values): {', '.join(context)}", highlight=False)
     for name, why in dataset.dropped.items():
         console.print(f"dropped channel {name}: {why}", highlight=False)
     for why, count in dataset.refused_rows.items():
@@ -271,11 +211,13 @@ def _say_found(console: Console, dataset: Dataset) -> None:
 
 
 def _say_trained(console: Console, out: Path, digest: str, manifest: dict[str, Any]) -> None:
-    network, training = manifest["network"], manifest["training"]
+    spec, training = DetectorSpec.from_mapping(manifest["network"]), manifest["training"]
+    net = spec.network
+    parts = dict.fromkeys(kind for kind, _ in spec.features())
     console.print(
-        f"window {network['window']} rows (forecasting the last {network['horizon']}), {network['cell']} "
-        f"{network['hidden']}, linear rank {network['linear_rank']}; {training['windows']} windows trained on, "
-        f"{training['held_out_windows']} held out; best checkpoint at step {training['best_step']}",
+        f"window {spec.window} rows: {', '.join(parts)}\n"
+        f"{net.cell} {net.hidden} over {net.window} rows, forecasting the last {net.horizon}; {training['windows']} "
+        f"windows trained on, {training['calibrated_windows']} calibrated on; step {training['best_step']} kept",
         highlight=False,
     )
     console.print(f"trained in {training['duration_s']:g} s: {out}\nsha256: {digest}", highlight=False)

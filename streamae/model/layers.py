@@ -1,0 +1,43 @@
+"""Sums and products whose bits do not depend on the batch, and the initialisation of recurrent layers.
+
+A matrix product pads its operands to whole blocks, and a sum over rows has one order; otherwise the same window could
+give another last bit in another batch, and a replay another score.
+"""
+
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["affine", "initialise", "mean_square"]
+
+
+def affine(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:  # noqa: UP045
+    """[n, k] x [m, k] -> [n, m], the same bits for a row whatever n is."""
+    n, k = x.size(0), x.size(1)
+    wide = (8 - k % 8) % 8  # rows of other lengths are aligned differently from one to the next
+    padded = functional.pad(x, [0, wide, 0, (16 - n % 16) % 16])
+    return functional.linear(padded, functional.pad(weight, [0, wide]), bias)[:n]
+
+
+def mean_square(x: Tensor) -> Tensor:
+    """[B, n, Q] -> [B, Q]; summed row by row, an order that no batch size can change."""
+    total = torch.zeros_like(x[:, 0])
+    for t in range(x.size(1)):
+        total = total + x[:, t] * x[:, t]
+    return total
+
+
+def initialise(rnn: nn.RNNBase, hidden: int) -> None:
+    """Glorot for input weights, orthogonal for each gate's recurrent weights, 1 for the forget gate in one bias."""
+    for name, weight in rnn.named_parameters():
+        if name.startswith("weight_ih"):
+            nn.init.xavier_uniform_(weight)
+        elif name.startswith("weight_hh"):
+            for gate in torch.chunk(weight.detach(), weight.shape[0] // hidden):
+                nn.init.orthogonal_(gate)
+        else:
+            nn.init.zeros_(weight)
+            if isinstance(rnn, nn.LSTM) and name.startswith("bias_ih"):
+                weight.detach()[hidden : 2 * hidden].fill_(1.0)
