@@ -92,7 +92,10 @@ class Daemon:
         self.metrics = Metrics(clock.now, per_stream, settings.metrics.stale_after_s)
         self.gauges = Gauges(self.metrics, clock.now, settings.inbox.max_messages)
         self._declare(pipeline)
-        expect_session = settings.mqtt.session_expiry_s > 0 and self.store.stats().commits > 0
+        kept = self.store.stats()  # of an earlier run: the broker should still have the session of that
+        expect_session = settings.mqtt.session_expiry_s > 0 and (
+            kept.journal_rows_last > 0 or kept.snapshot_s is not None
+        )
         source = make_source(settings, clock, expect_session=expect_session)
         self.loop = Loop(
             source, pipeline, self.store, self.metrics,

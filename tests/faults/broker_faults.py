@@ -5,7 +5,6 @@ rows are judged. After the rounds everything that was published is held against 
 true loss, and must be zero unless the daemon has counted a lost session.
 """
 
-import json
 import math
 import time
 from collections import Counter
@@ -172,8 +171,7 @@ def _round(cell: Cell, world: World) -> float:
 def _account(cell: Cell, world: World, heals_s: Sequence[float]) -> Outcome:
     assert world.publisher
     sent = world.publisher.stop()
-    last = json.loads(sent[-1][1])["t"]
-    wait_until(lambda: plant.newest_s(world.daemon) >= last, 30, f"{cell.name}: the last row is judged")
+    wait_until(lambda: sent[-1] in plant.journalled(world.config), 30, f"{cell.name}: the last row is taken")
     assert world.daemon.stop() == 0, world.daemon.lines()[-2000:]
     journal = plant.journalled(world.config)
     counts, taken, told = Counter(journal), set(journal), set()

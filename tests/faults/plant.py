@@ -25,7 +25,6 @@ from streamae.store.journal import read_rows
 from streamae.store.store import Store
 from streamae.training.train import TrainConfig, train
 from tests.faults.collector import Collector
-from tests.faults.processes import Daemon
 from tests.models import quick, quiet
 
 START_S = 1_700_000_000.0
@@ -137,8 +136,9 @@ def recovered(config: Path) -> Pipeline:
 
 
 def journalled(config: Path) -> list[tuple[str, str]]:
-    """Every message that the store of a stopped daemon has, in its order."""
-    with closing(sqlite3.connect(load(config).state.dir / "state.db")) as connection:
+    """Every message that the store has, in its order."""
+    file = (config.parent / "state" / "state.db").as_uri()
+    with closing(sqlite3.connect(f"{file}?mode=ro", uri=True)) as connection:
         batches = [batch for _, batch, _ in read_rows(connection, 0)]
     assert not [b for b in batches if isinstance(b, str)]
     return [(t.decode(), p.decode()) for b in batches for t, p in zip(b.topics, b.payloads, strict=True)]
@@ -154,8 +154,3 @@ def differences(one: Pipeline, other: Pipeline) -> list[str]:
 def keys_of(collector: Collector) -> set[str]:
     """Keys of the transitions that the collector has, once each."""
     return set(collector.alerts)
-
-
-def newest_s(daemon: Daemon) -> float:
-    """Event time of the newest row of any stream, as the page has it."""
-    return max((one["time_s"] or 0.0 for one in daemon.streams().values()), default=0.0)
