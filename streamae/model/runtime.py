@@ -19,6 +19,8 @@ __all__ = ["TorchReconstructor", "choose_device", "prepare_torch"]
 
 _TILE = 256  # windows a call: measured best for nn.LSTM between 96 and 256
 _WARM_UP_CALLS = 3
+# Batches are filled up to one of these: oneDNN keeps half a megabyte for every batch size that it has seen.
+_SIZES = (2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256)
 _MULTIPLE = {"lstm": 2, "gru": 16}  # batch sizes at which a window's bits are its own: measured, and tested
 
 
@@ -45,10 +47,10 @@ class TorchReconstructor:
         prepare_torch()
         self.device = device
         cell = spec.network.cell if isinstance(spec, DetectorSpec) else spec.cell
-        self._multiple = _MULTIPLE[cell]
+        self._sizes = [size for size in _SIZES if size % _MULTIPLE[cell] == 0]
         self._module = torch.jit.freeze(scripted.to(device).eval(), preserved_attrs=list(METHODS))
-        for _ in range(_WARM_UP_CALLS):
-            self.errors(np.zeros((2, spec.window, spec.channels), np.float32))
+        for size in (*self._sizes[:1] * _WARM_UP_CALLS, *self._sizes[1:]):
+            self.errors(np.zeros((size, spec.window, spec.channels), np.float32))
 
     def errors(self, windows: F32) -> F32:
         """[B, T, C] -> [B, E] error features, named by the manifest's `features`."""
@@ -71,7 +73,7 @@ class TorchReconstructor:
         count = len(windows)
         if count == 0:
             return self._call(method, np.zeros((1, *windows.shape[1:]), np.float32))[:0]
-        company = -count % self._multiple
+        company = self._padded(count) - count
         if company:
             windows = np.concatenate([windows, np.repeat(windows[-1:], company, axis=0)])
             lengths = None if lengths is None else np.r_[lengths, np.repeat(lengths[-1:], company)]
@@ -84,3 +86,7 @@ class TorchReconstructor:
                 found.append(run(x, n).cpu().numpy())
         joined: F32 = np.concatenate(found)[:count]
         return joined
+
+    def _padded(self, count: int) -> int:
+        whole, rest = divmod(count, _TILE)
+        return whole * _TILE + min(n for n in (0, *self._sizes) if n >= rest)
