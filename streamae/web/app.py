@@ -123,7 +123,7 @@ class _Routes:
             raise HTTPException(404, "there is no such stream")
         said = line(table, list(table.names).index(stream))
         alerts = self._view.alerts(None, 100, group, stream)
-        return JSONResponse({**said, **finite(found), "alerts": [finite(alert) for alert in alerts]})
+        return JSONResponse({**said, "history": finite(found), "alerts": [finite(alert) for alert in alerts]})
 
     def models(self, _: Request) -> Response:
         return JSONResponse({"models": [finite(model) for model in self._view.models()]})

@@ -1,0 +1,91 @@
+// Alerts, open and past, and what people say about them.
+
+import { act, expected, get } from "./api.js";
+import { badge, el, select } from "./dom.js";
+import { duration, moment, number, percent } from "./format.js";
+import { streamHash } from "./overview.js";
+
+export function alertsPage() {
+  let wanted = "";
+  let version = null;
+  let readOnly = true;
+  let asking = false;
+  let closed = false;
+  const cards = el("div", { class: "cards" });
+  const hint = el("p", { class: "note", hidden: true },
+    "Read-only: set ", el("code", {}, "web.token"), " in the configuration to acknowledge alerts here.");
+  const root = el("section", {}, el("h1", {}, "Alerts"), hint,
+    el("div", { class: "tools" }, select("Which alerts", [["", "Open and past"], ["firing", "Firing"], ["resolved", "Past"]], wanted,
+      (value) => { wanted = value; refresh(); })),
+    cards);
+
+  async function refresh() {
+    if (asking || closed) return;
+    asking = true;
+    try {
+      const { alerts } = await get("alerts", { state: wanted, limit: 200 });
+      if (closed) return;
+      const writing = cards.contains(document.activeElement) && document.activeElement.tagName === "INPUT";
+      if (writing) { version = null; return; } // what somebody is writing is not taken away; the next event tries again
+      const order = [...alerts].sort((a, b) => (b.state === "firing") - (a.state === "firing"));
+      cards.replaceChildren(...(order.length
+        ? order.map((a) => alertCard(a, readOnly, () => { version = null; refresh(); }))
+        : [el("p", { class: "empty" }, "No alerts. That is the usual state of things.")]));
+    } catch (error) {
+      expected(error);
+      version = null;
+    } finally {
+      asking = false;
+    }
+  }
+
+  return {
+    root, title: "Alerts",
+    update(state) {
+      readOnly = state.read_only;
+      hint.hidden = !readOnly;
+      if (version === state.alerts_version) return;
+      version = state.alerts_version;
+      refresh();
+    },
+    close() { closed = true; },
+  };
+}
+
+/** One alert; `done` is called after something was said about it. */
+export function alertCard(alert, readOnly, done, { linked = true } = {}) {
+  const failed = el("p", { class: "bad", role: "alert", hidden: true });
+  const note = el("input", { type: "text", maxlength: 500, placeholder: "Note (optional)", "aria-label": "Note" });
+  const press = (action) => async () => {
+    try {
+      if ((await act(alert.id, action, note.value)) !== null) {
+        note.blur();
+        done();
+      }
+    } catch (error) {
+      failed.textContent = error.message;
+      failed.hidden = false;
+    }
+  };
+  const lasted = (alert.closed_s ?? alert.time_s) - alert.onset_s;
+  const worst = alert.worst_channel ? `${alert.worst_channel} carries ${percent(alert.shares[alert.worst_channel])} of the error` : "";
+  const facts = [
+    `${moment(alert.onset_s)}${alert.closed_s ? ` – ${moment(alert.closed_s)} (${duration(lasted)})` : ""}`,
+    `score ${number(alert.score)} over ${number(alert.threshold)}`, worst,
+  ];
+  const said = [];
+  if (alert.acknowledged_s) said.push(`Acknowledged ${moment(alert.acknowledged_s)}`);
+  if (alert.feedback) said.push(`Marked as ${alert.feedback.replaceAll(/[-_]/g, " ")}`);
+  if (alert.note) said.push(`“${alert.note}”`);
+  const name = `${alert.group} ${alert.stream}`;
+  return el("article", { class: `card ${alert.state === "firing" ? "open" : ""}`, "data-alert": alert.id, "aria-label": `Alert of ${name}` },
+    el("h3", {}, badge(alert.state), alert.severity === "critical" ? badge("critical") : null,
+      linked ? el("a", { href: streamHash(alert.group, alert.stream) }, alert.stream) : el("span", {}, alert.severity),
+      linked ? el("span", { class: "muted" }, alert.group) : null),
+    el("p", {}, facts.filter(Boolean).join(" · ")),
+    said.length ? el("p", { class: "said" }, said.join(" · ")) : null,
+    readOnly ? null : el("p", { class: "row" }, note,
+      el("button", { type: "button", disabled: Boolean(alert.acknowledged_s), on: { click: press("acknowledge") } }, "Acknowledge"),
+      el("button", { type: "button", class: "quiet", disabled: Boolean(alert.feedback), on: { click: press("false-alarm") } }, "False alarm")),
+    failed);
+}

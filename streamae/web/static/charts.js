@@ -1,0 +1,183 @@
+// Charts over time that zoom and point together. Drag to zoom, double-click or Escape to see everything again.
+
+import { el } from "./dom.js";
+
+const uPlot = globalThis.uPlot;
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+}
+
+/** Charts with one time axis between them. */
+export class ChartGroup {
+  constructor() {
+    this.key = uPlot.sync(`charts-${Math.random()}`);
+    this.charts = new Set();
+    this.zoom = null; // [min, max] in seconds; null: everything
+    this.themed = () => { for (const chart of this.charts) chart.rebuild(); };
+    window.addEventListener("themechange", this.themed);
+  }
+
+  close() {
+    window.removeEventListener("themechange", this.themed);
+    for (const chart of this.charts) chart.close();
+    this.charts.clear();
+  }
+
+  add(chart) {
+    this.charts.add(chart);
+    return chart;
+  }
+
+  remove(chart) {
+    chart.close();
+    this.charts.delete(chart);
+  }
+
+  /** Show this part of the time on all charts; null: everything. */
+  show(zoom) {
+    this.zoom = zoom;
+    for (const chart of this.charts) chart.applyZoom();
+    this.zoomed?.(zoom);
+  }
+
+  /** The extent of what there is to see. */
+  extent() {
+    const times = [...this.charts].map((chart) => chart.columns[0]).filter((t) => t.length > 1);
+    return times.length ? [Math.min(...times.map((t) => t[0])), Math.max(...times.map((t) => t.at(-1)))] : null;
+  }
+
+  /** Zoom by a factor about the middle, and move by a part of what is shown. */
+  scale(factor, move = 0) {
+    const all = this.extent();
+    if (!all) return;
+    const [from, to] = this.zoom ?? all;
+    const half = (to - from) * factor / 2;
+    const middle = (from + to) / 2 + move * (to - from);
+    if (2 * half >= all[1] - all[0]) return this.show(null);
+    const low = Math.max(all[0], Math.min(middle - half, all[1] - 2 * half));
+    this.show([low, low + 2 * half]);
+  }
+
+  /** Buttons, for those who do not drag. */
+  buttons() {
+    const button = (sign, label, press) => el("button", { type: "button", class: "quiet", "aria-label": label, title: label, on: { click: press } }, sign);
+    const all = button("Show all", "Show the whole time", () => this.show(null));
+    all.disabled = true;
+    this.zoomed = (zoom) => { all.disabled = zoom === null; };
+    return el("span", { class: "zoom", role: "group", "aria-label": "Zoom in time" },
+      button("−", "Zoom out", () => this.scale(2)), button("+", "Zoom in", () => this.scale(0.5)),
+      button("‹", "Earlier", () => this.scale(1, -0.5)), button("›", "Later", () => this.scale(1, 0.5)), all);
+  }
+}
+
+/**
+ * One chart. `lines` are {label, colour, width, dash, fill}; `columns` the times and one column a line; `spans` are
+ * shaded [from, to]. `plain`: x is a number, not a time.
+ */
+export class Chart {
+  constructor(group, { lines, height, label, floor, plain = false }) {
+    Object.assign(this, { group, lines, height, floor, plain });
+    this.columns = [[], ...lines.map(() => [])];
+    this.spans = [];
+    this.root = el("div", { class: "chart", role: "img", "aria-label": label });
+    this.sized = new ResizeObserver(() => this.fit());
+    this.sized.observe(this.root);
+  }
+
+  close() {
+    this.sized.disconnect();
+    this.plot?.destroy();
+    this.plot = null;
+  }
+
+  set(columns, spans = []) {
+    this.columns = columns;
+    this.spans = spans;
+    if (!this.plot) return this.fit();
+    this.plot.setData(columns);
+  }
+
+  applyZoom() {
+    const [min, max] = this.span();
+    this.plot?.setScale("x", { min, max });
+  }
+
+  /** The part of the time that is shown. */
+  span() {
+    const [from, to] = this.group.zoom ?? this.group.extent() ?? [0, 1];
+    return [from, to > from ? to : from + 1];
+  }
+
+  fit() {
+    const width = Math.floor(this.root.clientWidth);
+    if (!width) return;
+    if (this.plot) this.plot.setSize({ width, height: this.height });
+    else this.build(width);
+  }
+
+  rebuild() {
+    const width = this.plot?.width;
+    this.plot?.destroy();
+    this.plot = null;
+    if (width) this.build(width);
+  }
+
+  build(width) {
+    const axis = { stroke: colour("muted"), grid: { stroke: colour("grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
+    const floor = this.floor;
+    this.plot = new uPlot({
+      width, height: this.height,
+      legend: { show: false },
+      cursor: { sync: this.plain ? undefined : { key: this.group.key.key, setSeries: false }, points: { size: 5 }, drag: { x: true, y: false, setScale: false } },
+      scales: {
+        x: { time: !this.plain, range: () => this.span() },
+        y: { range: (u, low, high) => (low === null ? [0, 1] : floor === undefined ? padded(low, high) : [floor, Math.max(high * 1.1, floor + 1e-9)]) },
+      },
+      axes: [
+        { ...axis, space: 90, size: 26, values: this.plain ? undefined : clocks },
+        { ...axis, size: 54, space: 28 },
+      ],
+      series: [{}, ...this.lines.map((line) => ({
+        label: "", stroke: colour(line.colour), width: line.width ?? 1.5, dash: line.dash,
+        points: { show: false }, spanGaps: false,
+      }))],
+      hooks: {
+        drawClear: [(u) => this.shade(u)],
+        setSelect: [(u) => this.selected(u)],
+        ready: [(u) => u.over.addEventListener("dblclick", () => this.group.show(null))],
+      },
+    }, this.columns, this.root);
+  }
+
+  selected(u) {
+    if (u.select.width < 4) return;
+    this.group.show([u.posToVal(u.select.left, "x"), u.posToVal(u.select.left + u.select.width, "x")]);
+    u.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+  }
+
+  shade(u) {
+    const { ctx, bbox } = u;
+    ctx.save();
+    ctx.fillStyle = colour("shade");
+    for (const [from, to] of this.spans) {
+      const left = Math.max(bbox.left, u.valToPos(from, "x", true));
+      const right = Math.min(bbox.left + bbox.width, to === null ? Infinity : u.valToPos(to, "x", true));
+      if (right > left) ctx.fillRect(left, bbox.top, Math.max(right - left, 2), bbox.height);
+    }
+    ctx.restore();
+  }
+}
+
+function padded(low, high) {
+  const room = (high - low) * 0.08 || Math.abs(high) * 0.05 || 1;
+  return [low - room, high + room];
+}
+
+const short = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const long = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hour12: false });
+
+function clocks(u, splits) {
+  const wide = splits.length > 1 && splits.at(-1) - splits[0] > 86400;
+  return splits.map((s) => (wide ? long : short).format(new Date(1000 * s)));
+}

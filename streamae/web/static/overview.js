@@ -1,0 +1,119 @@
+// The streams, worst first.
+
+import { get } from "./api.js";
+import { badge, el, select, setOptions, svg, text } from "./dom.js";
+import { count, duration, number } from "./format.js";
+import { VirtualList } from "./list.js";
+
+const WIDTH = 120;
+const HEIGHT = 26;
+const chosen = { q: "", group: "", state: "", sort: "peak" }; // stays while one looks at other pages
+
+export function streamHash(group, stream) {
+  return `#/stream/${encodeURIComponent(group)}/${encodeURIComponent(stream)}`;
+}
+
+export function overviewPage() {
+  const found = el("span", { class: "muted found", role: "status" });
+  let known = null;
+  const list = new VirtualList({
+    label: "Streams, worst first",
+    ask: (offset, limit) => get("streams", { ...chosen, offset, limit }),
+    line: streamLine,
+    changed: (total) => {
+      text(found, total === 1 ? "1 stream" : `${count(total)} streams`);
+      empty.hidden = total > 0;
+    },
+  });
+  const choose = (name) => (value) => { chosen[name] = value; list.reset(); };
+  let waiting = 0;
+  const search = el("input", {
+    type: "search", placeholder: "Search streams", "aria-label": "Search streams", value: chosen.q,
+    on: { input: () => { clearTimeout(waiting); waiting = setTimeout(() => choose("q")(search.value), 150); } },
+  });
+  const groups = select("Group", [["", "All groups"]], chosen.group, choose("group"));
+  const states = ["firing", "pending", "inactive", "learning"];
+  const empty = el("p", { class: "empty", hidden: true }, "No stream matches. Streams appear with their first message.");
+  const root = el("section", { class: "streams" },
+    el("h1", { class: "hidden" }, "Streams"),
+    el("div", { class: "tools" }, search, groups,
+      select("State", [["", "All states"], ...states.map((s) => [s, s])], chosen.state, choose("state")),
+      select("Order", [["peak", "Worst of the last minute"], ["score", "Worst now"], ["name", "By name"]],
+        chosen.sort, choose("sort")),
+      found),
+    el("div", { class: "line head", "aria-hidden": "true" }, el("span", {}, "Stream"), el("span", {}, "State"),
+      el("span", {}, "Score over threshold"), el("span", { class: "right" }, "Score"),
+      el("span", { class: "right" }, "Threshold"), el("span", {}, "Worst channel")),
+    list.root, empty);
+  return {
+    root, title: "Streams",
+    update(state) {
+      const names = JSON.stringify(state.groups);
+      if (names !== known) {
+        known = names;
+        setOptions(groups, [["", "All groups"], ...state.groups.map((g) => [g, g])], chosen.group);
+        groups.hidden = state.groups.length < 2;
+      }
+      list.refresh();
+    },
+    close() { clearTimeout(waiting); list.close(); },
+  };
+}
+
+function streamLine() {
+  const name = el("span", { class: "name" });
+  const group = el("span", { class: "muted" });
+  const state = el("span", { class: "cell-state" });
+  const path = svg("path", { class: "trace" });
+  const limit = svg("path", { class: "limit" });
+  const spark = svg("svg", {
+    class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, preserveAspectRatio: "none",
+    "aria-hidden": "true",
+  }, limit, path);
+  const score = el("span", { class: "right score" });
+  const threshold = el("span", { class: "right threshold" });
+  const worst = el("span", { class: "worst" });
+  const link = el("a", { class: "line" }, el("span", { class: "who" }, name, group), state, spark, score, threshold, worst);
+  return {
+    root: el("div", { role: "listitem", class: "place" }, link), link,
+    show(item) {
+      link.classList.toggle("waiting", !item);
+      if (!item) {
+        for (const node of [name, group, score, threshold, worst]) text(node, "");
+        state.replaceChildren();
+        path.setAttribute("d", "");
+        limit.setAttribute("d", "");
+        return;
+      }
+      link.href = streamHash(item.group, item.stream);
+      link.dataset.state = item.state;
+      text(name, item.stream);
+      text(group, item.group);
+      name.title = item.stream;
+      if (state.dataset.state !== item.state) {
+        state.dataset.state = item.state;
+        state.replaceChildren(badge(item.state));
+      }
+      text(score, number(item.score));
+      text(threshold, number(item.threshold));
+      text(worst, item.state === "learning" ? learned(item) : item.worst_channel ?? "");
+      draw(path, limit, item.spark ?? []);
+    },
+  };
+}
+
+function learned(item) {
+  const left = item.warmup_rows - item.learned_rows;
+  return left > 0 ? `${item.learned_rows} of ${item.warmup_rows} rows` : "error level";
+}
+
+/** Hundredths of the threshold as a line; the threshold is the dashed line. */
+function draw(path, limit, values) {
+  const top = Math.max(125, ...values.filter((v) => v !== null));
+  const y = (v) => (HEIGHT - 1.5 - (HEIGHT - 3) * v / top).toFixed(1);
+  const step = WIDTH / Math.max(1, values.length - 1);
+  let d = "";
+  values.forEach((v, i) => { if (v !== null) d += `${d ? "L" : "M"}${(i * step).toFixed(1)} ${y(v)}`; });
+  path.setAttribute("d", d);
+  limit.setAttribute("d", `M0 ${y(100)}H${WIDTH}`);
+}
