@@ -16,11 +16,11 @@ from streamae.core.alert import AlertRule
 from streamae.core.decode import PayloadSpec
 from streamae.core.lane import Group, Lane
 from streamae.core.topics import Template
-from streamae.core.types import F64, I8, AlertState, Profile, Reconstructor, Rows, Transition
+from streamae.core.types import F64, I8, I64, AlertState, Profile, Reconstructor, Rows, Transition
 from streamae.errors import SeriesError
 from streamae.sources.recording import Series
 
-__all__ = ["Scored", "offline_group", "score_series", "write_scores"]
+__all__ = ["Scored", "offline_group", "score_series", "usable_rows", "write_scores"]
 
 _ROWS_PER_STEP = 2048  # bounds the memory that windows take
 
@@ -49,26 +49,33 @@ def offline_group(profile: Profile, model: Reconstructor, alert: AlertRule, warm
     )
 
 
-def score_series(series: Series, group: Group) -> Scored:
-    """Score every row of a series in order, as the stream of its name.
+def usable_rows(series: Series, profile: Profile) -> tuple[I64, F64]:
+    """Return which rows the daemon would not refuse (all values there, time goes forward), and all `values[N, C]`.
 
-    Raises SeriesError where the series lacks a channel of the model.
+    Columns are the profile's channels in its order. Raises SeriesError where the series lacks one.
     """
-    missing = [c for c in group.profile.channels if c not in series.channels]
+    missing = [c for c in profile.channels if c not in series.channels]
     if missing:
         raise SeriesError(
             f"the series lacks the model's channel {', '.join(missing)}; it has {', '.join(series.channels)}: "
             "rename its columns, or train a model on this series"
         )
-    columns = [series.channels.index(c) for c in group.profile.channels]
-    values, N = series.values[:, columns], len(series.time_s)
+    values = series.values[:, [series.channels.index(c) for c in profile.channels]]
+    forward = np.r_[True, series.time_s[1:] > np.maximum.accumulate(series.time_s)[:-1]][: len(series)]
+    return np.flatnonzero((np.abs(values) <= np.finfo(np.float32).max).all(axis=1) & forward), values
+
+
+def score_series(series: Series, group: Group) -> Scored:
+    """Score every row of a series in order, as the stream of its name.
+
+    Raises SeriesError where the series lacks a channel of the model.
+    """
+    usable, values = usable_rows(series, group.profile)
+    N = len(series)
     score, threshold = np.full(N, np.nan), np.full(N, np.nan)
     state = np.full(N, AlertState.LEARNING, np.int8)
     transitions: list[Transition] = []
     lane = Lane("offline", group)
-    # What the daemon would refuse has no score: rows that lack a value, or do not move time forward.
-    forward = np.r_[True, series.time_s[1:] > np.maximum.accumulate(series.time_s)[:-1]][:N]
-    usable = np.flatnonzero((np.abs(values) <= np.finfo(np.float32).max).all(axis=1) & forward)
     for first in range(0, len(usable), _ROWS_PER_STEP):
         index = usable[first : first + _ROWS_PER_STEP]
         rows = Rows(np.zeros(len(index), np.int32), series.time_s[index], values[index])

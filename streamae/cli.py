@@ -104,6 +104,20 @@ def score(model: Path, series: Path, out: Path, sha256: str | None, registry: Pa
 
 @main.command()
 @click.argument("model", type=_FILE)
+@click.argument("series", type=_FILE)
+@click.option("-o", "--out", required=True, type=_FILE, help="CSV (timestamp,h0…,c0…), or .npy: one vector a window.")
+@click.option("--stride", default=1, show_default=True, type=click.IntRange(1), help="Every N-th full window.")
+@click.option("--sha256", help="Digest of the model, where this installation did not train it.")
+@click.option("--registry", type=_FILE, help="Where this installation records the models that it trained.")
+def embed(model: Path, series: Path, out: Path, stride: int, sha256: str | None, registry: Path | None) -> None:
+    """Turn each window of a series into a vector of fixed length: the state of the model's encoder after it."""
+    from streamae.embedding import embed_file
+
+    click.echo(embed_file(model, series, out, stride, sha256, registry))
+
+
+@main.command()
+@click.argument("model", type=_FILE)
 def inspect(model: Path) -> None:
     """Say what a model was trained on and under, without running any of it."""
     import json

@@ -1,0 +1,114 @@
+"""The verb `embed`: each window of a series -> a vector of fixed length, the encoder's state after reading it.
+
+What the vector Z is: the top layer's output h after the last row that the encoder reads, then (LSTM) its cell c, then,
+where the network has a linear path of its own, the window's coordinates on that. Lower layers are left out. The encoder
+reads the network's own trailing part of the window without the K rows that it forecasts, in units of the stream's
+scale; a network that whitens reads what the linear subspace leaves. The columns say so: h0…, c0…, p0….
+
+Rows take the same stages as in the daemon, so a window exists where the daemon would have one, and its vector depends
+on nothing but its rows: not on the batch, the stride, or where the file begins (a stream that the model was not trained
+on is scaled by its own first rows, as ever).
+"""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from streamae.backtest import usable_rows
+from streamae.core.scale import Scale
+from streamae.core.types import F32, I64, Profile, Rows
+from streamae.core.window import Rings
+from streamae.errors import SeriesError
+from streamae.sources.recording import Series
+from streamae.sources.series import open_text
+
+__all__ = ["Embedded", "code_names", "embed_file", "embed_series", "write_vectors"]
+
+_ROWS_PER_STEP = 2048  # bounds the memory that windows take
+
+
+class Encoder(Protocol):
+    """What is asked of a model; implemented by `streamae.model.runtime`."""
+
+    def encode(self, windows: F32) -> F32:
+        """[B, T, C] -> [B, Z]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """`vectors[n, Z]` of the windows that end at the rows `row[n]` of the series."""
+
+    row: I64
+    vectors: F32
+
+
+def code_names(network: Mapping[str, Any]) -> list[str]:
+    """Name the Z columns of the code, from the manifest's `network`."""
+    recurrent = network["recurrent"]
+    kinds = [("h", recurrent["hidden"]), ("c", recurrent["hidden"] if recurrent["cell"] == "lstm" else 0)]
+    return [f"{kind}{i}" for kind, size in [*kinds, ("p", recurrent["linear_rank"])] for i in range(size)]
+
+
+def embed_series(series: Series, profile: Profile, encoder: Encoder, stride: int = 1) -> Embedded:
+    """Embed every `stride`-th full window of a series, as the stream of its name.
+
+    Raises SeriesError where the series lacks a channel of the model.
+    """
+    usable, values = usable_rows(series, profile)
+    scale = Scale(len(profile.channels), profile.warmup_rows)
+    rings = Rings(profile.window, len(profile.channels), gap_max_s=profile.gap_max_s, stride=stride)
+    scale.grow(1)
+    rings.grow(1)
+    scale.begin(0, profile.streams.get(series.name))
+    rows: list[I64] = [usable[:0]]
+    vectors: list[F32] = [encoder.encode(np.zeros((0, profile.window, len(profile.channels)), np.float32))]
+    for first in range(0, len(usable), _ROWS_PER_STEP):
+        at = usable[first : first + _ROWS_PER_STEP]
+        stream = np.zeros(len(at), np.int32)
+        kept, scaled = scale.step(Rows(stream, series.time_s[at], values[at]))
+        windows, ended = rings.push(stream[kept], series.time_s[at[kept]], scaled)
+        rows.append(at[kept[ended]])
+        vectors.append(encoder.encode(windows.values))
+    return Embedded(np.concatenate(rows), np.concatenate(vectors))
+
+
+def write_vectors(path: Path, times: list[str], names: list[str], embedded: Embedded) -> None:
+    """Write `timestamp,<names…>` (.csv, .csv.gz; the time of a window is that of its last row), or [n, Z] as .npy.
+
+    Raises SeriesError where the file cannot be written.
+    """
+    if path.suffix == ".npy":
+        try:
+            np.save(path, embedded.vectors)
+        except OSError as error:
+            raise SeriesError(f"{path}: cannot be written: {error}") from error
+        return
+    with open_text(path, "w") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(["timestamp", *names])
+        for row, vector in zip(embedded.row.tolist(), embedded.vectors, strict=True):
+            lines.writerow([times[row], *(str(x) for x in vector)])  # str of a float32: the shortest that reads back
+
+
+def embed_file(model: Path, path: Path, out: Path, stride: int, sha256: str | None, registry: Path | None) -> str:
+    """The verb `embed`: open, embed, write; returns what was done in one line."""
+    from streamae.model.artifact import default_registry, open_artifact
+    from streamae.sources.recording import read_series
+
+    if not out.name.endswith((".csv", ".csv.gz", ".npy")):
+        raise SeriesError(f"{out}: its ending says no format; use .csv, .csv.gz or .npy")
+    series = read_series(path)
+    artifact = open_artifact(model, sha256, registry or default_registry())
+    embedded = embed_series(series, artifact.profile, artifact.reconstructor, stride)
+    count, size = embedded.vectors.shape
+    if not count:
+        raise SeriesError(
+            f"{path}: has no full window of {artifact.profile.window} rows without a gap; record for longer"
+        )
+    write_vectors(out, series.time_text, code_names(artifact.manifest["network"]), embedded)
+    return f"{path}: {count} windows of {artifact.profile.window} rows as vectors of {size} numbers; written to {out}"
