@@ -196,7 +196,7 @@ class Daemon:
             kept = {s.filter for s in after}
             stale = [s.filter for s in before if s.filter not in kept]
             self.loop.source.close()
-            self.loop.source = make_source(settings, self.clock, stale, expect_session=True)
+            self.loop.attach(make_source(settings, self.clock, stale, expect_session=True))
             self.loop.source.start()
         if old.sinks != settings.sinks:
             self.couriers.stop(1.0)

@@ -47,16 +47,25 @@ class Loop:
         self.lag_s: float | None = None  # of the last batch: from the arrival of its first message to its commit
         self.stopping: Callable[[], bool] = lambda: False
         self.waiting: Callable[[], object] = lambda: None
-        self._sessions_lost = 0
+        self._sessions_lost = self._epoch = 0
+        self._given_up = False  # the stop came before a commit: nothing more may be taken, saved or acknowledged
+
+    def attach(self, source: Source) -> None:
+        """Take from another source from now on; its epochs and counts begin anew."""
+        self.source, self._sessions_lost, self._epoch = source, 0, 0
 
     def turn(self, timeout_s: float) -> Report | None:
         """Take one batch and carry it through; None where none came in time, or the stop came before the commit.
 
         Raises UnavailableError where the source says that nothing will ever come again.
         """
+        if self._given_up:
+            return None
         batch = self.source.take(self.batch_max, timeout_s)
         self.progress_s = self._monotonic()
-        self._note_session()
+        if not self._note_session(batch):
+            self._given_up = True
+            return None
         if not len(batch) and not batch.lost:
             return None
         fresh = _without(batch, self.store.seen(batch))
@@ -64,6 +73,7 @@ class Loop:
         report = self.pipeline.step(fresh, now_s)
         stepped_s = self._monotonic()
         if not self._commit(fresh, report, now_s):
+            self._given_up = True
             return None
         self.source.ack(batch)
         self.progress_s = ended_s = self._monotonic()
@@ -73,7 +83,13 @@ class Loop:
         return report
 
     def save(self) -> None:
-        """Commit a snapshot of the state as it is, with nothing else. Raises StoreError."""
+        """Commit a snapshot of the state as it is, with nothing else. Raises StoreError.
+
+        Nothing is saved where the stop came before a commit: the pipeline is ahead of the journal then, and its batch
+        comes again; after a snapshot of it the alerts of that batch would never be told.
+        """
+        if self._given_up:
+            return
         nothing = Batch([], [], np.zeros(0))
         report = Report(0, 0, 0, nothing.lost, {}, ())
         self.store.commit(nothing, report, self._now(), self.pipeline.snapshot())
@@ -82,10 +98,20 @@ class Loop:
     def _commit(self, batch: Batch, report: Report, now_s: float) -> bool:
         """Commit until it stands; False where the daemon is to stop first: nothing is acknowledged then."""
         due = self._monotonic() - self._snapshot_s >= self.snapshot_every_s or self.store.wants_snapshot
+
+        def write(attempt: int) -> None:
+            self.store.commit(batch, report, now_s, self.pipeline.snapshot() if due and not attempt else None)
+            if due and not attempt:
+                self._snapshot_s = self._monotonic()
+
+        return self._insist(write)
+
+    def _insist(self, write: Callable[[int], None]) -> bool:
+        """Write until it stands; False where the daemon is to stop first. `write` is told which attempt it is."""
         attempt = 0
         while True:
             try:
-                self.store.commit(batch, report, now_s, self.pipeline.snapshot() if due else None)
+                write(attempt)
             except StoreError as error:
                 if self.writable:
                     log.error("intake paused, nothing is acknowledged: %s", error)
@@ -95,7 +121,7 @@ class Loop:
                 if self.stopping():
                     return False
                 self._sleep(_COMMIT_RETRY_S[min(attempt, len(_COMMIT_RETRY_S) - 1)])
-                attempt, due = attempt + 1, False
+                attempt += 1
                 self.progress_s = self._monotonic()  # waiting for space is not hanging
                 self.waiting()
                 continue
@@ -103,18 +129,27 @@ class Loop:
                 log.warning("the store can be written again, intake goes on")
             self.writable = True
             self.metrics.gauge("store_writable", 1)
-            if due:
-                self._snapshot_s = self._monotonic()
             return True
 
-    def _note_session(self) -> None:
-        """Forget packet ids of a session that the broker no longer has: it will use them for other messages."""
-        lost = self.source.status().sessions_lost
-        if lost != self._sessions_lost:
-            self._sessions_lost = lost
-            self.store.forget_session()
-            self.metrics.count("messages_lost", 1, "session")
+    def _note_session(self, batch: Batch) -> bool:
+        """Count lost sessions; forget packet ids where `batch` is the first of a session that the broker began anew.
+
+        Not earlier: what still waited in the inbox belongs to the session before, and may be known by its ids.
+        False where the daemon is to stop first.
+        """
+        status = self.source.status()
+        if status.sessions_lost > self._sessions_lost:
             log.warning("the broker has lost our session: what it had queued for us is gone")
+            self.metrics.count("messages_lost", status.sessions_lost - self._sessions_lost, "session")
+            self._sessions_lost = status.sessions_lost
+        if batch.epoch <= self._epoch:
+            return True
+        if any(self._epoch < fresh <= batch.epoch for fresh in status.fresh_epochs) and not self._insist(
+            lambda _: self.store.forget_session()
+        ):
+            return False
+        self._epoch = batch.epoch
+        return True
 
 
 def _without(batch: Batch, seen: Bool) -> Batch:

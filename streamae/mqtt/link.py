@@ -209,6 +209,7 @@ class Link:
             protocol=self._protocol,
             session_present=present,
             sessions_lost=self._ledger.state.sessions_lost + lost,
+            fresh_epochs=self._ledger.state.with_fresh(present),
             connects=self._ledger.state.connects + 1,
             denied=(),
             error="",

@@ -7,6 +7,9 @@ from typing import Any, Protocol
 __all__ = ["Deliver", "Ledger", "SessionState", "Subscription"]
 
 
+_FRESH_KEPT = 16  # connections that may begin anew between two turns of the loop
+
+
 class Deliver(Protocol):
     """Called in the network thread with messages in receive order; must only enqueue, and never raise.
 
@@ -41,6 +44,7 @@ class SessionState:
     `fatal` is set when going on would be wrong (the session was taken over); `error` is the last reason of not being
     connected or subscribed, empty while all is well. `connects` counts CONNACKs, `failures` attempts and connections
     that ended. `sessions_lost` counts CONNACKs without the session that we expected: what it held is lost.
+    `fresh_epochs` are the newest connections that began a session: no packet id from before one comes again after it.
     `broker_dropped` is $SYS/broker/publish/messages/dropped, where the broker says it.
     """
 
@@ -50,12 +54,17 @@ class SessionState:
     protocol: str = ""
     session_present: bool = False
     sessions_lost: int = 0
+    fresh_epochs: tuple[int, ...] = ()
     connects: int = 0
     failures: int = 0
     denied: tuple[str, ...] = ()
     error: str = ""
     fatal: str = ""
     broker_dropped: int | None = None
+
+    def with_fresh(self, present: bool) -> tuple[int, ...]:
+        """`fresh_epochs` after the next CONNACK, which says whether a session was present."""
+        return self.fresh_epochs if present else (*self.fresh_epochs, self.epoch + 1)[-_FRESH_KEPT:]
 
 
 class Ledger:

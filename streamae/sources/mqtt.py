@@ -147,6 +147,7 @@ class MqttSource:
             protocol=state.protocol,
             session_present=state.session_present,
             sessions_lost=state.sessions_lost,
+            fresh_epochs=state.fresh_epochs,
             connects=state.connects,
             failures=state.failures,
             denied=state.denied,

@@ -17,10 +17,11 @@ class SourceStatus:
     """How a source is doing, for metrics, /readyz and the page; counters run since `start`.
 
     `last_message_age_s` is None before the first message. `exhausted`: a recording is at its end, and nothing more
-    will come. `error` says why nothing may be coming, `fatal` that it never will. `unacknowledged` counts QoS 1
-    messages taken or waiting of the current connection; `window_limited` how often that stood at the limit that we
-    gave the broker, which then waits for our commits. `broker_dropped` is the broker's own count of messages that it
-    dropped for any client since it started, None where it does not say.
+    will come. `fresh_epochs` are the newest epochs that began a session: packet ids start anew there. `error` says
+    why nothing may be coming, `fatal` that it never will. `unacknowledged` counts QoS 1 messages taken or waiting
+    of the current connection; `window_limited` how often that stood at the limit that we gave the broker, which
+    then waits for our commits. `broker_dropped` is the broker's own count of messages that it dropped for any
+    client since it started, None where it does not say.
     """
 
     connected: bool = False
@@ -34,6 +35,7 @@ class SourceStatus:
     protocol: str = ""
     session_present: bool = False
     sessions_lost: int = 0
+    fresh_epochs: tuple[int, ...] = ()
     connects: int = 0
     failures: int = 0
     denied: tuple[str, ...] = ()
