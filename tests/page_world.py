@@ -1,4 +1,4 @@
-"""A fleet that exists only as a View, for tests of the page: as many streams as wanted, and alerts that one can open."""
+"""A fleet that exists only as a View, for tests of the page: as many streams as wanted, and alerts to open."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -101,7 +101,9 @@ class Fleet:
         self, state: str | None, limit: int, group: str | None = None, stream: str | None = None
     ) -> Sequence[Mapping[str, Any]]:
         with self._lock:
-            return [dict(a) for a in self._alerts if state in (None, a["state"]) and stream in (None, a["stream"])][:limit]
+            return [dict(a) for a in self._alerts if state in (None, a["state"]) and stream in (None, a["stream"])][
+                :limit
+            ]
 
     def closeup(self, group: str, stream: str, rows: int) -> Mapping[str, Any] | None:
         if stream not in self.names:
@@ -131,12 +133,15 @@ class Fleet:
         return [{
             "group": "pumps", "file": "pumps.pt", "sha256": "9c1e" * 16, "streams": self.names[:20],
             "channels": CHANNELS, "targets": CHANNELS, "context": [], "period_s": 0.2, "warmup_rows": 300,
-            "network": {"task": "composite", "cell": "lstm", "hidden": 16, "window": 16, "horizon": 2},
+            "network": {
+                "window": 64, "residuals": [[16, 8], [64, 12]], "energies": [[16, 8]], "prototypes": [[32, 64]],
+                "recurrent": {"task": "composite", "cell": "lstm", "hidden": 16, "window": 16, "horizon": 2},
+            },
             "calibration": {"kind": "mahalanobis", "threshold": 3.2, "budget_per_s": 1 / 604800},
             "false_alarms_per_s": 1 / 604800, "versions": {"streamae": "0.1.0", "torch": "2.13.0"},
             "training": {
                 "trained_s": TIME_S, "duration_s": 14.2, "rows": dict.fromkeys(self.names[:20], 3600), "windows": 53700,
-                "held_out_windows": 17700, "seed": 0, "best_step": 1250,
+                "calibrated_windows": 17700, "seed": 0, "best_step": 1250,
                 "losses": [[int(s), 0.05 + float(np.exp(-s / 300))] for s in steps],
             },
         }]  # fmt: skip

@@ -116,6 +116,7 @@ class Lane:
         self._threshold = Threshold(self.profile.calibration, group.false_alarms_per_s)
         self.alerts = Alerts(group.alert)
         self.latest = Latest()
+        self.newest: tuple[I32, F64, F32] | None = None  # the scaled rows of the last step, for who looks back
         self._begun = 0
 
     def step(self, topics: Sequence[bytes], payloads: Sequence[bytes], arrival_s: F64) -> tuple[Report, Verdicts]:
@@ -149,7 +150,8 @@ class Lane:
     def _judge(self, rows: Rows, messages: int, drops: Drops) -> tuple[Report, Verdicts]:
         kept, values = self.scale.step(rows)
         self.latest.row_s[rows.stream] = rows.time_s
-        windows, _ = self.rings.push(rows.stream[kept], rows.time_s[kept], values)
+        self.newest = rows.stream[kept], rows.time_s[kept], values
+        windows, _ = self.rings.push(*self.newest)
         verdicts, transitions = self._score(windows)
         self.latest.note(verdicts)
         report = Report(messages, len(rows), len(windows), drops, {self.group.name: verdicts}, transitions)

@@ -75,17 +75,6 @@ class Rings:
         end = (count - 1) % self.window + self.window + 1
         return self._times[stream, end - n : end].copy(), self._ring[stream, end - n : end].copy()
 
-    def tail(self, stream: I32, rows: int) -> tuple[F64, F32]:
-        """Return the newest rows of some streams, at most T, oldest first: times `[B, rows]`, values `[B, rows, C]`.
-
-        Times are NaN where a stream holds fewer.
-        """
-        count = self._count[stream]
-        ago = np.arange(rows - 1, -1, -1)
-        place = ((count - 1) % self.window + self.window)[:, None] - ago
-        held = ago < np.minimum(count, self.window)[:, None]
-        return np.where(held, self._times[stream[:, None], place], np.nan), self._ring[stream[:, None], place]
-
     def state(self, streams: int) -> State:
         """Return what a snapshot keeps of the first S streams; the mirror half is derived again."""
         T = self.window

@@ -100,10 +100,10 @@ class GroupHistory:
         self.slot_s = max(_SLOT_MIN_S, lane.profile.period_s * lane.group.stride)
         self._spark: F32 = np.zeros((0, SPARK_SLOTS), np.float32)
         self._slot, self._slot_began_s = 0, monotonic_s
-        self._last_s: F64 = np.zeros(0)
         self._grow()
-        if len(lane.streams):
-            self._take_rows(np.arange(len(lane.streams), dtype=np.int32), lane.rings.window)
+        for stream in range(len(lane.streams)):  # what a restored state still holds
+            time_s, values = lane.rings.latest(stream)
+            self._push_rows(np.full(len(time_s), stream, np.int32), time_s, values)
 
     def follows(self, lane: Lane) -> bool:
         """Whether this is also the past of another lane: the same model and the same streams, as after a reload."""
@@ -116,10 +116,10 @@ class GroupHistory:
         return self.rows.nbytes + self.verdicts.nbytes + self._spark.nbytes + self.share.nbytes
 
     def note(self, v: Verdicts) -> None:
-        """Take over the verdicts of one step and the rows behind them."""
+        """Take over the verdicts of the step that has just been, and its rows."""
         self._grow()
-        if len(v) == 0:
-            return
+        if self.lane.newest is not None:
+            self._push_rows(*self.lane.newest)
         for index in rounds(v.stream):
             self.verdicts.push(
                 v.stream[index], time_s=v.time_s[index], score=v.score[index], threshold=v.threshold[index]
@@ -127,9 +127,6 @@ class GroupHistory:
         self.share[v.stream] = v.share
         with np.errstate(invalid="ignore", divide="ignore"):
             np.fmax.at(self._spark[:, self._slot], v.stream, (v.score / v.threshold).astype(np.float32))
-        per_stream = np.bincount(v.stream)
-        rows = int(per_stream.max()) * self.lane.group.stride
-        self._take_rows(np.flatnonzero(per_stream).astype(np.int32), min(rows, self.lane.rings.window))
 
     def spark(self, monotonic_s: float) -> F32:
         """Return a copy of all sparklines, and begin a new slot where it is time for one."""
@@ -148,13 +145,7 @@ class GroupHistory:
         self.verdicts.grow(S)
         self.share = grown(self.share, S, 0)
         self._spark = grown(self._spark, S, np.nan)
-        self._last_s = grown(self._last_s, S, -np.inf)
 
-    def _take_rows(self, stream: I32, rows: int) -> None:
-        """Append what the windows of these streams hold in their last `rows` rows and is new."""
-        times, values = self.lane.rings.tail(stream, rows)
-        for k in range(rows):
-            new = times[:, k] > self._last_s[stream]
-            self.rows.push(stream[new], time_s=times[new, k], values=values[new, k])
-        last_s = times[:, -1]
-        self._last_s[stream] = np.where(np.isnan(last_s), self._last_s[stream], last_s)
+    def _push_rows(self, stream: I32, time_s: F64, values: F32) -> None:
+        for index in rounds(stream):
+            self.rows.push(stream[index], time_s=time_s[index], values=values[index])

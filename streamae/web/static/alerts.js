@@ -80,7 +80,7 @@ export function alertCard(alert, readOnly, done, { linked = true } = {}) {
   const name = `${alert.group} ${alert.stream}`;
   return el("article", { class: `card ${alert.state === "firing" ? "open" : ""}`, "data-alert": alert.id, "aria-label": `Alert of ${name}` },
     el("h3", {}, badge(alert.state), alert.severity === "critical" ? badge("critical") : null,
-      linked ? el("a", { href: streamHash(alert.group, alert.stream) }, alert.stream) : el("span", {}, alert.severity),
+      linked ? el("a", { href: streamHash(alert.group, alert.stream) }, alert.stream) : null,
       linked ? el("span", { class: "muted" }, alert.group) : null),
     el("p", {}, facts.filter(Boolean).join(" · ")),
     said.length ? el("p", { class: "said" }, said.join(" · ")) : null,

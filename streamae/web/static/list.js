@@ -71,6 +71,7 @@ export class VirtualList {
 
   measure() {
     const probe = this.lines[0] ?? this.make();
+    probe.root.hidden = false; // what is hidden has no height; `draw` hides it again
     const height = probe.root.offsetHeight || 44;
     if (height === this.height) return;
     this.height = height;

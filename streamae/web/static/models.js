@@ -38,6 +38,7 @@ export function modelsPage() {
 
 function modelPanel(model, groups) {
   const { training = {}, network = {}, calibration = {} } = model;
+  const recurrent = network.recurrent ?? network;
   const rows = Object.values(training.rows ?? {}).reduce((sum, n) => sum + n, 0);
   const losses = training.losses ?? [];
   const facts = [
@@ -46,12 +47,14 @@ function modelPanel(model, groups) {
     ["Training took", training.duration_s === undefined ? null : duration(training.duration_s)],
     ["Streams", `${count(model.streams.length)}: ${list(model.streams, 8)}`],
     ["Rows", `${count(rows)}, one every ${duration(model.period_s)}`],
-    ["Windows", training.windows === undefined ? null : `${count(training.windows)} learned from, ${count(training.held_out_windows ?? 0)} held out`],
+    ["Windows", training.windows === undefined ? null : `${count(training.windows)} learned from, ${count(training.calibrated_windows ?? 0)} calibrated on`],
     ["Channels", list(model.targets ?? model.channels, 20)],
     ["Context", model.context?.length ? list(model.context, 20) : null],
     ["Left out", Object.entries(training.dropped_channels ?? {}).map(([name, why]) => `${name} (${why})`).join(", ")],
-    ["Network", [network.task, network.cell, network.hidden && `${network.hidden} units`, network.window && `window of ${network.window} rows`,
-      network.horizon && `forecasts ${network.horizon}`].filter(Boolean).join(", ")],
+    ["Recurrent network", [recurrent.task, recurrent.cell, recurrent.hidden && `${recurrent.hidden} units`,
+      recurrent.window && `window of ${recurrent.window} rows`, recurrent.horizon && `forecasts ${recurrent.horizon}`].filter(Boolean).join(", ")],
+    ["Linear residuals", banks(network.residuals, "components")], ["Energies", banks(network.energies, "components")],
+    ["Prototypes", banks(network.prototypes, "centres")],
     ["Score", calibration.kind],
     ["False alarms allowed", `${rate(model.false_alarms_per_s)} and stream`],
     ["Warm-up of a new stream", `${count(model.warmup_rows)} rows, ${duration(model.warmup_rows * model.period_s)}`],
@@ -72,11 +75,16 @@ function lossCurve(losses, best, groups) {
   groups.push(group);
   const chart = group.add(new Chart(group, {
     lines: [{ label: "loss", colour: "accent", width: 1.8 }], height: 240, plain: true, floor: 0,
-    label: `Loss on held-out rows, from ${number(losses[0][1])} down to ${number(Math.min(...losses.map(([, loss]) => loss)))}`,
+    label: `Loss on rows not trained on, from ${number(losses[0][1])} down to ${number(Math.min(...losses.map(([, loss]) => loss)))}`,
   }));
   chart.set([losses.map(([step]) => step), losses.map(([, loss]) => loss)]);
-  return el("figure", {}, el("figcaption", {}, "Loss on held-out rows, by training step",
+  return el("figure", {}, el("figcaption", {}, "Loss on rows not trained on, by training step",
     best ? el("span", { class: "muted" }, ` · step ${best} was kept`) : null), chart.root);
+}
+
+/** Banks of a model as `window of 16 rows, 8 components; …`. */
+function banks(given, unit) {
+  return (given ?? []).map(([window, size]) => `window of ${window} rows, ${size} ${unit}`).join("; ");
 }
 
 function list(names, most) {

@@ -53,6 +53,7 @@ export function overviewPage() {
         known = names;
         setOptions(groups, [["", "All groups"], ...state.groups.map((g) => [g, g])], chosen.group);
         groups.hidden = state.groups.length < 2;
+        root.classList.toggle("single", groups.hidden);
       }
       list.refresh();
     },

@@ -9,7 +9,7 @@ import { moment, number, percent } from "./format.js";
 const CHANNELS_MAX = 8;
 const SCORE = [{ label: "score", colour: "accent", width: 1.8 }, { label: "threshold", colour: "bad", width: 1.2, dash: [5, 4] }];
 const CHANNEL = [
-  { label: "measured", colour: "ink", width: 1.4 },
+  { label: "measured", colour: "trace", width: 2.2 },
   { label: "reconstruction", colour: "accent", width: 1.6 },
   { label: "forecast", colour: "forecast", width: 2.4 },
 ];

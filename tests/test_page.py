@@ -1,0 +1,372 @@
+"""The live page as a person meets it: a real Chromium, the real web server, and for one test the real daemon.
+
+`STREAMAE_SHOTS=folder` keeps the screenshots. The strict policy forbids `eval`, so waiting is done with locators.
+"""
+
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from streamae.web.app import Access, create_app
+from streamae.web.server import WebServer
+from tests import brokers
+from tests.brokers import free_port, wait_until
+from tests.page_world import CHANNELS, XSS, Fleet
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+expect = playwright.expect
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
+FLAGS = (
+    "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update "
+    "--disable-sync"
+)
+LOOKS = {
+    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 860}},
+    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 860}},
+    "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}, "has_touch": True},
+}
+TOKEN = "sesame-öffne"
+SICK = "line1/pump0008"
+PLACES = {
+    "overview": "#/", "stream": "#/stream/pumps/line1%2Fpump0008", "alerts": "#/alerts", "models": "#/models",
+}  # fmt: skip
+PATIENCE_MS = 20_000
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def serve():
+    """Give a maker of served fleets: `serve(view, token)` returns the address of the page."""
+    started = []
+
+    def make(view, token=TOKEN):
+        app = create_app(view, Access(token=token))
+        started.append(WebServer(app, "127.0.0.1", 0, on_stop=app.state.events.close))
+        started[-1].start()
+        return f"http://127.0.0.1:{started[-1].port}/"
+
+    make.servers = started
+    yield make
+    for server in started:
+        server.stop(10)
+
+
+@pytest.fixture
+def open_page(browser):
+    """Give a maker of pages that fail the test for a console error, a script error or a request off the host."""
+    contexts, wrong = [], []
+
+    def make(url, tolerate="", **look):
+        context = browser.new_context(**(look or LOOKS["light"]))
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        host = url.split("/")[2]
+
+        def note(kind, words):
+            if not (tolerate and re.search(tolerate, words)):
+                wrong.append(f"{kind}: {words}")
+
+        page.on("console", lambda said: said.type in ("error", "warning") and note("console", said.text))
+        page.on("pageerror", lambda error: note("script", str(error)))
+        page.on("request", lambda asked: asked.url.split("/")[2] != host and note("request off the host", asked.url))
+        page.goto(url)
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def names(page):
+    """The streams in sight, from the top."""
+    lines = page.locator(".place:not([hidden]) a.line").all()
+    placed = [(line.bounding_box()["y"], line.locator(".name").inner_text()) for line in lines]
+    return [name for _, name in sorted(placed)]
+
+
+def inked(page, selector):
+    """How many colours a chart's canvas has: one or two of an empty one."""
+    return page.locator(selector).first.evaluate(
+        "c => new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size"
+    )
+
+
+def shoot(page, name, tmp_path):
+    folder = Path(os.environ.get("STREAMAE_SHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder / f"{name}.png", full_page="overview" not in name)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_every_page_shows_itself_in_light_in_dark_and_on_a_phone(look, serve, open_page, tmp_path):
+    """Nothing overflows to the side, every chart is drawn, and the page is as dark as the system wants it."""
+    fleet = Fleet()
+    base = serve(fleet)
+    fleet.fire(SICK)
+    fleet.resolve(fleet.fire("line2/pump0021", 1.4))
+    page = open_page(base, **LOOKS[look])
+    expect(page.locator("#state")).to_contain_text("connected")
+    expect(page.locator("#state")).to_contain_text("40 streams")
+    for name, place in PLACES.items():
+        page.goto(base + place)
+        if name == "overview":
+            expect(page.locator("a.line .name").first).to_be_visible()
+            heights = page.locator(".place:not([hidden])").evaluate_all(
+                "all => all.map(p => p.getBoundingClientRect().y)"
+            )
+            assert min(b - a for a, b in zip(sorted(heights), sorted(heights)[1:], strict=False)) >= 44
+        if name in ("stream", "models"):
+            expect(page.locator(".chart canvas").first).to_be_visible()
+            wait_until(lambda: inked(page, ".chart canvas") > 5, 20, f"the chart of {name} stays empty")
+        if name == "stream":
+            expect(page.locator(".panels .chart canvas")).to_have_count(len(CHANNELS))
+            expect(page.locator(".panel.blamed h3")).to_contain_text("pressure")
+        if name == "alerts":
+            expect(page.locator("article.card")).to_have_count(2)
+        assert page.evaluate("document.documentElement.scrollWidth") <= LOOKS[look]["viewport"]["width"]
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, re.findall(r"\d+", ground))) < 200) == (look == "dark"), ground
+        shoot(page, f"{name}-{look}", tmp_path)
+
+
+def test_a_pump_that_breaks_rises_to_the_top_and_its_alert_appears_without_reload(serve, open_page):
+    fleet = Fleet()
+    page = open_page(serve(fleet))
+    expect(page.locator("a.line .name").first).to_be_visible()
+    assert names(page)[0] != SICK
+    expect(page.locator("#firing")).to_be_hidden()
+    fleet.fire(SICK)
+    expect(page.locator("#firing")).to_have_text("1")
+    wait_until(lambda: names(page)[0] == SICK, 20, "the broken pump is not at the top")
+    top = page.locator("a.line[data-state=firing]")
+    expect(top).to_contain_text("pressure")
+    page.get_by_role("link", name=re.compile("Alerts")).click()
+    expect(page.locator("article.card.open")).to_contain_text(SICK)
+    fleet.fire("line4/pump0011")
+    expect(page.locator("article.card.open")).to_have_count(2)
+
+
+def test_an_alert_is_acknowledged_and_marked_as_false_alarm(serve, open_page):
+    """The token is asked for once; a wrong one is refused in words, and asked for again."""
+    fleet = Fleet()
+    alert = fleet.fire(SICK)
+    page = open_page(serve(fleet) + "#/alerts", tolerate="401")
+    card = page.locator("article.card")
+    card.get_by_label("Note").fill("bearing <b>worn</b>")
+    card.get_by_role("button", name="Acknowledge").click()
+    page.locator("#token-value").fill("wrong")
+    page.get_by_role("button", name="Use it").click()
+    expect(card.get_by_role("alert")).to_contain_text("token")
+    assert fleet.acts == []
+    card.get_by_role("button", name="Acknowledge").click()
+    page.locator("#token-value").fill(TOKEN)
+    page.keyboard.press("Enter")
+    expect(card).to_contain_text("Acknowledged")
+    expect(card).to_contain_text("bearing <b>worn</b>")
+    expect(card.get_by_role("button", name="Acknowledge")).to_be_disabled()
+    card.get_by_role("button", name="False alarm").click()
+    expect(card).to_contain_text("Marked as false alarm")
+    assert [act[:2] for act in fleet.acts] == [(alert, "acknowledge"), (alert, "false-alarm")]
+    assert fleet.acts[0][2] == "bearing <b>worn</b>"
+
+
+def test_without_a_token_the_page_says_that_it_is_read_only(serve, open_page):
+    fleet = Fleet()
+    fleet.fire(SICK)
+    page = open_page(serve(fleet, token=None) + "#/alerts")
+    expect(page.locator("main")).to_contain_text("Read-only")
+    expect(page.locator("article.card")).to_have_count(1)
+    expect(page.locator("article.card button")).to_have_count(0)
+
+
+FRAMES = """async (steps) => {
+  const list = document.querySelector('.lines'), frames = [];
+  const far = list.scrollHeight - list.clientHeight;
+  let last = await new Promise(requestAnimationFrame);
+  for (let i = 1; i <= steps; i += 1) {
+    list.scrollTop = far * i / steps;
+    const now = await new Promise(requestAnimationFrame);
+    frames.push(now - last);
+    last = now;
+  }
+  return frames.sort((a, b) => a - b);
+}"""
+
+
+def test_five_thousand_streams_scroll(serve, open_page):
+    """From the first to the last of 5,000 with a few dozen lines in the document; frame times are printed."""
+    fleet = Fleet(5000, learning=50)
+    page = open_page(serve(fleet))
+    expect(page.locator(".found")).to_have_text("5 000 streams")
+    frames = page.evaluate(FRAMES, 240)
+    wait_until(lambda: len(names(page)) > 10 and all(names(page)), 20, "lines stay empty at the end")
+    at = {q: frames[min(int(q * len(frames)), len(frames) - 1)] for q in (0.5, 0.95, 0.99, 1)}
+    print(f"\n5,000 streams, 240 frames end to end: median {at[0.5]:.1f} ms, 95 % {at[0.95]:.1f} ms, "
+          f"99 % {at[0.99]:.1f} ms, longest {at[1]:.1f} ms")  # fmt: skip
+    last = page.locator(".place[aria-posinset='5000']")
+    expect(last).to_be_visible()
+    expect(last).to_contain_text("learning")
+    assert page.locator(".place").count() < 100
+    page.locator("input[type=search]").fill("pump0042")
+    expect(page.locator(".found")).to_have_text("1 stream")
+    assert names(page) == ["line3/pump0042"]
+
+
+def test_a_topic_full_of_markup_stays_text(serve, open_page):
+    """As a line, as a stream's page, as an alert: the name is shown as it is, and none of it becomes an element."""
+    fleet = Fleet(8, learning=0, xss=True)
+    base = serve(fleet)
+    fleet.fire(XSS)
+    page = open_page(base)
+    wait_until(lambda: names(page)[:1] == [XSS], 20, "the name is not at the top as it is")
+    page.locator("a.line").filter(has_text="onerror").click()
+    expect(page.locator("h1")).to_have_text(XSS)
+    expect(page.locator(".panels .chart canvas")).to_have_count(len(CHANNELS))
+    page.get_by_role("link", name=re.compile("Alerts")).click()
+    expect(page.locator("article.card")).to_contain_text(XSS)
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("main img, main script").count() == 0
+
+
+def test_everything_can_be_reached_with_the_keyboard(serve, open_page):
+    """Arrows walk through the lines, End leads to the last one, Enter opens it; the page then holds the focus."""
+    fleet = Fleet(300, learning=0)
+    page = open_page(serve(fleet))
+    expect(page.locator("a.line .name").first).to_be_visible()
+    page.get_by_label("Order").select_option("name")
+    expect(page.locator(".place[aria-posinset='1']")).to_contain_text("line1/pump0000")
+    page.get_by_label("Order").focus()
+    page.keyboard.press("Tab")
+    focused = page.locator("a.line:focus")
+    expect(focused).to_contain_text("line1/pump0000")
+    page.keyboard.press("ArrowDown")
+    expect(focused).to_contain_text("line1/pump0004")
+    page.keyboard.press("End")
+    expect(focused).to_contain_text("line4/pump0299")
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("line4/pump0299")
+    nameless = page.locator("button, a, input, select, [role=img]").evaluate_all(
+        "all => all.filter(e => !(e.getAttribute('aria-label') || e.textContent.trim() || e.closest('label'))).length"
+    )
+    assert nameless == 0
+
+
+def test_time_is_zoomed_by_dragging_and_by_buttons(serve, open_page):
+    """A drag over one chart zooms all of them, new rows do not end it, and "Show all" does."""
+    fleet = Fleet()
+    page = open_page(serve(fleet) + PLACES["stream"])
+    over = page.locator(".panels .u-over").first
+    expect(over).to_be_visible()
+    whole = page.get_by_role("button", name="Show the whole time")
+    expect(whole).to_be_disabled()
+    before = page.locator(".chart canvas").first.evaluate("c => c.toDataURL()")
+    box = over.bounding_box()
+    page.mouse.move(box["x"] + 60, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 160, box["y"] + 40, steps=4)
+    page.mouse.up()
+    expect(whole).to_be_enabled()
+    assert page.locator(".chart canvas").first.evaluate("c => c.toDataURL()") != before
+    fleet.tick()
+    time.sleep(0.6)  # the next event has come and gone
+    expect(whole).to_be_enabled()
+    whole.click()
+    expect(whole).to_be_disabled()
+    page.get_by_role("button", name="Zoom in").click()
+    expect(whole).to_be_enabled()
+
+
+def test_the_theme_can_be_switched_and_is_remembered(serve, open_page):
+    page = open_page(serve(Fleet(4)))
+    page.get_by_role("button", name="Switch between light and dark").click()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.reload()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_a_page_that_lost_its_daemon_says_so(serve, open_page):
+    """A reason not to be ready is shown in words; a daemon that is gone too."""
+    fleet = Fleet(4)
+    page = open_page(serve(fleet), tolerate="Failed to load|ERR_")
+    expect(page.locator("#state")).to_contain_text("connected")
+    fleet.reasons = ["connected, but no message has arrived for 61 s"]
+    fleet.tick()
+    expect(page.locator("#reasons")).to_contain_text("no message has arrived for 61 s")
+    assert serve.servers[0].stop(10)
+    expect(page.locator("#reasons")).to_contain_text("lost the daemon")
+
+
+CONFIG = """\
+instance: plant-1
+state: {{dir: state}}
+mqtt: {{host: 127.0.0.1, port: {broker}}}
+web: {{listen: "127.0.0.1:{page}", token: "${{PAGE_TOKEN}}"}}
+streams:
+  pumps:
+    topics:
+      - {{topic: "plant/{{line}}/{{pump}}", payload: json, time: t}}
+    stream: "{{line}}-{{pump}}"
+    model: {{path: {model}, sha256: {sha256}}}
+    alert: {{for: 0s, keep_firing_for: 5s}}
+"""
+
+
+@pytest.mark.skipif(brokers.MOSQUITTO is None, reason="mosquitto is not installed: apt-get install mosquitto")
+def test_the_page_of_the_real_daemon_shows_a_real_fault(tmp_path, mosquitto, trained, open_page):
+    """Broker, daemon, model: a pump breaks; it rises, its reconstruction is laid over, and a false alarm is kept."""
+    from tests.models import pump_rows
+    from tests.services import Daemon, Feed
+
+    port = free_port()
+    config = CONFIG.format(broker=mosquitto.port, page=port, model=trained.path, sha256=trained.sha256)
+    daemon = Daemon(tmp_path, config, port, env={"PAGE_TOKEN": TOKEN}).start()
+    daemon.wait_for("/readyz")
+    feed = Feed(mosquitto.port, pump_rows(1200)[0], rows_per_s=16.0)
+    try:
+        feed.history(300)
+        feed.start()
+        page = open_page(f"http://127.0.0.1:{port}/")
+        sick = feed.plant.names[1].replace("/", "-")
+        expect(page.locator("a.line")).not_to_have_count(0)
+        feed.inject("drift", feed.plant.names[1], 12.0, 400.0)
+        expect(page.locator("#firing")).to_be_visible(timeout=60_000)
+        wait_until(lambda: names(page)[0] == sick, 30, "the broken pump is not at the top")
+        page.locator(".place[aria-posinset='1'] a.line").click()
+        expect(page.locator("h1")).to_have_text(sick)
+        expect(page.locator(".panels .chart canvas")).to_have_count(4)
+        near = page.request.get(
+            f"http://127.0.0.1:{port}/api/v1/stream", params={"group": "pumps", "stream": sick}
+        ).json()
+        rebuilt = [c["reconstruction"] for c in near["history"]["channels"]]
+        assert all(sum(v is not None for v in column) > 0.8 * len(column) for column in rebuilt)
+        foreseen = near["history"]["channels"][0]["forecast"]
+        assert foreseen[-1] is not None
+        assert foreseen[0] is None
+        shoot(page, "stream-real", tmp_path)
+        page.get_by_role("button", name="False alarm").first.click()
+        page.locator("#token-value").fill(TOKEN)
+        page.get_by_role("button", name="Use it").click()
+        expect(page.locator("article.card").first).to_contain_text("Marked as false alarm")
+        page.goto(f"http://127.0.0.1:{port}/#/models")
+        expect(page.locator(".model")).to_contain_text(trained.sha256)
+        shoot(page, "models-real", tmp_path)
+        page.goto("about:blank")
+        assert daemon.stop() == 0
+        assert "Traceback" not in daemon.log()
+    finally:
+        feed.stop()
+        daemon.kill()
