@@ -117,6 +117,47 @@ def embed(model: Path, series: Path, out: Path, stride: int, sha256: str | None,
 
 
 @main.command()
+@click.argument("series", nargs=-1, required=True, type=_FILE)
+@click.option("--seeds", default="0", show_default=True, help="Seeds of our detector, such as 0,1,2.")
+@click.option("-c", "--config", type=_FILE, help="Training settings, train.yaml: one setting for all series.")
+@click.option("--results", type=_FILE, help="JSON-lines file of finished runs; what is in it is not run again.")
+@click.option("--json", "as_json", type=_FILE, help="Write every run as one JSON array.")
+@click.option("--markdown", type=_FILE, help="Write the tables, which are also printed.")
+@click.option("--report", type=_FILE, help="Folder for report.md and report.json with a line for each series.")
+@click.option("--train-rows", type=click.IntRange(min=2), help="Rows to fit on, instead of what each series says.")
+@click.option("--no-baselines", is_flag=True, help="Ours only.")
+def evaluate(
+    series: tuple[Path, ...],
+    seeds: str,
+    config: Path | None,
+    results: Path | None,
+    as_json: Path | None,
+    markdown: Path | None,
+    report: Path | None,
+    train_rows: int | None,
+    no_baselines: bool,
+) -> None:
+    """Measure the detector and its peers on labelled SERIES.csv[.gz] or folders of them; scores are causal."""
+    from streamae.evaluation.run import evaluate_series, read_seeds, write_json
+    from streamae.training.settings import read_config
+
+    text, runs = evaluate_series(
+        list(series),
+        seeds=read_seeds(seeds),
+        config=read_config(config),
+        with_baselines=not no_baselines,
+        results=results,
+        report=report,
+        train_rows=train_rows,
+    )
+    if as_json is not None:
+        write_json(runs, as_json)
+    if markdown is not None:
+        markdown.write_text(text, encoding="utf-8")
+    click.echo(text)
+
+
+@main.command()
 @click.argument("model", type=_FILE)
 def inspect(model: Path) -> None:
     """Say what a model was trained on and under, without running any of it."""
@@ -232,6 +273,29 @@ def record(config: Path, out: Path, duration: float | None, topic: tuple[str, ..
     from streamae import feeds
 
     click.echo(feeds.record(config, out, duration_s=duration, topics=topic))
+
+
+@main.command()
+@click.option("-c", "--config", type=_FILE, help="Look at this configuration's broker; its streams are not read.")
+@click.option("--host", help="Look at this broker instead.")
+@click.option("--port", default=1883, show_default=True)
+@click.option("--username", help="With --host; the password comes from STREAMAE_MQTT_PASSWORD.")
+@click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0.1), help="How long to listen.")
+@click.option("--topic", multiple=True, help="MQTT filters to listen to, by default #; repeatable.")
+def sniff(
+    config: Path | None, host: str | None, port: int, username: str | None, seconds: float, topic: tuple[str, ...]
+) -> None:
+    """Look at what a broker carries, and print a `streams:` block for it."""
+    import os
+
+    from streamae import feeds
+    from streamae.mqtt import Connection
+
+    if (config is None) == (host is None):
+        raise click.UsageError("give either -c, a configuration, or --host")
+    password = os.environ.get("STREAMAE_MQTT_PASSWORD") if username else None
+    broker = config or Connection(host=host or "", port=port, username=username, password=password)
+    click.echo(feeds.sniff(broker, seconds=seconds, topics=topic), nl=False)
 
 
 if __name__ == "__main__":

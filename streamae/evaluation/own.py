@@ -1,7 +1,5 @@
 """Our own detector as the protocol takes it: trained by `train`, scored by the daemon's core, row by row."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from streamae.backtest import offline_group, score_series
@@ -9,14 +7,13 @@ from streamae.core.alert import AlertRule
 from streamae.core.types import F64
 from streamae.evaluation.protocol import Detector, LabelledSeries
 from streamae.model.artifact import profile_of
-from streamae.model.export import script
 from streamae.model.runtime import TorchReconstructor
 from streamae.model.spec import DetectorSpec
 from streamae.sources.recording import Series
 from streamae.training.dataset import Stream, build
 from streamae.training.train import TrainConfig, train_dataset
 
-__all__ = ["detect", "detector"]
+__all__ = ["detector"]
 
 
 def detector(config: TrainConfig) -> Detector:
@@ -29,7 +26,7 @@ def detector(config: TrainConfig) -> Detector:
         learnt = Stream(series.name, series.channels, series.time_s[:train_rows], series.values[:train_rows])
         trained = train_dataset(build([learnt], config.context), seed, config)
         spec = DetectorSpec.from_mapping(trained.manifest["network"])
-        model = TorchReconstructor(script(trained.network), spec)
+        model = TorchReconstructor(trained.scripted, spec)
         rows = Series(series.name, series.channels, series.time_s, [str(t) for t in series.time_s], series.values)
         scored = score_series(rows, offline_group(profile_of(trained.manifest, ""), model, AlertRule()))
         return _held(scored.score), _held(scored.threshold)
@@ -45,6 +42,3 @@ def _held(column: F64) -> F64:
     last = known[np.maximum(np.searchsorted(known, np.arange(len(column)), side="right") - 1, 0)]
     held: F64 = column[last]
     return held
-
-
-detect: Callable[[LabelledSeries, int, int], tuple[F64, F64]] = detector(TrainConfig())

@@ -6,7 +6,7 @@ network, and `training.calibrate` finds what is normal for each stream.
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Trained:
     """A trained model, before or after it was written."""
 
     network: Detector
+    scripted: torch.jit.ScriptModule
     manifest: dict[str, Any]
     digest: str = ""
 
@@ -79,9 +80,9 @@ def train(
         )
         bar.update(task, completed=config.recipe.steps)
     trained.manifest["training"]["duration_s"] = round(now() - began_s, 2)
-    digest = artifact.save(out, script(trained.network), trained.manifest, registry)
+    digest = artifact.save(out, trained.scripted, trained.manifest, registry)
     _say_trained(console, out, digest, trained.manifest)
-    return Trained(trained.network, trained.manifest, digest)
+    return replace(trained, digest=digest)
 
 
 def train_dataset(
@@ -114,8 +115,10 @@ def train_dataset(
     detector.cpu().eval()
     if plan.spec.network.code_distance:
         _fit_code(detector, sample)
-    record = _record(dataset, plan.spec, detector, fitted=fitted, windows=len(train_ends), seed=seed, config=config)
-    return Trained(detector, record)
+    scripted = script(detector)
+    runner = TorchReconstructor(scripted, plan.spec)
+    record = _record(dataset, plan.spec, runner, fitted=fitted, windows=len(train_ends), seed=seed, config=config)
+    return Trained(detector, scripted, record)
 
 
 def _fit_code(detector: Detector, sample: torch.Tensor) -> None:
@@ -136,14 +139,13 @@ def _calibrated(ends: Sequence[I64]) -> list[I64]:
 def _record(
     dataset: Dataset,
     spec: DetectorSpec,
-    detector: Detector,
+    runner: TorchReconstructor,
     *,
     fitted: Fitted,
     windows: int,
     seed: int,
     config: TrainConfig,
 ) -> dict[str, Any]:
-    runner = TorchReconstructor(script(detector), spec)
     learn, held = ends_of(dataset, spec.window, config.holdout)
     ends = _calibrated(held if config.holdout > 0 else learn)
     errors = [_errors(runner, dataset, e, spec.window) for e in ends]

@@ -1,0 +1,79 @@
+"""The verb `evaluate`: our detector and its peers over labelled series, under one protocol, as tables.
+
+Runs go into a JSON-lines file as they finish, so that a long evaluation can be stopped and taken up again.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from streamae.errors import ConfigError, SeriesError
+from streamae.evaluation import baselines as peers
+from streamae.evaluation.own import detector
+from streamae.evaluation.protocol import Detector, Result, evaluate, find_series
+from streamae.evaluation.report import Bar, markdown, write_report
+from streamae.training.design import TrainConfig
+
+__all__ = ["NAME", "chosen_series", "evaluate_series", "read_seeds", "write_json"]
+
+NAME = "streamae"
+
+
+def chosen_series(paths: Sequence[Path]) -> list[Path]:
+    """Return the labelled series among files and folders, each once. Raises SeriesError where there is none."""
+    found = dict.fromkeys(p for path in paths for p in _found(path))
+    return list(found)
+
+
+def read_seeds(text: str) -> list[int]:
+    """Read `0,1,2`. Raises ConfigError on anything else."""
+    try:
+        return list(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise ConfigError(f"--seeds: got {text!r}; write whole numbers with commas, such as 0,1,2") from None
+
+
+def write_json(runs: Sequence[Result], path: Path) -> None:
+    """Write the runs as one array; what is not a number becomes null."""
+    clean = [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in r.items()} for r in runs]
+    path.write_text(json.dumps(clean, indent=1) + "\n", encoding="utf-8")
+
+
+def _found(path: Path) -> list[Path]:
+    if not path.exists():
+        raise SeriesError(f"{path}: there is no such file or folder; name labelled series or folders of them")
+    return find_series(path)
+
+
+def evaluate_series(
+    paths: Sequence[Path],
+    *,
+    seeds: Sequence[int],
+    config: TrainConfig,
+    with_baselines: bool,
+    results: Path | None,
+    report: Path | None,
+    train_rows: int | None = None,
+) -> tuple[str, list[Result]]:
+    """Run everything and return the Markdown tables and the runs.
+
+    Ours runs with every seed, the peers with the first. `results` is the JSON-lines file to resume from; `report` a
+    folder for `report.md` and `report.json`.
+    """
+    methods: dict[str, Detector] = {NAME: detector(config)}
+    if with_baselines:
+        methods |= peers.baselines()
+    with Bar() as bar:
+        runs = evaluate(
+            chosen_series(paths),
+            methods,
+            seeds=seeds,
+            results=results,
+            train_rows=train_rows,
+            seeded=[NAME],
+            done=bar,
+        )
+    if report is not None:
+        write_report(runs, report, settings={"seeds": list(seeds), "series": len({r["series"] for r in runs})})
+    return markdown(runs), runs
