@@ -12,7 +12,6 @@ from streamae.core.types import F64, I8
 from streamae.sources.faults import Fault
 from streamae.sources.series import write_series
 from streamae.sources.simulator import Pumps
-from streamae.training.fit import Recipe
 from streamae.training.train import TrainConfig, train
 
 PUMPS = 3
@@ -40,7 +39,7 @@ def quiet() -> Console:
 
 def quick(steps: int = 150, **changes: object) -> TrainConfig:
     """The default settings, trained for too short a time to be good."""
-    return replace(TrainConfig(), recipe=replace(Recipe(), steps=steps), **changes)
+    return replace(TrainConfig(), recipe=replace(TrainConfig().recipe, steps=steps), **changes)
 
 
 def pump_rows(rows: int, *, seed: int = 0, pumps: int = PUMPS) -> tuple[Pumps, F64, F64, I8]:

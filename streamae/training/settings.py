@@ -1,6 +1,6 @@
 """train.yaml -> TrainConfig; every mistake named with its key, value and remedy."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ def read_config(path: Path | None) -> TrainConfig:
     mistakes = [*_unknown(path, tree, TrainConfig, ""), *_unknown(path, tree.get("recipe"), Recipe, "recipe.")]
     if mistakes:
         raise ConfigError("\n".join(mistakes))
+    if isinstance(tree.get("recipe"), dict):
+        tree["recipe"] = asdict(TrainConfig().recipe) | tree["recipe"]  # what is not said stays as it is without a file
     try:
         return TypeAdapter(TrainConfig).validate_python(tree)
     except ValidationError as error:
