@@ -357,10 +357,12 @@ def test_the_page_of_the_real_daemon_shows_a_real_fault(tmp_path, mosquitto, tra
         assert foreseen[-1] is not None
         assert foreseen[0] is None
         shoot(page, "stream-real", tmp_path)
-        page.get_by_role("button", name="False alarm").first.click()
+        alert = near["alerts"][0]["id"]
+        card = page.locator(f"article[data-alert='{alert}']")
+        card.get_by_role("button", name="False alarm").click()
         page.locator("#token-value").fill(TOKEN)
         page.get_by_role("button", name="Use it").click()
-        expect(page.locator("article.card").first).to_contain_text("Marked as false alarm")
+        expect(card).to_contain_text("Marked as false alarm")
         page.goto(f"http://127.0.0.1:{port}/#/models")
         expect(page.locator(".model")).to_contain_text(trained.sha256)
         shoot(page, "models-real", tmp_path)

@@ -25,12 +25,8 @@ export function alertsPage() {
     try {
       const { alerts } = await get("alerts", { state: wanted, limit: 200 });
       if (closed) return;
-      const writing = cards.contains(document.activeElement) && document.activeElement.tagName === "INPUT";
-      if (writing) { version = null; return; } // what somebody is writing is not taken away; the next event tries again
       const order = [...alerts].sort((a, b) => (b.state === "firing") - (a.state === "firing"));
-      cards.replaceChildren(...(order.length
-        ? order.map((a) => alertCard(a, readOnly, () => { version = null; refresh(); }))
-        : [el("p", { class: "empty" }, "No alerts. That is the usual state of things.")]));
+      showCards(cards, order, { readOnly, done: refresh, none: "No alerts. That is the usual state of things." });
     } catch (error) {
       expected(error);
       version = null;
@@ -52,16 +48,38 @@ export function alertsPage() {
   };
 }
 
+/** Bring the cards up to date: those that did not change stay, and so do the focus and what is being written. */
+export function showCards(box, alerts, { readOnly, done, none, linked = true }) {
+  const had = new Map([...box.children].map((card) => [card.dataset.alert, card]));
+  const held = box.contains(document.activeElement) ? document.activeElement : null;
+  const next = alerts.map((alert) => {
+    const said = JSON.stringify([alert, readOnly]);
+    const old = had.get(alert.id);
+    if (old?.said === said) return old;
+    const card = alertCard(alert, readOnly, done, linked);
+    card.said = said;
+    const [before, after] = [old, card].map((c) => c?.querySelector("input"));
+    if (before && after) after.value = before.value;
+    return card;
+  });
+  if (next.length === 0) next.push(el("p", { class: "empty" }, none));
+  if (next.length === box.children.length && next.every((card, i) => card === box.children[i])) return;
+  box.replaceChildren(...next);
+  if (!held) return;
+  const card = next.find((c) => c.dataset.alert === held.closest("article")?.dataset.alert);
+  const same = card?.querySelector(`[data-part="${held.dataset.part}"]:not(:disabled)`) ?? card?.querySelector("input");
+  same?.focus({ preventScroll: true });
+}
+
 /** One alert; `done` is called after something was said about it. */
-export function alertCard(alert, readOnly, done, { linked = true } = {}) {
+function alertCard(alert, readOnly, done, linked) {
   const failed = el("p", { class: "bad", role: "alert", hidden: true });
-  const note = el("input", { type: "text", maxlength: 500, placeholder: "Note (optional)", "aria-label": "Note" });
+  const note = el("input", { type: "text", maxlength: 500, "data-part": "note", placeholder: "Note (optional)", "aria-label": "Note" });
   const press = (action) => async () => {
     try {
-      if ((await act(alert.id, action, note.value)) !== null) {
-        note.blur();
-        done();
-      }
+      if ((await act(alert.id, action, note.value)) === null) return;
+      note.value = "";
+      done();
     } catch (error) {
       failed.textContent = error.message;
       failed.hidden = false;
@@ -85,7 +103,7 @@ export function alertCard(alert, readOnly, done, { linked = true } = {}) {
     el("p", {}, facts.filter(Boolean).join(" · ")),
     said.length ? el("p", { class: "said" }, said.join(" · ")) : null,
     readOnly ? null : el("p", { class: "row" }, note,
-      el("button", { type: "button", disabled: Boolean(alert.acknowledged_s), on: { click: press("acknowledge") } }, "Acknowledge"),
-      el("button", { type: "button", class: "quiet", disabled: Boolean(alert.feedback), on: { click: press("false-alarm") } }, "False alarm")),
+      el("button", { type: "button", "data-part": "acknowledge", disabled: Boolean(alert.acknowledged_s), on: { click: press("acknowledge") } }, "Acknowledge"),
+      el("button", { type: "button", class: "quiet", "data-part": "false-alarm", disabled: Boolean(alert.feedback), on: { click: press("false-alarm") } }, "False alarm")),
     failed);
 }

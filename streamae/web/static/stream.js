@@ -1,6 +1,6 @@
 // One stream from near: its score, its channels with the reconstruction laid over, who is to blame, its alerts.
 
-import { alertCard } from "./alerts.js";
+import { showCards } from "./alerts.js";
 import { expected, get } from "./api.js";
 import { Chart, ChartGroup } from "./charts.js";
 import { badge, el, select, text } from "./dom.js";
@@ -76,8 +76,7 @@ export function streamPage(group, stream) {
     score.set([v.time_s, v.score, v.threshold], spans);
     drawShares(history.channels);
     drawChannels(history, spans);
-    const cards = found.alerts.slice(0, 20).map((a) => alertCard(a, state?.read_only ?? true, refresh, { linked: false }));
-    if (!alerts.contains(document.activeElement)) alerts.replaceChildren(...(cards.length ? cards : [el("p", { class: "empty" }, "None.")]));
+    showCards(alerts, found.alerts.slice(0, 20), { readOnly: state?.read_only ?? true, done: refresh, none: "None.", linked: false });
   }
 
   function drawShares(channels) {
