@@ -17,18 +17,38 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from streamae.sources.faults import Fault
 from streamae.sources.simulator import Pumps
-from tests.brokers import free_port, wait_until
+from tests.brokers import Mosquitto, free_port, wait_until
+
+if TYPE_CHECKING:
+    from tests.models import TrainedPumps
 
 ROOT = Path(__file__).parent.parent
+CONFIG = """\
+instance: plant-1
+state: {{dir: state, snapshot_every: 2s}}
+mqtt: {{host: 127.0.0.1, port: {broker}, silent_after: {silent}s}}
+web: {{listen: "127.0.0.1:{page}"}}
+metrics: {{per_stream: true}}
+streams:
+  pumps:
+    topics:
+      - {{topic: "plant/{{line}}/{{pump}}", payload: json, time: t}}
+    stream: "{{line}}-{{pump}}"
+    model: {{path: {model}, sha256: {sha256}}}
+    alert: {{for: 0s, keep_firing_for: {keep}s}}
+sinks:
+  - {{type: log}}
+  - {{type: mqtt}}
+"""
 PROMETHEUS = shutil.which("prometheus")
 PROMTOOL = shutil.which("promtool")
 ALERTMANAGER = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
@@ -125,10 +145,14 @@ class Daemon(Service):
 class Prometheus(Service):
     """Debian's Prometheus on its own folder; `config` is the text of prometheus.yml."""
 
-    def __init__(self, folder: Path, config: str) -> None:
+    def __init__(self, folder: Path, config: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         super().__init__("prometheus", folder, free_port())
-        (folder / "prometheus.yml").write_text(config)
+        self.config(config)
+
+    def config(self, text: str) -> None:
+        """Write prometheus.yml, for one that must name the own port."""
+        (self.folder / "prometheus.yml").write_text(text)
 
     def start(self) -> "Prometheus":
         assert PROMETHEUS
@@ -181,6 +205,20 @@ class Alertmanager(Service):
 
     def alerts(self) -> list[dict[str, Any]]:
         return json.loads(self.get("/api/v2/alerts")[1])
+
+
+def write(folder: Path, broker: Mosquitto, trained: "TrainedPumps", *, silent: int = 300, keep: int = 5) -> Daemon:
+    """A daemon of its own folder and port, not yet started; `silent` and `keep` in seconds."""
+    page = free_port()
+    given = {"broker": broker.port, "page": page, "model": trained.path, "sha256": trained.sha256}
+    return Daemon(folder, CONFIG.format(silent=silent, keep=keep, **given), page)
+
+
+def plant(trained: "TrainedPumps") -> Pumps:
+    """The plant of the training as it goes on after the rows that were written of it, for as often as one asks."""
+    from tests.models import pump_rows  # imports torch
+
+    return pump_rows(trained.plant.steps)[0]
 
 
 class Feed:
@@ -277,13 +315,3 @@ class NotifySocket:
         self._open = False
         self._thread.join(2)
         self._socket.close()
-
-
-@contextlib.contextmanager
-def ended(*services: Any) -> Iterator[None]:
-    """Kill or stop all of `services` at the end of the block."""
-    try:
-        yield
-    finally:
-        for service in reversed(services):
-            service.kill() if hasattr(service, "kill") else service.stop()

@@ -12,46 +12,15 @@ import pytest
 from streamae.metrics import CATALOGUE, PER_STREAM
 from tests import brokers
 from tests.brokers import Mosquitto, free_port, wait_until
-from tests.services import PROMETHEUS, PROMTOOL, ROOT, Daemon, Feed, Prometheus
+from tests.services import CONFIG, PROMETHEUS, PROMTOOL, ROOT, Feed, Prometheus, plant, write
 
 SILENT_S = 4
-CONFIG = """\
-instance: plant-1
-state: {{dir: state, snapshot_every: 2s}}
-mqtt: {{host: 127.0.0.1, port: {broker}, silent_after: {silent}s}}
-web: {{listen: "127.0.0.1:{page}"}}
-metrics: {{per_stream: true}}
-streams:
-  pumps:
-    topics:
-      - {{topic: "plant/{{line}}/{{pump}}", payload: json, time: t}}
-    stream: "{{line}}-{{pump}}"
-    model: {{path: {model}, sha256: {sha256}}}
-    alert: {{for: 0s, keep_firing_for: {keep}s}}
-sinks:
-  - {{type: log}}
-  - {{type: mqtt}}
-"""
 SCRAPE = """\
 global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}
 scrape_configs:
   - job_name: streamae
     static_configs: [{{targets: ["127.0.0.1:{page}"]}}]
 """
-
-
-def write(folder, broker, trained, *, silent=SILENT_S, **changes):
-    """A daemon of its own folder and port, not yet started."""
-    page = free_port()
-    given = {"broker": broker.port, "page": page, "model": trained.path, "sha256": trained.sha256, "keep": 5}
-    return Daemon(folder, CONFIG.format(silent=silent, **given | changes), page)
-
-
-def plant(trained):
-    """The plant of the training, after the rows that were written of it."""
-    from tests.models import pump_rows
-
-    return pump_rows(1200)[0]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +42,7 @@ def feed(broker, trained):
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory, broker, trained, feed):
     """One daemon for all tests that leave it as they found it."""
-    made = write(tmp_path_factory.mktemp("daemon"), broker, trained).start()
+    made = write(tmp_path_factory.mktemp("daemon"), broker, trained, silent=SILENT_S).start()
     made.wait_for("/readyz")
     wait_until(lambda: made.metric("streamae_windows_scored_total") > 0, 30, made.log())
     yield made
@@ -197,7 +166,7 @@ def test_a_second_daemon_on_one_state_directory_refuses(daemon, broker, trained,
 def test_sigterm_drains_saves_and_ends_in_time(broker, trained, tmp_path):
     """SIGTERM under load: exit 0 within 15 s, offline on the broker, and the next start has nothing left to fold."""
     feed = Feed(broker.port, plant(trained), rows_per_s=50)
-    first = write(tmp_path, broker, trained, silent=300).start()
+    first = write(tmp_path, broker, trained).start()
     with broker.collect("streamae/plant-1/status") as statuses:
         try:
             first.wait_for("/readyz")
@@ -211,7 +180,7 @@ def test_sigterm_drains_saves_and_ends_in_time(broker, trained, tmp_path):
             feed.stop()
         wait_until(lambda: statuses and statuses[-1][1] == b"offline", 10, f"offline: {statuses}")
     assert "stopped" in first.log()
-    again = write(tmp_path, broker, trained, silent=300).start()
+    again = write(tmp_path, broker, trained).start()
     try:
         again.wait_for("/healthz")
         assert "recovered 3 streams; folded 0 batches" in again.log()
