@@ -3,10 +3,11 @@
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.brokers import Mosquitto, free_port
+from tests.brokers import Mosquitto, free_port, wait_until
 from tests.faults import plant
 from tests.faults.collector import Collector
 from tests.faults.processes import Daemon, Publisher, Zygote
@@ -41,7 +42,7 @@ class Outcome:
 
 def torment(
     folder: Path, broker: Mosquitto, model: plant.Model, zygote: Zygote | None,
-    *, cycles: int, seed: int, variant: str = "slow", patience_s: float = 90.0,
+    *, cycles: int, seed: int, variant: str = "slow", patience_s: float = 90.0, tidy: bool = False,
 ) -> Outcome:  # fmt: skip
     """Kill a daemon `cycles` times while rows keep coming, then let one live until all is told, and count."""
     random_ = random.Random(seed)
@@ -53,17 +54,26 @@ def torment(
     try:
         for _ in range(cycles):
             time.sleep(random_.uniform(0.0, LIFE_MAX_S))
-            daemon.kill()
+            if tidy:
+                daemon.wait_ready()
+                assert daemon.stop() == 0, daemon.lines()[-2000:]
+            else:
+                daemon.kill()
             daemon.start()
         sent = publisher.stop()
-        truth = plant.core(config)
-        expected = {t.key: t for t in plant.fold(truth, sent).transitions}
-        _settle(daemon, collector, expected.keys(), patience_s)
+        settle(daemon, collector, sent, patience_s)
         assert daemon.stop() == 0, daemon.lines()[-2000:]
     finally:
         publisher.close()
         daemon.kill()
         collector.close()
+    return account(config, collector, sent, cycles)
+
+
+def account(config: Path, collector: Collector, sent: Sequence[tuple[str, str]], cycles: int) -> Outcome:
+    """Hold what a stopped daemon stored and told against what was sent."""
+    truth = plant.core(config)
+    expected = {t.key: t for t in plant.fold(truth, sent).transitions}
     got, journal = plant.keys_of(collector), Counter(plant.journalled(config))
     wrong = [k for k in got & expected.keys() if collector.alerts[k]["onset_s"] != expected[k].onset_s]
     return Outcome(
@@ -82,11 +92,13 @@ def torment(
     )
 
 
-def _settle(daemon: Daemon, collector: Collector, expected: set[str], patience_s: float) -> None:
+def settle(daemon: Daemon, collector: Collector, sent: Sequence[tuple[str, str]], patience_s: float = 90.0) -> None:
     """Wait until everything expected is told, or nothing has changed for a while: then it never will be."""
+    expected = {t.key for t in plant.fold(plant.core(daemon.config), sent).transitions}
     daemon.wait_ready()
     seen, since_s = -1, time.monotonic()
     while not collector.alerts.keys() >= expected and time.monotonic() - since_s < patience_s:
         if len(collector.alerts) != seen:
             seen, since_s = len(collector.alerts), time.monotonic()
         time.sleep(0.1)
+    wait_until(lambda: set(sent) <= set(plant.journalled(daemon.config)) or patience_s < 10, 30, "all rows are taken")

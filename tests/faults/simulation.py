@@ -13,7 +13,7 @@ import random
 import sqlite3
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,7 +46,7 @@ class CrashError(BaseException):
     """The process ends here, as with kill -9."""
 
 
-class Violation(AssertionError):
+class ViolationError(AssertionError):
     """A promise was broken."""
 
 
@@ -121,7 +121,8 @@ class SimSession:
         lost = not present and (self._expects or self.state.connects > 0) and self._bug != "loss_not_counted"
         self.state = replace(
             self.state, connected=True, subscribed=True, epoch=self.state.epoch + 1,
-            connects=self.state.connects + 1, fresh_epochs=self.state.with_fresh(present), sessions_lost=self.state.sessions_lost + lost, session_present=present,
+            connects=self.state.connects + 1, fresh_epochs=self.state.with_fresh(present),
+            sessions_lost=self.state.sessions_lost + lost, session_present=present,
         )  # fmt: skip
 
     def disconnected(self) -> None:
@@ -379,10 +380,8 @@ class World:
         while self.source.status().waiting:
             if self.loop.turn(0.0) is None:
                 break
-        try:
+        with suppress(StoreError):
             self.loop.save()
-        except StoreError:
-            pass
         self.flush_acks()
         self._count_sessions()
         self.store.close()
@@ -403,6 +402,9 @@ class World:
 
     def publish(self) -> None:
         for _ in range(self.random.randint(1, 6)):
+            if self.random.random() < 0.25:  # says the same every time, and is no sample
+                self.broker.publish(Message(b"heartbeat", b"1"))
+                continue
             pump = self.random.choice(PUMPS)
             if self.random.random() > 0.15 or not self.row[pump]:
                 self.row[pump] += 1 if self.random.random() > 0.05 else 5
@@ -433,7 +435,7 @@ class World:
         for mid in mids[:arrive] if self.broker.connected else []:
             message = self.broker.ack(mid)
             if message and self.broker.acknowledged[message] > self.committed[message]:
-                raise Violation(f"acknowledged, but not committed: {message}")
+                raise ViolationError(f"acknowledged, but not committed: {message}")
         if arrive < len(mids):
             self.disconnect()
 
@@ -463,7 +465,8 @@ class World:
     def act(self) -> None:
         """One thing happens; a crash ends whatever it was in the middle of."""
         weighted: list[tuple[int, Callable[[], None]]] = [
-            (6, self.publish), (8, self.receive), (8, self.turn), (6, self.flush_acks), (5, self.tell), (6, self.connect),
+            (6, self.publish), (8, self.receive), (8, self.turn), (6, self.flush_acks), (5, self.tell),
+            (6, self.connect),
             (3, self.wait), (1, self.disconnect), (1, self.full_disk),
         ]  # fmt: skip
         if self.random.random() < 0.01:
@@ -496,7 +499,7 @@ class World:
                 break
 
     def verify(self) -> None:
-        """Raise Violation where a promise is broken."""
+        """Raise ViolationError where a promise is broken."""
         with closing(sqlite3.connect(self.folder / "state.db")) as connection:
             journal = [
                 Message(t, p)
@@ -505,47 +508,47 @@ class World:
             ]
         _accounted(self.broker, journal)
         if self.sessions_counted + self.session.state.sessions_lost != self.broker.losses:
-            raise Violation("a lost session was not counted, or one that was not lost")
+            raise ViolationError("a lost session was not counted, or one that was not lost")
         oracle = Pipeline("plant-1", groups())
         batch = Batch([m.topic for m in journal], [m.payload for m in journal], np.full(len(journal), START_S + 1e6))
         expected = {t.key: t for t in oracle.step(batch, 0.0).transitions}
         _told(expected, self.told)
         if wrong := plant.differences(self.pipeline, oracle):
-            raise Violation(f"the state is not the fold of the journal: {wrong}")
+            raise ViolationError(f"the state is not the fold of the journal: {wrong}")
         self.crash()
         if wrong := plant.differences(self.pipeline, oracle):
-            raise Violation(f"the state after a restart is not the fold of the journal: {wrong}")
+            raise ViolationError(f"the state after a restart is not the fold of the journal: {wrong}")
 
 
 def _accounted(broker: Broker, journal: Sequence[Message]) -> None:
     published, kept = Counter(broker.published), Counter(journal)
     if kept - published:
-        raise Violation(f"twice in the journal: {kept - published}")
+        raise ViolationError(f"twice in the journal: {kept - published}")
     if (published - kept) - broker.lost:
-        raise Violation(f"lost: {(published - kept) - broker.lost}")
+        raise ViolationError(f"lost: {(published - kept) - broker.lost}")
     for topic in {m.topic for m in broker.published}:
         rest = iter([m for m in broker.published if m.topic == topic])
         if not all(m in rest for m in journal if m.topic == topic):
-            raise Violation(f"out of order: {topic!r}")
+            raise ViolationError(f"out of order: {topic!r}")
 
 
 def _told(expected: dict[str, Transition], told: Sequence[Transition]) -> None:
     got = {t.key for t in told}
     if missing := expected.keys() - got:
-        raise Violation(f"alerts lost: {missing}")
+        raise ViolationError(f"alerts lost: {missing}")
     if extra := got - expected.keys():
-        raise Violation(f"alerts nobody expected: {extra}")
+        raise ViolationError(f"alerts nobody expected: {extra}")
     newest: dict[str, int] = {}
     for transition in told:
         if expected[transition.key] != transition:
-            raise Violation(f"told otherwise than it was: {transition}")
+            raise ViolationError(f"told otherwise than it was: {transition}")
         if transition.sequence > newest.get(transition.id, -1) + 1:
-            raise Violation(f"told out of order: {transition.key}")
+            raise ViolationError(f"told out of order: {transition.key}")
         newest[transition.id] = max(transition.sequence, newest.get(transition.id, -1))
 
 
 def simulate(folder: Path, seed: int, bug: str = "", actions: int = 90) -> World:
-    """Run one seed; raises Violation, or returns the world as it ended."""
+    """Run one seed; raises ViolationError, or returns the world as it ended."""
     folder.mkdir(parents=True)
     world = World(folder, seed, bug)
     try:
