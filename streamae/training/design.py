@@ -23,6 +23,9 @@ __all__ = ["Design", "TrainConfig", "design", "ends_of", "flat_windows", "rows_a
 _RESIDUALS_MULTI = (5, 10, 20, 40)
 _RESIDUAL_SINGLE, _ENERGY_SINGLE, _PROTOTYPES_SINGLE = 64, 32, (32, 96)
 _CENTERS = 16
+_VARIANCES = (0.7, 0.9)
+_HOLDS_RATIO = 1.2
+_TRIAL_WINDOW = 10
 _LINEAR_WINDOWS = 4000
 _WINDOW_MIN = 4
 
@@ -45,7 +48,7 @@ class TrainConfig:
     reversed: bool = True
     banks: bool = True
     linear: Literal["auto", "on", "off"] = "auto"
-    linear_variance: float = 0.7
+    linear_variance: float | None = None
     code_distance: bool = False
     score: Literal["groups", "mahalanobis"] = "groups"
     context: tuple[str, ...] | None = None
@@ -116,7 +119,8 @@ def design(dataset: Dataset, config: TrainConfig, flat: Callable[[int], F64]) ->
     prototypes = [] if several else list(dict.fromkeys([min(_PROTOTYPES_SINGLE[0], cap), longest]))
     window = longest if several else min(_RESIDUAL_SINGLE, cap)
     network = _network(dataset, config, channels=len(dataset.targets), window=window)
-    bases = {w: components(flat(w), config.linear_variance) for w in {*residuals, *energies}}
+    variance = config.linear_variance or (_variance(dataset) if several else _VARIANCES[0])
+    bases = {w: components(flat(w), variance) for w in {*residuals, *energies}}
     spec = DetectorSpec(
         channels=len(dataset.channels),
         targets=dataset.targets,
@@ -129,6 +133,41 @@ def design(dataset: Dataset, config: TrainConfig, flat: Callable[[int], F64]) ->
     return Design(spec, bases)
 
 
+def _variance(dataset: Dataset) -> float:
+    """Return how much variance the subspaces keep: as much as holds on rows that they were not fitted on.
+
+    More components make broken relations stand out more (tenfold where the channels hang together tightly), but
+    where normal drifts within the training rows they follow what will not come again. So each stream's last quarter
+    is held back: a larger share is kept only while what it leaves there is about what it leaves in the rows before.
+    """
+    window = min(_TRIAL_WINDOW, max(int(np.diff(dataset.bounds).min()) // 5, _WINDOW_MIN))
+    before, after = [], []
+    for ends in ends_of(dataset, window)[0]:
+        cut = 3 * len(ends) // 4
+        before.append(ends[:cut])
+        after.append(ends[cut + window :])
+    fitted, held = (_spread_flat(dataset, np.concatenate(part), window) for part in (before, after))
+    if len(fitted) == 0 or len(held) == 0:
+        return _VARIANCES[0]
+    kept = [v for v in _VARIANCES if _left(fitted, held, v) <= _HOLDS_RATIO]
+    return max(kept, default=_VARIANCES[0])
+
+
+def _left(fitted: F64, held: F64, variance: float) -> float:
+    """Return the ratio of the mean square that a subspace leaves of held-out windows to that of fitted ones."""
+    mean, axes = components(fitted, variance)
+    rests = (flat - mean - (flat - mean) @ axes.T @ axes for flat in (held, fitted))
+    out, own = (float((rest * rest).mean()) for rest in rests)
+    return out / max(own, 1e-12)
+
+
+def _spread_flat(dataset: Dataset, ends: I64, window: int) -> F64:
+    keep = min(len(ends), _LINEAR_WINDOWS)
+    ends = ends[np.linspace(0, len(ends) - 1, keep).astype(np.int64)] if keep else ends
+    windows = rows_at(dataset, ends, window)[:, :, list(dataset.targets)]
+    return windows.reshape(len(ends), -1).astype(np.float64)
+
+
 def _bare(dataset: Dataset, config: TrainConfig) -> DetectorSpec:
     """A network on all channels, window from the period, with the linear path of the family where it helps."""
     shortest = int(np.diff(dataset.bounds).min())
@@ -139,7 +178,7 @@ def _bare(dataset: Dataset, config: TrainConfig) -> DetectorSpec:
     if config.linear == "on" or (config.linear == "auto" and several):
         ends = np.concatenate(ends_of(dataset, window, config.holdout)[0])
         sample = rows_at(dataset, ends[:: max(1, len(ends) // _LINEAR_WINDOWS)], window)
-        rank = linear_rank(sample, dataset.targets, network.history, config.linear_variance)
+        rank = linear_rank(sample, dataset.targets, network.history, config.linear_variance or _VARIANCES[0])
         network = NetworkSpec.from_mapping(network.to_mapping() | {"linear_rank": rank})
     return DetectorSpec(channels=len(dataset.channels), targets=dataset.targets, network=network)
 

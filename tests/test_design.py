@@ -1,0 +1,37 @@
+"""The contract of training.design: parts and sizes are chosen by the training rows alone."""
+
+import numpy as np
+import pytest
+
+from streamae.sources.series import Series
+from streamae.training.dataset import build
+from streamae.training.design import TrainConfig, design, flat_windows
+
+
+def dataset(values):
+    n, channels = values.shape
+    time_s = np.arange(n, dtype=float)
+    names = tuple(f"c{i}" for i in range(channels))
+    return build([Series("s", names, time_s, [str(t) for t in time_s], values)])
+
+
+def machine(*, drift, rows=1000, seed=0):
+    """Six channels of two common causes and noise; with drift, the mixing turns slowly within the rows."""
+    rng = np.random.default_rng(seed)
+    causes = np.cumsum(rng.normal(size=(rows, 2)), axis=0)
+    causes -= np.linspace(0, 1, rows)[:, None] * causes[-1]
+    mixing = rng.normal(size=(2, 6))
+    turned = rng.normal(size=(2, 6))
+    share = (np.linspace(0, 1, rows) ** 2 if drift else np.zeros(rows))[:, None]
+    return (causes @ mixing) * (1 - share) + (causes @ turned) * share + rng.normal(size=(rows, 6))
+
+
+@pytest.mark.parametrize(("drift", "kept"), [(False, 0.9), (True, 0.7)])
+def test_components_are_kept_as_far_as_they_hold_on_later_rows(drift, kept):
+    """A plant that stays as it is gets tight subspaces; one that drifts within its training rows gets loose ones."""
+    rows = dataset(machine(drift=drift))
+    flat = flat_windows(rows, 0.0)
+    chosen = design(rows, TrainConfig(), flat)
+    forced = design(rows, TrainConfig(linear_variance=kept), flat)
+    assert chosen.spec.residuals == forced.spec.residuals
+    assert chosen.spec.residuals != design(rows, TrainConfig(linear_variance=1.6 - kept), flat).spec.residuals
