@@ -1,8 +1,13 @@
 """The contract of streamae.web: probes and API over a published snapshot, closed to whoever should not ask."""
 
+import contextlib
 import json
+import re
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import resources
 from typing import Any
 
 import httpx
@@ -12,7 +17,9 @@ from starlette.testclient import TestClient
 
 from streamae.core.types import AlertState
 from streamae.errors import UnavailableError
-from streamae.web.app import Access, Snapshot, StreamTable, create_app
+from streamae.web.app import ACTIONS, Access, Snapshot, StreamTable, create_app
+from streamae.web.events import READERS_MAX
+from streamae.web.ranking import SORTS
 from streamae.web.server import WebServer
 
 XSS = '"><img src=x onerror=alert(1)>'
@@ -274,3 +281,187 @@ def test_a_slow_request_holds_up_no_other():
 
 def test_states_of_the_table_are_those_of_the_core():
     assert {state.name.lower() for state in AlertState} == {"learning", "inactive", "pending", "firing"}
+
+
+def test_streams_are_sorted_by_peak_and_by_name_and_cut():
+    """`peak`: firing first, then the highest of the sparkline; `offset` goes on where a limit ended."""
+    spark = np.full((4, 60), 0.3, np.float32)
+    spark[2, 5], spark[0, 5] = 0.9, 0.6
+    shown = StreamTable(
+        "g", ["d", "c", "b", "a"], ["x"], np.array([0.5, 3.0, 0.1, np.nan]), np.ones(4),
+        np.array([0, 2, 0, -1], np.int8), np.zeros(4, np.int32), np.zeros(4), np.full(4, 7), 9, spark, 1.0,
+    )  # fmt: skip
+    web = client(FakeView(tables={"g": shown}))
+
+    def got(query):
+        return [s["stream"] for s in web.get(f"/api/v1/streams?{query}").json()["streams"]]
+
+    assert got("sort=peak") == ["c", "b", "d", "a"]
+    assert got("sort=name") == ["a", "b", "c", "d"]
+    assert got("sort=score") == ["c", "d", "b", "a"]
+    assert got("sort=name&offset=1&limit=2") == ["b", "c"]
+    assert got("state=learning") == ["a"]
+    assert web.get("/api/v1/streams?limit=1&sort=name").json()["streams"][0]["spark"] == [30] * 60
+    for bad in ("sort=odd", "state=odd", "offset=-1", "offset=x"):
+        assert web.get(f"/api/v1/streams?{bad}").status_code == 400
+
+
+def test_a_stream_is_shown_from_near_under_any_name():
+    web = client(FakeView(tables={"pumps": table()}))
+    near = web.get("/api/v1/stream", params={"group": "pumps", "stream": XSS}).json()
+    assert (near["stream"], near["history"]["time_s"]) == (XSS, [1.0])
+    assert [a["id"] for a in near["alerts"]] == ["x", "y"]
+    assert web.get("/api/v1/stream", params={"group": "pumps", "stream": "nope"}).status_code == 404
+    assert web.get("/api/v1/stream", params={"group": "pumps"}).status_code == 400
+    assert web.get("/api/v1/stream", params={"group": "pumps", "stream": "a", "rows": "9999"}).status_code == 400
+
+
+def test_a_busy_loop_and_a_store_that_fails_are_503_in_words():
+    class Busy(FakeView):
+        def models(self) -> Sequence[Mapping[str, Any]]:
+            raise UnavailableError("the loop is busy")
+
+    answer = client(Busy()).get("/api/v1/models")
+    assert (answer.status_code, answer.json(), answer.headers["retry-after"]) == (
+        503,
+        {"error": "the loop is busy"},
+        "1",
+    )
+
+
+def test_the_page_and_its_files_are_served_and_nothing_beside_them():
+    web = client()
+    assert "<title>streamae</title>" in web.get("/").text
+    script = web.get("/static/app.js")
+    assert script.headers["content-type"] == "text/javascript; charset=utf-8"
+    again = web.get("/static/app.js", headers={"if-none-match": script.headers["etag"]})
+    assert (again.status_code, again.text) == (304, "")
+    for path in ("/static/../app.py", "/static/%2e%2e/app.py", "/static/", "/static//etc/passwd", "/static/nope.js"):
+        assert web.get(path).status_code == 404, path
+    assert "uPlot" in web.get("/static/vendor/uplot/uPlot.iife.min.js").text[:100]
+
+
+def test_no_file_of_the_page_asks_another_host_or_needs_what_the_policy_forbids():
+    """Offline, and without inline scripts, styles or handlers; in our own scripts no text becomes markup."""
+    static = resources.files("streamae.web") / "static"
+    ours = [f for f in static.iterdir() if f.name.endswith((".js", ".html", ".css"))]
+    assert len(ours) > 8
+    for file in ours:
+        text = file.read_text()
+        assert not re.search(r"(src|href|url\(|import .*from|fetch\()\s*=?\s*[\"'(`]?(https?:)?//", text), file.name
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", text), (
+            file.name
+        )
+        if file.name.endswith(".html"):
+            assert not re.search(r"<style|<script>|\sstyle=|\son\w+=", text)
+
+
+def test_the_description_of_the_api_names_exactly_its_routes():
+    """Every route with its method, its query parameters and actions, and nothing that is not there."""
+    app = create_app(FakeView())
+    routes = {r.path: r for r in app.routes if r.path not in ("/", "/static/{name:path}")}
+    told = client().get("/api/v1/openapi.json").json()
+    assert told["openapi"] == "3.1.0"
+    assert set(told["paths"]) == set(routes)
+    for path, methods in told["paths"].items():
+        assert {m.upper() for m in methods} == routes[path].methods - {"HEAD"}, path
+    post = told["paths"]["/api/v1/alerts/{alert_id}/{action}"]["post"]
+    (action,) = (p["schema"]["enum"] for p in post["parameters"] if p["name"] == "action")
+    assert tuple(action) == ACTIONS
+    (sort,) = (
+        p["schema"]["enum"] for p in told["paths"]["/api/v1/streams"]["get"]["parameters"] if p.get("name") == "sort"
+    )
+    assert tuple(sort) == SORTS
+    references = set(re.findall(r'"#/components/(\w+)/(\w+)"', json.dumps(told)))
+    assert all(name in told["components"][kind] for kind, name in references)
+
+
+@pytest.mark.parametrize("path", ["status", "streams", "stream?group=pumps&stream=a", "alerts", "models"])
+def test_answers_carry_what_the_description_requires(path):
+    """The required properties of each schema are in the answer, and no property of ours is undescribed."""
+    web = client(FakeView(tables={"pumps": table()}))
+    told = web.get("/api/v1/openapi.json").json()
+    schema = told["paths"][f"/api/v1/{path.partition('?')[0]}"]["get"]["responses"]["200"]
+    check(web.get(f"/api/v1/{path}").json(), schema["content"]["application/json"]["schema"], told)
+
+
+def check(value, schema, told):
+    if "$ref" in schema:
+        schema = told["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    for part in schema.get("allOf", []):
+        check(value, part, told)
+    if isinstance(value, dict):
+        missing = [name for name in schema.get("required", []) if name not in value]
+        # What a fake view does not fill in is the business of the test with the real daemon.
+        assert not set(missing) - {"verdicts", "window_rows"}, missing
+        for name, inner in schema.get("properties", {}).items():
+            if name in value:
+                check(value[name], inner, told)
+    if isinstance(value, list) and "items" in schema:
+        for item in value:
+            check(item, schema["items"], told)
+    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
+    wanted = schema.get("type", [])
+    allowed = tuple(kinds[k] for k in ([wanted] if isinstance(wanted, str) else wanted) if k != "null")
+    assert not allowed or value is None or isinstance(value, allowed), (value, schema)
+
+
+@pytest.fixture
+def served():
+    """Give a maker of really served views."""
+    started = []
+
+    def make(view):
+        app = create_app(view)
+        started.append(WebServer(app, "127.0.0.1", 0, on_stop=app.state.events.close))
+        started[-1].start()
+        return f"http://127.0.0.1:{started[-1].port}", started[-1]
+
+    yield make
+    for server in started:
+        server.stop(30)
+
+
+def states(answer):
+    """The states of a stream of events."""
+    for said in answer.iter_lines():
+        if said.startswith("data: "):
+            yield json.loads(said.removeprefix("data: "))
+
+
+def test_events_tell_each_new_picture_and_end_with_the_server(served):
+    """A state at once, another when something changed, and no reader holds up a stop or leaves a trace in the log."""
+    view = FakeView()
+    base, server = served(view)
+    with httpx.stream("GET", f"{base}/api/v1/events", timeout=30) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        told = states(answer)
+        assert next(told)["sequence"] == 0
+        view.shown = replace(view.shown, sequence=1, unready=["deaf"])
+        assert (state := next(told))["sequence"] == 1
+        assert (state["ready"], state["reasons"]) == (False, ["deaf"])
+        assert server.stop(30)
+        assert list(told) == []
+
+
+def test_no_more_readers_of_events_than_there_is_room_for(served):
+    """The 65th is told to come later; one that leaves makes room again."""
+    base, _ = served(FakeView())
+    with contextlib.ExitStack() as readers, httpx.Client(limits=httpx.Limits(max_connections=200), timeout=30) as web:
+        held = []  # a generator that is dropped closes its answer
+        for _ in range(READERS_MAX):
+            answer = readers.enter_context(web.stream("GET", f"{base}/api/v1/events"))
+            assert answer.status_code == 200
+            held.append(states(answer))
+            next(held[-1])
+        with web.stream("GET", f"{base}/api/v1/events") as answer:
+            assert answer.status_code == 503
+        assert web.get(f"{base}/healthz").text == "ok\n"
+    with httpx.Client(timeout=30) as web:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with web.stream("GET", f"{base}/api/v1/events") as answer:
+                if answer.status_code == 200:
+                    return
+            time.sleep(0.2)
+    pytest.fail("the readers that left still hold their places")
