@@ -109,7 +109,7 @@ class Lane:
         self.router = Router(group.templates, channels, self.streams)
         self._decoder = Decoder(self.router, group.payloads, channels, future_max_s=group.future_max_s, loads=loads)
         self._align = align_stage(group.align, len(channels))
-        self.scale = Scale(len(channels), warmup_rows)
+        self.scale = Scale(len(channels), warmup_rows, self.profile.calibration.get("calm"))
         gap_max_s = self.profile.gap_max_s if self._align.gap_max_s is None else self._align.gap_max_s
         self.rings = Rings(self.profile.window, len(channels), gap_max_s=gap_max_s, stride=group.stride)
         self.scoring = Scoring(self.profile.calibration, len(channels))

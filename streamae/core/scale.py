@@ -1,11 +1,11 @@
 """Rows -> scaled rows: each stream's own location and scale per channel.
 
 Streams that the model was trained on bring theirs in the artifact. A new stream estimates them in its warm-up: the
-first `warmup_rows` rows are kept, and then give mean and standard deviation. Until then the stream is learning and
-yields nothing.
+first `warmup_rows` rows are kept, and then give mean and standard deviation, held against what is usual in the group.
+Until then the stream is learning and yields nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from streamae.core.types import F32, F64, I64, Rows, State, grown, rounds
 
-__all__ = ["SCALED_MAX", "Scale", "estimate"]
+__all__ = ["SCALED_MAX", "Scale", "early_estimate", "estimate", "roughness"]
 
 # Scaled values are bounded here, a million scales out, only so that their squares stay finite in float32.
 SCALED_MAX = 1e6
@@ -37,11 +37,31 @@ def estimate(values: F64) -> tuple[F64, F64]:
     return location, np.where(still, np.where(level > 0, 0.01 * level, 1.0), scale)
 
 
-class Scale:
-    """Location and scale of all streams of a group, `[S, C]`, and the warm-up rows of those that are learning."""
+def roughness(values: F64) -> F64:
+    """Return how far rows `values[..., n, C]` move from one to the next: the upper quartile of |difference|."""
+    rough: F64 = np.quantile(np.abs(np.diff(values, axis=-2)), 0.75, axis=-2)
+    return rough
 
-    def __init__(self, channels: int, warmup_rows: int) -> None:
+
+def early_estimate(values: F64, calm: F64) -> tuple[F64, F64]:
+    """Return location and scale of the few rows of a warm-up, given `calm[C]`: scale over roughness in the group.
+
+    A warm-up sees a part of a slow rhythm only, and its deviation is that of the part. How far a channel moves from
+    row to row shows at once, and machines of one kind move alike; so the scale is at least what that says.
+    """
+    location, scale = estimate(values)
+    return location, np.maximum(scale, calm * roughness(values))
+
+
+class Scale:
+    """Location and scale of all streams of a group, `[S, C]`, and the warm-up rows of those that are learning.
+
+    `calm[C]` is what the group knows of scale over roughness (0: nothing), see `early_estimate`.
+    """
+
+    def __init__(self, channels: int, warmup_rows: int, calm: Sequence[float] | None = None) -> None:
         self.warmup_rows = warmup_rows
+        self._calm: F64 = np.zeros(channels) if calm is None else np.asarray(calm, np.float64)
         self._location: F64 = np.zeros((0, channels))
         self._scale: F64 = np.ones((0, channels))
         self._seen: I64 = np.zeros(0, np.int64)  # warm-up rows so far
@@ -101,7 +121,7 @@ class Scale:
         self._seen[s] += 1
         done = s[self._seen[s] == self.warmup_rows]
         if len(done):
-            self._location[done], self._scale[done] = estimate(self._kept[self._slot[done]])
+            self._location[done], self._scale[done] = early_estimate(self._kept[self._slot[done]], self._calm)
             self._free += self._slot[done].tolist()
             self._slot[done] = -1
             if len(self._free) == len(self._kept):  # nobody learns any more: give the memory back

@@ -24,6 +24,7 @@ from streamae.model.runtime import TorchReconstructor, choose_device, prepare_to
 from streamae.model.spec import DetectorSpec
 from streamae.training.banks import fit_banks
 from streamae.training.calibrate import calibrate
+from streamae.training.cold import calibrate_cold
 from streamae.training.dataset import Dataset, build, load
 from streamae.training.design import TrainConfig, design, ends_of, flat_windows, rows_at
 from streamae.training.fit import Fitted, fit, fit_linear
@@ -156,6 +157,8 @@ def _record(
         learn_windows=config.learn_windows or spec.window,
         distance=config.score == "mahalanobis",
     )
+    warmup_rows = config.warmup_rows or max(4 * spec.window, 64)
+    calibration |= calibrate_cold(calibration, dataset, spec, runner.errors, warmup_rows)
     golden = rows_at(dataset, ends[0][:: max(1, len(ends[0]) // _GOLDEN_WINDOWS)][:_GOLDEN_WINDOWS], spec.window)
     return {
         "format": {"kind": "torchscript", "version": artifact.FORMAT_VERSION},
@@ -166,7 +169,7 @@ def _record(
         "features": [f"{kind}:{dataset.channels[c] if c >= 0 else '-'}" for kind, c in spec.features()],
         "period_s": dataset.period_s,
         "gap_max_s": dataset.gap_max_s,
-        "warmup_rows": config.warmup_rows or max(4 * spec.window, 64),
+        "warmup_rows": warmup_rows,
         "streams": {
             name: {"location": dataset.location[s].tolist(), "scale": dataset.scale[s].tolist(), **streams[s]}
             for s, name in enumerate(dataset.names)
