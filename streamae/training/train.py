@@ -80,6 +80,7 @@ def train(
             dataset, seed, config, lambda step, _, loss: bar.update(task, completed=step, loss=loss)
         )
         bar.update(task, completed=config.recipe.steps)
+    trained.manifest["training"]["trained_s"] = began_s
     trained.manifest["training"]["duration_s"] = round(now() - began_s, 2)
     digest = artifact.save(out, trained.scripted, trained.manifest, registry)
     _say_trained(console, out, digest, trained.manifest)
