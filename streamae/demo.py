@@ -47,7 +47,7 @@ _CONFIG = """\
 instance: demo
 state: {{dir: state}}
 mqtt: {{host: {host}, port: {port}, protocol: "{protocol}"}}
-web: {{listen: "127.0.0.1:{page}"}}
+web: {{listen: "127.0.0.1:{page}", token: demo}}
 streams:
   pumps:
     topics:
@@ -154,6 +154,7 @@ def _play(folder: Path, broker: Broker, *, exit_after_alert: bool, page: int, cl
         click.echo(
             f"daemon   page http://127.0.0.1:{daemon.web.port}/  metrics http://127.0.0.1:{daemon.web.port}/metrics"
         )
+        click.echo("         to acknowledge alerts on the page: token demo")
         click.echo(f"         alerts also on the broker: mosquitto_sub -p {broker.port} -t 'streamae/demo/alerts/#'")
         return _watch(daemon, world, plant.names, exit_after_alert=exit_after_alert)
     finally:
