@@ -47,7 +47,7 @@ _CONFIG = """\
 instance: demo
 state: {{dir: state}}
 mqtt: {{host: {host}, port: {port}, protocol: "{protocol}"}}
-web: {{listen: "127.0.0.1:{page}", token: demo}}
+web: {{listen: "127.0.0.1:{page}", token: "file:page.token"}}
 streams:
   pumps:
     topics:
@@ -143,6 +143,7 @@ def _play(folder: Path, broker: Broker, *, exit_after_alert: bool, page: int, cl
     train(paths, folder / "pumps.pt", now=clock.now, registry=registry)
     click.echo(f"model    trained on their history, {clock.monotonic() - began_s:.0f} s after the start")
     config = folder / "streamae.yaml"
+    (folder / "page.token").write_text("demo")
     config.write_text(_CONFIG.format(host=broker.host, port=broker.port, protocol=broker.protocol, page=page))
     # The plant's clock goes on from now: what lies between was its night.
     plant.start_s += clock.now() - (plant.start_s + plant.elapsed_s)
