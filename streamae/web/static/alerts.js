@@ -89,7 +89,9 @@ function alertCard(alert, readOnly, done, linked) {
   const worst = alert.worst_channel ? `${alert.worst_channel} carries ${percent(alert.shares[alert.worst_channel])} of the error` : "";
   const facts = [
     `${moment(alert.onset_s)}${alert.closed_s ? ` – ${moment(alert.closed_s)} (${duration(lasted)})` : ""}`,
-    `score ${number(alert.score)} over ${number(alert.threshold)}`, worst,
+    // A resolved alert carries the numbers of the window that ended it.
+    alert.state === "firing" ? `score ${number(alert.score)} over ${number(alert.threshold)}` : `ended at score ${number(alert.score)}`,
+    worst,
   ];
   const said = [];
   if (alert.acknowledged_s) said.push(`Acknowledged ${moment(alert.acknowledged_s)}`);
