@@ -75,18 +75,49 @@ def schema() -> None:
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same model.")
 @click.option("-c", "--config", type=_FILE, help="Training settings, train.yaml.")
 @click.option("--registry", type=_FILE, help="Where this installation records the models that it trained.")
+@click.option("--classify", is_flag=True, help="Learn to name the classes in the series' column `label` instead.")
+@click.option("--encoder", type=_FILE, help="With --classify: the model to start from; without it, trains one first.")
+@click.option("--sha256", help="With --encoder: its digest, where this installation did not train it.")
+@click.option("--fractions", default="0.01,0.05,0.1,1", show_default=True, help="With --classify: parts of the labels.")
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="With --classify: runs of each.")
 def train(
-    series: tuple[Path, ...], out: Path, rows: int | None, seed: int, config: Path | None, registry: Path | None
+    series: tuple[Path, ...],
+    out: Path,
+    rows: int | None,
+    seed: int,
+    config: Path | None,
+    registry: Path | None,
+    classify: bool,
+    **named: Any,
 ) -> None:
     """Learn what normal is from SERIES.csv[.gz]…, each a stream of one group."""
     import time
 
     from streamae.model.artifact import default_registry
     from streamae.training.settings import read_config
+
+    chosen, known = read_config(config), registry or default_registry()
+    if classify:
+        from streamae.training.classify import classify as learn_classes
+
+        parts = _fractions(named["fractions"])
+        seeds = range(seed, seed + named["seeds"])
+        options = {"encoder": named["encoder"], "sha256": named["sha256"], "config": chosen, "registry": known}
+        click.echo(learn_classes(list(series), out, fractions=parts, seeds=seeds, **options).markdown())
+        return
     from streamae.training.train import train as fit
 
-    chosen = read_config(config)
-    fit(list(series), out, rows, seed, chosen, now=time.time, registry=registry or default_registry())
+    fit(list(series), out, rows, seed, chosen, now=time.time, registry=known)
+
+
+def _fractions(text: str) -> list[float]:
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0 < f <= 1 for f in found):
+        raise click.UsageError(f"--fractions: got {text}; write numbers above 0 up to 1, such as 0.01,0.1,1")
+    return found
 
 
 @main.command()

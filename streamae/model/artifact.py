@@ -39,6 +39,7 @@ __all__ = [
     "read_manifest",
     "register",
     "save",
+    "verified",
 ]
 
 FORMAT_VERSION = 1
@@ -112,13 +113,19 @@ def open_artifact(path: Path, sha256: str | None, registry: Path | None, device:
     pinned one, unknown to the registry where nothing is pinned, or of a newer format; and after loading, if it does
     not give the golden output.
     """
-    content = _content(path)
-    digest = hashlib.sha256(content).hexdigest()
-    _check_digest(path, digest, sha256, registry)
+    content, digest = verified(path, sha256, registry)
     manifest = _manifest(path, content)
     reconstructor = _LOADERS[manifest["format"]["kind"]](path, content, manifest, device)
     _check_golden(path, manifest, reconstructor)
     return Artifact(path, digest, manifest, profile_of(manifest, digest), reconstructor)
+
+
+def verified(path: Path, sha256: str | None, registry: Path | None) -> tuple[bytes, str]:
+    """Return the bytes of a file whose code may be run, and their digest. Raises ArtifactError."""
+    content = _content(path)
+    digest = hashlib.sha256(content).hexdigest()
+    _check_digest(path, digest, sha256, registry)
+    return content, digest
 
 
 def profile_of(manifest: Mapping[str, Any], digest: str) -> Profile:

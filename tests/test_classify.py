@@ -1,0 +1,163 @@
+"""The contract of `train --classify`: incidents are held out whole, and the encoder is worth it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from streamae.cli import main
+from streamae.errors import ArtifactError, SeriesError
+from streamae.model.artifact import open_artifact, profile_of
+from streamae.sources.faults import Fault
+from streamae.sources.recording import read_series
+from streamae.sources.series import write_series
+from streamae.sources.simulator import Pumps
+from streamae.training import classify as k
+from streamae.training.design import TrainConfig
+from streamae.training.fit import Recipe
+from streamae.training.labels import draw, hold_out, label_windows, read_labels
+
+KINDS = ("oscillation", "leak", "mode_mixup")
+FEW = (0.05, 0.1)
+
+
+def write_incidents(folder: Path, pumps=6, rows=1400, lasting=60):
+    """Pumps with four incidents each, of three kinds in turn, labelled by kind."""
+    plant, random = Pumps(pumps, 1, seed=0, day_s=600.0), np.random.default_rng(0)
+    label = np.full((rows, pumps), "normal", object)
+    for i, name in enumerate(plant.names):
+        for j in range(4):
+            start, kind = 150 + j * 300 + int(random.integers(0, 100)), KINDS[(i + j) % len(KINDS)]
+            plant.inject(Fault(kind, name, start, lasting, magnitude=2.0))
+            label[start : start + lasting, i] = kind
+    time_s, values, _ = plant.rows(rows)
+    paths = [folder / f"{name.replace('/', '_')}.csv" for name in plant.names]
+    for i, path in enumerate(paths):
+        write_series(path, plant.channels, [repr(t) for t in time_s.tolist()], values[:, i], label[:, i].tolist())
+    return paths
+
+
+@pytest.fixture(scope="module")
+def incidents(tmp_path_factory):
+    return write_incidents(tmp_path_factory.mktemp("incidents"))
+
+
+@pytest.fixture(scope="module")
+def encoder(incidents):
+    """An encoder of 24 rows, trained without labels."""
+    config = TrainConfig(recipe=Recipe(steps=600, batch=32), window=24, hidden=24)
+    return k.train_encoder([read_series(path) for path in incidents], 0, config)
+
+
+@pytest.fixture(scope="module")
+def labelled(incidents, encoder):
+    series, labels = [read_series(path) for path in incidents], [read_labels(path) for path in incidents]
+    return label_windows(series, labels, profile_of(encoder.manifest, ""), stride=3)
+
+
+def test_few_labels_go_further_from_the_encoder(encoder, labelled):
+    """With 5 and 10 % of the labels, starting from the encoder names held-out incidents better than from scratch."""
+    curve = k.learning_curve(encoder, labelled, FEW, seeds=(0, 1, 2))
+    mean = {name: np.mean([curve.mean(name, f) for f in FEW]) for name in k.CONTENDERS}
+    assert mean["from the encoder"] >= mean["from scratch"], curve.markdown()
+    assert min(mean["from the encoder"], mean["frozen code"]) > 0.5, "guessing gives .25"
+    assert curve.labels[0.05] < curve.labels[0.1] < len(labelled) / 5
+
+
+def test_an_incident_is_never_on_both_sides(labelled):
+    """Whole incidents are held out, some of each class; parts of the labels hold every class and are nested by size."""
+    for seed in range(5):
+        pool, test = hold_out(labelled, seed)
+        assert not set(labelled.segment[pool]) & set(labelled.segment[test])
+        assert len(pool) + len(test) == len(labelled)
+        for rows in (pool, test):
+            assert set(labelled.y[rows]) == set(range(len(labelled.classes)))
+        few, more = (draw(labelled.y, pool, f, np.random.default_rng(seed)) for f in (0.01, 0.2))
+        assert set(few) <= set(more) <= set(pool)
+        assert set(labelled.y[few]) == set(range(len(labelled.classes)))
+
+
+def test_a_window_has_the_label_of_all_its_rows(incidents, encoder, labelled):
+    """Windows of two labels, or with an unlabelled row, belong to no class; normal is the most common label."""
+    assert labelled.classes == ("normal", *sorted(KINDS))
+    series, labels = read_series(incidents[0]), read_labels(incidents[0])
+    profile = profile_of(encoder.manifest, "")
+    T, y = profile.window, np.array(labels)
+    runs = np.r_[0, np.cumsum(y[1:] != y[:-1])]
+    pure = sum(runs[t - T + 1] == runs[t] for t in range(T - 1, len(y)))
+    one = label_windows([series, series], [labels, labels], profile, stride=1)
+    assert 2 * pure >= len(one) >= 2 * (pure - 3 * T), "only windows across a cut between incidents are lost"
+    gone = ["" if 0 < i < 100 else label for i, label in enumerate(labels)]
+    less = label_windows([series, series], [gone, gone], profile, stride=1)
+    assert len(one) - len(less) == 2 * 100, "windows that begin at rows 0 to 99 touch an unlabelled one"
+
+
+def test_labels_that_teach_nothing_are_refused(incidents, encoder, tmp_path):
+    """One class, a class seen in one incident only, and no label column are each said with what to do."""
+    series, profile = [read_series(incidents[0])], profile_of(encoder.manifest, "")
+    with pytest.raises(SeriesError, match="at least two are needed"):
+        label_windows(series, [["0"] * len(series[0])], profile, stride=1)
+    once = ["1" if 300 <= i < 400 else "0" for i in range(len(series[0]))]
+    with pytest.raises(SeriesError, match="label more incidents"):
+        label_windows(series, [once], profile, stride=1)
+    bare = tmp_path / "bare.csv"
+    write_series(bare, ("a",), ["1", "2"], np.zeros((2, 1)))
+    with pytest.raises(SeriesError, match="no column `label`"):
+        read_labels(bare)
+
+
+def test_the_encoders_weights_are_where_it_starts(encoder, labelled, monkeypatch):
+    """Before its first step the classifier's LSTM is the encoder's, bit by bit; the encoder itself is left alone."""
+    monkeypatch.setattr(k, "_STEPS", 0)
+    monkeypatch.setattr(k, "_READOUT_STEPS", 0)
+    own = encoder.detector.network.encoder.state_dict()
+    before = {name: weight.clone() for name, weight in own.items()}
+    x, y = encoder.read(labelled.windows[:8]), torch.from_numpy(labelled.y[:8])
+    start = k.tagger(encoder, x, y, 4).encoder.state_dict()
+    assert all(torch.equal(start[name], weight) for name, weight in before.items())
+    fresh = k.tagger(encoder, x, y, 4, fresh=True).encoder.state_dict()
+    assert not torch.equal(fresh["rnn.weight_hh_l0"], before["rnn.weight_hh_l0"])
+    monkeypatch.setattr(k, "_STEPS", 3)
+    k.tagger(encoder, x, y, 4)
+    assert all(torch.equal(own[name], weight) for name, weight in before.items())
+
+
+def test_probabilities_are_averaged_over_the_steps(encoder, labelled):
+    """The classifier gives the mean over all steps of the softmax, not the softmax of the mean."""
+    torch.manual_seed(0)
+    network = k.Tagger(encoder.detector.network.encoder, encoder.spec.hidden, 4)
+    torch.nn.init.normal_(network.readout.weight)
+    read = encoder.read(labelled.windows[:5])
+    with torch.no_grad():
+        out, _ = network.encoder(read, network.encoder.start(read))
+        expected = torch.softmax(network.readout(out), dim=2).mean(dim=1)
+        assert torch.allclose(network(read).exp(), expected, atol=1e-6)
+
+
+def test_balanced_accuracy_counts_classes_alike():
+    """Nine of ten normal rows named rightly and none of the faults are worth .45, not .81."""
+    true, said = np.array([0] * 9 + [0, 1]), np.array([0] * 9 + [1, 0])
+    assert k.balanced_accuracy(said, true) == pytest.approx(0.45)
+
+
+def test_the_verb_writes_a_classifier_that_stands_alone(trained, incidents, tmp_path):
+    """From a detector's file: the curve is printed, the file gives its golden probabilities, no daemon loads it."""
+    out = tmp_path / "classifier.pt"
+    words = ["train", "--classify", *incidents, "-o", out, "--encoder", trained.path, "--registry", trained.registry]
+    done = CliRunner().invoke(main, [*map(str, words), "--fractions", "0.05", "--seeds", "1"])
+    assert done.exit_code == 0, done.output
+    assert "| 5 % (" in done.output
+    network, manifest = k.load_classifier(out, None, trained.registry)
+    golden = manifest["golden"]
+    with torch.no_grad():
+        found = network(torch.tensor(golden["windows"]))
+    assert torch.allclose(found, torch.tensor(golden["probabilities"]), atol=1e-5)
+    assert torch.allclose(found.sum(dim=1), torch.ones(len(found)), atol=1e-5)
+    assert manifest["classes"] == ["normal", *sorted(KINDS)]
+    with pytest.raises(ArtifactError):
+        open_artifact(out, None, trained.registry)
+    wrong = CliRunner().invoke(main, [*map(str, words), "--fractions", "5"])
+    assert wrong.exit_code == 2
+    assert "--fractions" in wrong.output
