@@ -1,4 +1,4 @@
-"""The verbs that bring messages onto a broker or off it: replay, simulate, record.
+"""The verbs that bring messages onto a broker or off it: replay, simulate, record, sniff.
 
 Each takes the broker, the topics and the payloads from a configuration, so that what they publish is what the daemon
 with that configuration understands.
@@ -19,14 +19,17 @@ from streamae.core.decode import PayloadSpec
 from streamae.core.topics import CHANNEL, Template
 from streamae.daemon.clock import Clock
 from streamae.errors import ConfigError
+from streamae.mqtt import Connection
 from streamae.sources.faults import Fault
 from streamae.sources.record import record as record_messages
 from streamae.sources.recording import read_series, scan_messages
 from streamae.sources.replay import Pace, Replayed, replay_messages, replay_series
 from streamae.sources.simulate import publish_plant, write_events, write_plant
 from streamae.sources.simulator import Fleet, Plant, Pumps
+from streamae.sources.sniff import propose
+from streamae.sources.sniff import sniff as sniff_messages
 
-__all__ = ["parse_fault", "plant_of", "record", "replay", "simulate", "write_history"]
+__all__ = ["parse_fault", "plant_of", "record", "replay", "simulate", "sniff", "write_history"]
 
 _MESSAGES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 
@@ -90,6 +93,21 @@ def record(config: Path, out: Path, *, duration_s: float | None, topics: Sequenc
         stopped=stopping.is_set,
     )
     return f"{count} messages of {', '.join(wanted)} written to {out}"
+
+
+def sniff(broker: Path | Connection, *, seconds: float, topics: Sequence[str]) -> str:
+    """Return a `streams:` block for what the broker carries; `broker` is a configuration, or where it is."""
+    clock, stopping = Clock(), _on_signal()
+    found = sniff_messages(
+        connection(load(broker)) if isinstance(broker, Path) else broker,
+        tuple(topics) or ("#",),
+        seconds,
+        now=clock.now,
+        monotonic=clock.monotonic,
+        jitter=clock.jitter,
+        stopped=stopping.is_set,
+    )
+    return propose(found, now_s=clock.now(), seconds=seconds)
 
 
 def plant_of(kind: str, streams: int, *, seed: int, start_s: float, period_s: float, day_s: float) -> Plant:
