@@ -68,7 +68,9 @@ class Pipeline:
         if topic in self._lane_of:
             return self._lane_of[topic]
         text = topic.decode(errors="replace")
-        found = next((x for x in self.lanes.values() if any(t.match(text) for t in x.group.templates)), None)
+        found = next(
+            (x for x in self.lanes.values() if any(t.match(text) is not None for t in x.group.templates)), None
+        )
         if len(self._lane_of) < _TOPICS_MAX:
             self._lane_of[topic] = found
         return found
