@@ -308,24 +308,18 @@ def record(config: Path, out: Path, duration: float | None, topic: tuple[str, ..
 
 @main.command()
 @click.option("-c", "--config", type=_FILE, help="Look at this configuration's broker; its streams are not read.")
-@click.option("--host", help="Look at this broker instead.")
+@click.option("--host", help="Look at this broker instead, without credentials.")
 @click.option("--port", default=1883, show_default=True)
-@click.option("--username", help="With --host; the password comes from STREAMAE_MQTT_PASSWORD.")
 @click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0.1), help="How long to listen.")
 @click.option("--topic", multiple=True, help="MQTT filters to listen to, by default #; repeatable.")
-def sniff(
-    config: Path | None, host: str | None, port: int, username: str | None, seconds: float, topic: tuple[str, ...]
-) -> None:
+def sniff(config: Path | None, host: str | None, port: int, seconds: float, topic: tuple[str, ...]) -> None:
     """Look at what a broker carries, and print a `streams:` block for it."""
-    import os
-
     from streamae import feeds
     from streamae.mqtt import Connection
 
     if (config is None) == (host is None):
         raise click.UsageError("give either -c, a configuration, or --host")
-    password = os.environ.get("STREAMAE_MQTT_PASSWORD") if username else None
-    broker = config or Connection(host=host or "", port=port, username=username, password=password)
+    broker = config or Connection(host=host or "", port=port)
     click.echo(feeds.sniff(broker, seconds=seconds, topics=topic), nl=False)
 
 
