@@ -122,6 +122,16 @@ def test_every_refused_message_is_in_a_counter():
     assert drops == {Drop.MALFORMED: 1, Drop.EMPTY: 1, Drop.MAX_STREAMS: 1, Drop.DUPLICATE: 1, Drop.TOPIC: 2}
 
 
+def test_a_topic_without_labels_finds_its_group():
+    """Where there are several groups, a template that is one full topic is found as any other is."""
+    groups = [plants.group("one", template="plant/main", stream="one"), plants.group("rest")]
+    document = json.dumps({"a": 1, "b": 2, "t": T0}).encode()
+    pipeline = Pipeline("i", groups)
+    _, _, drops = play(pipeline, [(b"plant/main", document, T0), (b"plant/p0", document, T0)])
+    assert not drops
+    assert [lane.streams.names for lane in pipeline.lanes.values()] == [["one"], ["p0"]]
+
+
 def test_channels_that_arrive_apart_give_the_alerts_of_a_clean_plant():
     """Four channels on topics of their own, at 1, 1, 5 s and irregular periods, with 3 % duplicates, 3 % out of order
     within the lateness, and two gaps, give the alerts of the clean, ordered plant.
