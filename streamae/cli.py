@@ -16,6 +16,7 @@ from streamae.errors import StreamaeError
 __all__ = ["main"]
 
 _FILE = click.Path(path_type=Path)
+_PART, _PARTS = click.FloatRange(0, 1, min_open=True), "With --classify: part of the labels to learn from; repeatable."
 _config = click.option("-c", "--config", required=True, type=_FILE, help="The configuration, streamae.yaml.")
 
 
@@ -78,7 +79,7 @@ def schema() -> None:
 @click.option("--classify", is_flag=True, help="Learn to name the classes in the series' column `label` instead.")
 @click.option("--encoder", type=_FILE, help="With --classify: the model to start from; without it, trains one first.")
 @click.option("--sha256", help="With --encoder: its digest, where this installation did not train it.")
-@click.option("--fractions", default="0.01,0.05,0.1,1", show_default=True, help="With --classify: parts of the labels.")
+@click.option("--fraction", multiple=True, default=(0.01, 0.05, 0.1, 1.0), show_default=True, type=_PART, help=_PARTS)
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="With --classify: runs of each.")
 def train(
     series: tuple[Path, ...],
@@ -100,7 +101,7 @@ def train(
     if classify:
         from streamae.training.classify import classify as learn_classes
 
-        parts = _fractions(named["fractions"])
+        parts = named["fraction"]
         seeds = range(seed, seed + named["seeds"])
         options = {"encoder": named["encoder"], "sha256": named["sha256"], "config": chosen, "registry": known}
         click.echo(learn_classes(list(series), out, fractions=parts, seeds=seeds, **options).markdown())
@@ -108,16 +109,6 @@ def train(
     from streamae.training.train import train as fit
 
     fit(list(series), out, rows, seed, chosen, now=time.time, registry=known)
-
-
-def _fractions(text: str) -> list[float]:
-    try:
-        found = [float(part) for part in text.split(",")]
-    except ValueError:
-        found = []
-    if not found or not all(0 < f <= 1 for f in found):
-        raise click.UsageError(f"--fractions: got {text}; write numbers above 0 up to 1, such as 0.01,0.1,1")
-    return found
 
 
 @main.command()

@@ -146,7 +146,7 @@ def test_the_verb_writes_a_classifier_that_stands_alone(trained, incidents, tmp_
     """From a detector's file: the curve is printed, the file gives its golden probabilities, no daemon loads it."""
     out = tmp_path / "classifier.pt"
     words = ["train", "--classify", *incidents, "-o", out, "--encoder", trained.path, "--registry", trained.registry]
-    done = CliRunner().invoke(main, [*map(str, words), "--fractions", "0.05", "--seeds", "1"])
+    done = CliRunner().invoke(main, [*map(str, words), "--fraction", "0.05", "--seeds", "1"])
     assert done.exit_code == 0, done.output
     assert "| 5 % (" in done.output
     network, manifest = k.load_classifier(out, None, trained.registry)
@@ -158,6 +158,6 @@ def test_the_verb_writes_a_classifier_that_stands_alone(trained, incidents, tmp_
     assert manifest["classes"] == ["normal", *sorted(KINDS)]
     with pytest.raises(ArtifactError):
         open_artifact(out, None, trained.registry)
-    wrong = CliRunner().invoke(main, [*map(str, words), "--fractions", "5"])
+    wrong = CliRunner().invoke(main, [*map(str, words), "--fraction", "5"])
     assert wrong.exit_code == 2
-    assert "--fractions" in wrong.output
+    assert "--fraction" in wrong.output
