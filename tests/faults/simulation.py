@@ -195,12 +195,8 @@ class SimStore(Store):
             raise StoreError("the disk is full")
         if world.bug == "snapshot_before_step" and snapshot is not None:
             snapshot = world.snapshot_before
-        beside = world.bug == "alerts_beside_commit"
-        super().commit(batch, replace(report, transitions=()) if beside else report, now_s, snapshot)
+        super().commit(batch, report, now_s, snapshot)
         world.committed.update(Message(t, p) for t, p in zip(batch.topics, batch.payloads, strict=True))
-        if beside:
-            world.point("between")
-            self.publish(report.transitions, now_s)
         world.point("after commit")
 
     def seen(self, batch: Batch) -> Any:
@@ -561,6 +557,6 @@ BUGS = {  # and a seed that finds each
     "ack_before_commit": 24, "ack_without_epoch": 6, "ack_of_the_inbox": 1, "commit_error_ignored": 0,
     "blind_to_redelivery": 0, "redelivery_by_mid_only": 16, "redelivery_without_dup": 7,
     "redelivery_forgotten_at_start": 0, "loss_not_counted": 0, "snapshot_before_step": 1,
-    "saved_ahead_of_the_store": 15, "no_fold": 0, "alerts_beside_commit": 26, "marked_before_sent": 21,
+    "saved_ahead_of_the_store": 15, "no_fold": 0, "marked_before_sent": 21,
     "dead_on_failure": 21, "outbox_newest_first": 166, "random_alert_ids": 1, "wall_clock_alert_ids": 1,
 }  # fmt: skip

@@ -32,7 +32,7 @@ def test_acknowledging_before_the_commit_loses_alerts_in_the_same_harness(
     outcome = torment(tmp_path / "plant", mosquitto, model, zygote, cycles=10, seed=1, variant="hasty", patience_s=3)
     print(f"\n{outcome}")
     assert outcome.messages_lost
-    assert outcome.lost
+    assert outcome.lost + outcome.spurious
 
 
 def test_a_daemon_blind_to_redelivery_is_caught_by_the_same_harness(
