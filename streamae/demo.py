@@ -41,7 +41,7 @@ _CALM_S = 20.0  # normal operation before the first fault
 _FAULT_S = 40.0
 _PATIENCE_S = 45.0
 _TOPIC = "plant/{line}/{pump}"
-_FAULTS = ("leak", "oscillation", "drift", "stuck", "spike")
+_FAULTS = ("oscillation", "leak", "drift", "spike")
 _CONFIG = """\
 # The configuration of the demo; deploy/streamae.yaml explains every key.
 instance: demo
@@ -106,7 +106,7 @@ class _World:
         while self._wanted:
             kind, stream = self._wanted.pop(0)
             plant = self._plant
-            magnitude = 3.0 if kind == "leak" else 4.0
+            magnitude = 6.0 if kind == "leak" else 4.0
             fault = Fault(kind, stream, plant.elapsed_s, _FAULT_S, magnitude)
             plant.inject(fault)
             self.injected.append(_Injected(fault, plant.start_s + plant.elapsed_s))

@@ -3,7 +3,8 @@
 Each feature is put in units of its own normal per stream: a channel's error by its mean (mixed with the mean over
 channels, so that a channel that fits perfectly does not rule), and a kind's sum by its 98 % quantile. The score's
 logarithm, smoothed as it will be in operation (by `core.score` itself), gives the stream's `zero` and `offset`: as far
-above its mean as normal reached, or three deviations, and half as much again.
+above its mean as normal reached in any stream of the group, or three deviations, and half as much again; further with
+the number of streams, since in more of them something rarer will happen.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ DEFAULT_BUDGET_PER_S = 1.0 / 604_800.0  # one a week and stream
 _QUANTILE = 0.98
 _MIX = 0.05  # of the mean over channels in the unit of each
 _MARGIN = float(np.log(1.5))
+_PER_LOG_STREAM = 0.17
 _SETTLING = 0.2  # of the training rows, before scores count
 _SMOOTHING = 0.5
 _HALF_LIFE_WINDOWS = 500.0
@@ -124,9 +126,10 @@ def calibrate(
         calibration |= _distance(np.concatenate([e * w for e, w in zip(wide, weights, strict=True)]))
     known: Levels = [{"weight": w.tolist(), "zero": 0.0} for w in weights]
     ranges = [normal_range(y) for y in log_scores(calibration, errors, known, channels)]
-    typical = float(np.median([offset for _, offset in ranges]))
-    for own, (mean, offset) in zip(known, ranges, strict=True):
-        own["offset"] = max(offset, typical)
+    # What is rare in one stream has been seen in another, and with more streams something rarer will be.
+    reached = max(offset for _, offset in ranges) + _PER_LOG_STREAM * float(np.log(len(ranges)))
+    for own, (mean, _) in zip(known, ranges, strict=True):
+        own["offset"] = reached
         own["zero"] = mean + own["offset"]
     calibration["zero"] = calibration["cold_zero"] = float(max(own["zero"] for own in known))
     calibration["offset"] = calibration["cold_offset"] = float(max(own["offset"] for own in known))
