@@ -3,9 +3,9 @@
     inactive --score > threshold--> pending --for_s--> firing --calm for keep_firing_for_s--> inactive (resolved)
 
 A pending alert that falls below its threshold is forgotten. The threshold itself is lower while it is exceeded
-(`core.threshold`), so that a score that dithers around it is one alert. Times are event times: an alert lives in the time of its
-stream, and a replay gives the same life. A firing alert is `warning`, or `critical` once its score has reached
-`critical_ratio` times the threshold; it never steps down before it is resolved.
+(`core.threshold`), so that a score that dithers around it is one alert. Times are event times: an alert lives in the
+time of its stream, and a replay gives the same life. A firing alert is `warning`, or `critical` once its score has
+reached `critical_ratio` times the threshold; it never steps down before it is resolved.
 """
 
 from dataclasses import dataclass

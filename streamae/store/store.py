@@ -38,6 +38,8 @@ class Limits:
     journal: JournalLimits = field(default_factory=JournalLimits)
     alerts: AlertLimits = field(default_factory=AlertLimits)
     outbox: OutboxLimits = field(default_factory=OutboxLimits)
+    in_flight_max: int = 65_535
+    """Messages that the broker may send before the first is acknowledged: what can be redelivered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +206,7 @@ class Store:
     def _read_in(self) -> None:
         self.alerts = Alerts(self._database)
         self.outbox = Outbox(self._database, self._limits.outbox)
-        self._taken = Taken()
+        self._taken = Taken(self._limits.in_flight_max)
         with self._database.write() as connection:
             damaged = drop_damaged(connection)
             self._journal = Journal(connection, self._limits.journal)

@@ -2,6 +2,9 @@
 
 MQTT redelivers with DUP=1 under the packet id it had. A packet id is free again once the broker has the
 acknowledgement, so the newest content under each id decides: one table of 65,536 hashes, filled from what is committed.
+Only what is committed and not yet acknowledged can come again, and that is at most what the broker may have in flight:
+older entries are out of play, or a steady sensor's new message, redelivered after a crash under an id that carried the
+same bytes long ago, would be taken for the old one and lost.
 It costs the store nothing, since the journal holds the same messages: after a start it is read back from there, as far
 as ids can still be in flight. When the broker has forgotten the session, no id of it will come again: clear it.
 """
@@ -24,8 +27,11 @@ _FREE = 0
 class Taken:
     """Hash of topic and payload of the last committed message of each packet id."""
 
-    def __init__(self) -> None:
+    def __init__(self, in_flight_max: int = _IDS - 1) -> None:
+        self._in_flight_max = in_flight_max
         self._hash = np.zeros(_IDS, np.uint64)
+        self._at = np.zeros(_IDS, np.int64)  # how many messages with an id were committed up to this one
+        self._committed = 0
         self._recent: deque[tuple[int, int]] = deque()  # (journal row, messages with an id), for `needed_from`
         self._messages = 0
 
@@ -42,9 +48,14 @@ class Taken:
         earlier: dict[int, int] = {}
         for n in np.flatnonzero(batch.mid > 0).tolist():
             mid, digest = int(batch.mid[n]), _digest(batch, n)
-            seen[n] = bool(batch.dup[n]) and earlier.get(mid, int(self._hash[mid % _IDS])) == digest
+            seen[n] = bool(batch.dup[n]) and earlier.get(mid, self._last(mid)) == digest
             earlier[mid] = digest
         return seen
+
+    def _last(self, mid: int) -> int:
+        """Return the hash under an id, if its message can still be in flight."""
+        recent = self._committed - int(self._at[mid % _IDS]) < self._in_flight_max
+        return int(self._hash[mid % _IDS]) if recent else _FREE
 
     def record(self, row: int, batch: Batch) -> None:
         """Remember a committed batch; `row` is its place in the journal."""
@@ -52,7 +63,10 @@ class Taken:
         if not len(with_id):
             return
         digests = [_digest(batch, n) for n in with_id.tolist()]
-        self._hash[batch.mid[with_id] % _IDS] = digests
+        ids = batch.mid[with_id] % _IDS
+        self._hash[ids] = digests
+        self._at[ids] = self._committed + 1 + np.arange(len(digests))
+        self._committed += len(digests)
         self._recent.append((row, len(digests)))
         self._messages += len(digests)
         while self._messages - self._recent[0][1] >= _IDS:
