@@ -1,6 +1,7 @@
 """Fixtures for every room: real brokers, a breakable network, certificates. See brokers.py for what they can do."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,14 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads spinning on two busy cores make every test slower
 
 from tests import brokers
+
+
+def pytest_runtest_setup() -> None:
+    """Undo what a model of an earlier test did to the process: it flushes denormals, which hypothesis wants to draw."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_flush_denormal(False)
+
 
 if TYPE_CHECKING:
     from tests.models import TrainedPumps
