@@ -1,0 +1,50 @@
+"""The verb that measures the detector beside its peers."""
+
+from pathlib import Path
+
+import click
+
+from streamae.cli.options import FILE
+
+__all__ = ["evaluate"]
+
+
+@click.command()
+@click.argument("series", nargs=-1, required=True, type=FILE)
+@click.option("--seeds", default="0", show_default=True, help="Seeds of our detector, such as 0,1,2.")
+@click.option("-c", "--config", type=FILE, help="Training settings, train.yaml: one setting for all series.")
+@click.option("--results", type=FILE, help="JSON-lines file of finished runs; what is in it is not run again.")
+@click.option("--json", "as_json", type=FILE, help="Write every run as one JSON array.")
+@click.option("--markdown", type=FILE, help="Write the tables, which are also printed.")
+@click.option("--report", type=FILE, help="Folder for report.md and report.json with a line for each series.")
+@click.option("--train-rows", type=click.IntRange(min=2), help="Rows to fit on, instead of what each series says.")
+@click.option("--no-baselines", is_flag=True, help="Ours only.")
+def evaluate(
+    series: tuple[Path, ...],
+    seeds: str,
+    config: Path | None,
+    results: Path | None,
+    as_json: Path | None,
+    markdown: Path | None,
+    report: Path | None,
+    train_rows: int | None,
+    no_baselines: bool,
+) -> None:
+    """Measure the detector and its peers on labelled SERIES.csv[.gz] or folders of them; scores are causal."""
+    from streamae.evaluation.run import evaluate_series, read_seeds, write_json
+    from streamae.training.settings import read_config
+
+    text, runs = evaluate_series(
+        list(series),
+        seeds=read_seeds(seeds),
+        config=read_config(config),
+        with_baselines=not no_baselines,
+        results=results,
+        report=report,
+        train_rows=train_rows,
+    )
+    if as_json is not None:
+        write_json(runs, as_json)
+    if markdown is not None:
+        markdown.write_text(text, encoding="utf-8")
+    click.echo(text)

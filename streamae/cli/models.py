@@ -1,0 +1,93 @@
+"""Verbs of the model: train it, use it on a series, say what it is."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from streamae.cli.options import FILE
+
+__all__ = ["embed", "inspect", "score", "train"]
+
+
+_PART, _PARTS = click.FloatRange(0, 1, min_open=True), "With --classify: part of the labels to learn from; repeatable."
+
+
+@click.command()
+@click.argument("series", nargs=-1, required=True, type=FILE)
+@click.option("-o", "--out", required=True, type=FILE, help="The model file to write.")
+@click.option("--rows", type=click.IntRange(min=1), help="Fit on the first N rows of each series only.")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same model.")
+@click.option("-c", "--config", type=FILE, help="Training settings, train.yaml.")
+@click.option("--registry", type=FILE, help="Where this installation records the models that it trained.")
+@click.option("--classify", is_flag=True, help="Learn to name the classes in the series' column `label` instead.")
+@click.option("--encoder", type=FILE, help="With --classify: the model to start from; without it, trains one first.")
+@click.option("--sha256", help="With --encoder: its digest, where this installation did not train it.")
+@click.option("--fraction", multiple=True, default=(0.01, 0.05, 0.1, 1.0), show_default=True, type=_PART, help=_PARTS)
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="With --classify: runs of each.")
+def train(
+    series: tuple[Path, ...],
+    out: Path,
+    rows: int | None,
+    seed: int,
+    config: Path | None,
+    registry: Path | None,
+    classify: bool,
+    **named: Any,
+) -> None:
+    """Learn what normal is from SERIES.csv[.gz]…, each a stream of one group."""
+    import time
+
+    from streamae.model.artifact import default_registry
+    from streamae.training.settings import read_config
+
+    chosen, known = read_config(config), registry or default_registry()
+    if classify:
+        from streamae.training.classify import classify as learn_classes
+
+        parts = named["fraction"]
+        seeds = range(seed, seed + named["seeds"])
+        options = {"encoder": named["encoder"], "sha256": named["sha256"], "config": chosen, "registry": known}
+        click.echo(learn_classes(list(series), out, fractions=parts, seeds=seeds, **options).markdown())
+        return
+    from streamae.training.train import train as fit
+
+    fit(list(series), out, rows, seed, chosen, now=time.time, registry=known)
+
+
+@click.command()
+@click.argument("model", type=FILE)
+@click.argument("series", type=FILE)
+@click.option("-o", "--out", required=True, type=FILE, help="CSV to write: timestamp,score,threshold,state.")
+@click.option("--sha256", help="Digest of the model, where this installation did not train it.")
+@click.option("--registry", type=FILE, help="Where this installation records the models that it trained.")
+def score(model: Path, series: Path, out: Path, sha256: str | None, registry: Path | None) -> None:
+    """Score every row of a series as the daemon would, knowing only the rows before it."""
+    from streamae.backtest import score_file
+
+    click.echo(score_file(model, series, out, sha256, registry))
+
+
+@click.command()
+@click.argument("model", type=FILE)
+@click.argument("series", type=FILE)
+@click.option("-o", "--out", required=True, type=FILE, help="CSV (timestamp,h0…,c0…), or .npy: one vector a window.")
+@click.option("--stride", default=1, show_default=True, type=click.IntRange(1), help="Every N-th full window.")
+@click.option("--sha256", help="Digest of the model, where this installation did not train it.")
+@click.option("--registry", type=FILE, help="Where this installation records the models that it trained.")
+def embed(model: Path, series: Path, out: Path, stride: int, sha256: str | None, registry: Path | None) -> None:
+    """Turn each window of a series into a vector of fixed length: the state of the model's encoder after it."""
+    from streamae.embedding import embed_file
+
+    click.echo(embed_file(model, series, out, stride, sha256, registry))
+
+
+@click.command()
+@click.argument("model", type=FILE)
+def inspect(model: Path) -> None:
+    """Say what a model was trained on and under, without running any of it."""
+    import json
+
+    from streamae.model.artifact import describe
+
+    click.echo(json.dumps(describe(model), indent=2))
