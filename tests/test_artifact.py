@@ -404,6 +404,19 @@ def test_every_refusal_says_whose_fault_and_what_to_do(trained, tmp_path):
         assert refused.value.exit_code == 78
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_a_model_has_the_mode_of_any_new_file(trained, tmp_path, umask, mode):
+    """A daemon that runs as another user than the one who trained can read the model, as far as the umask allows."""
+    scripted, manifest = load_archive(trained.path.read_bytes(), "cpu"), read_manifest(trained.path)
+    before = os.umask(umask)
+    try:
+        save(tmp_path / "model.pt", scripted, manifest, tmp_path / "registry.json")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model.pt").stat().st_mode & 0o777 == mode
+    assert {path.name for path in tmp_path.iterdir()} == {"model.pt", "registry.json"}
+
+
 def test_a_model_that_cannot_be_written_leaves_nothing_behind(trained, tmp_path):
     """A failed save raises ArtifactError, and neither a half file nor a temporary one stays; an older file stays."""
     scripted = load_archive(trained.path.read_bytes(), "cpu")

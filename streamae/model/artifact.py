@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import os
-import tempfile
+import secrets
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -266,16 +266,16 @@ def _check_golden(path: Path, manifest: Mapping[str, Any], reconstructor: "Torch
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write beside, flush, and rename over."""
+    """Write beside, flush, and rename over; with the mode of any new file: the daemon may be another user."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
         try:
-            Path(file.name).replace(path)
-        except OSError:
-            Path(file.name).unlink()
-            raise
+            with beside.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be written ({error.strerror}); check that the folder exists") from error
