@@ -231,6 +231,7 @@ PLACES = {  # definition of the schema -> where its keys stand in the example
     "Inbox": lambda tree: [tree["inbox"]],
     "Web": lambda tree: [tree["web"]],
     "Metrics": lambda tree: [tree["metrics"]],
+    "HomeAssistant": lambda tree: [tree["home_assistant"]],
     "Log": lambda tree: [tree["log"]],
     "Group": lambda tree: [tree["streams"]["pumps"]],
     "Topic": lambda tree: tree["streams"]["pumps"]["topics"],

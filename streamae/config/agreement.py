@@ -23,6 +23,7 @@ def disagreements(settings: Settings) -> Iterator[Finding]:
     """Yield (place, remedy) of every contradiction."""
     yield from _mqtt(settings)
     yield from _web(settings)
+    yield from _home_assistant(settings)
     for name, group in settings.streams.items():
         yield from _group(("streams", name), group)
     yield from _sinks(settings)
@@ -77,6 +78,21 @@ def _web(settings: Settings) -> Iterator[Finding]:
         yield ("web", "listen"), "use a port up to 65535; 0 takes a free one"
     if not web.loopback and web.token is None:
         yield ("web", "listen"), "set web.token, or listen on 127.0.0.1: others can reach this address"
+
+
+def _home_assistant(settings: Settings) -> Iterator[Finding]:
+    if settings.home_assistant is None:
+        if "home_assistant" in settings.model_fields_set:
+            yield ("home_assistant",), "write home_assistant: {} to turn it on, or remove the key"
+        return
+    told = f"streamae/{settings.instance}/homeassistant/+/+"
+    for name, group in settings.streams.items():
+        for i, topic in enumerate(group.topics):
+            if overlap(told, Template.parse(topic.topic).filter):
+                yield (
+                    ("streams", name, "topics", i, "topic"),
+                    f"leave out {told}, which Home Assistant is told on: scores would come back as samples",
+                )
 
 
 def _group(loc: Loc, group: Group) -> Iterator[Finding]:

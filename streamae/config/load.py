@@ -107,6 +107,8 @@ def _explain(document: Document, error: ErrorDetails) -> Mistake:  # noqa: PLR09
     if kind.startswith("union_tag"):
         got = None if document.has((*loc, "type")) else "no type"
         return document.mistake((*loc, "type"), "write type: log, mqtt, webhook or alertmanager", got=got)
+    if kind == "forget":
+        return document.mistake((*loc, "forget_after"), error["msg"])
     if kind == "url":
         return document.mistake((*loc, "url"), error["msg"], got="another scheme")
     if loc[-1:] == ("align",):

@@ -5,16 +5,17 @@ A field is named with its unit where it has one (`keepalive_s`), its key in the 
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from streamae.config.groups import Group
 from streamae.config.section import Name, Section
 from streamae.config.sinks import LogSink, Sink
 from streamae.config.units import Duration, FilePath, Flag, Secret, Size, Text, Whole
 
-__all__ = ["Inbox", "Log", "Metrics", "Mqtt", "Settings", "State", "Tls", "Web"]
+__all__ = ["HomeAssistant", "Inbox", "Log", "Metrics", "Mqtt", "Settings", "State", "Tls", "Web"]
 
 _LOOPBACK = ("127.", "localhost", "[::1]")
 
@@ -152,6 +153,29 @@ class Log(Section):
     """`json` is one object a line; `auto` is human on a terminal and json elsewhere."""
 
 
+class HomeAssistant(Section):
+    """Home Assistant, on the same broker: each stream as a device of its own, by MQTT discovery."""
+
+    prefix: Annotated[Text, StringConstraints(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$")] = "homeassistant"
+    """Its discovery prefix; the birth message is awaited on <prefix>/status."""
+    max_devices: Annotated[Whole, Field(ge=1, le=2000)] = 100
+    """Streams that become devices, at most, in the order of their appearance."""
+    every_s: Duration = Field(default=10.0, alias="every", ge=1, le=3600)
+    """Shortest time between two messages of a stream whose score moves; an alert is told at once."""
+    stale_after_s: Duration = Field(default=300.0, alias="stale_after", gt=0)
+    """Silence after which a stream's entities become unavailable."""
+    forget_after_s: Duration = Field(default=604800.0, alias="forget_after", gt=0)
+    """Silence after which a stream's device is taken away; it comes back when the stream speaks again."""
+    page: Text | None = None
+    """Address of streamae's page, as people reach it: the device's link in Home Assistant."""
+
+    @model_validator(mode="after")
+    def _stale_before_forgotten(self) -> Self:
+        if self.forget_after_s < self.stale_after_s:
+            raise PydanticCustomError("forget", "raise forget_after to stale_after or more")
+        return self
+
+
 class Settings(Section):
     """The whole of streamae.yaml."""
 
@@ -171,6 +195,8 @@ class Settings(Section):
     """The program's own log."""
     streams: Annotated[dict[Name, Group], Field(min_length=1)]
     """The groups: each a kind of machine with its topics and its model."""
+    home_assistant: HomeAssistant | None = None
+    """Show each stream as a device in Home Assistant; `home_assistant: {}` does, with all defaults."""
     sinks: tuple[Sink, ...] = (LogSink(type="log"),)
     """Where alerts go."""
 

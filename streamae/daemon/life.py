@@ -25,6 +25,7 @@ from streamae.daemon.assembly import Models, groups_of, json_loads, make_source,
 from streamae.daemon.clock import Clock
 from streamae.daemon.couriers import Couriers
 from streamae.daemon.gauges import Gauges
+from streamae.daemon.homeassistant import HomeAssistant
 from streamae.daemon.loop import Loop
 from streamae.daemon.notify import Notifier
 from streamae.daemon.recover import fold, orphans
@@ -108,6 +109,7 @@ class Daemon:
             now=clock.now, monotonic=clock.monotonic, silent_after_s=settings.mqtt.silent_after_s,
         )  # fmt: skip
         self.couriers = Couriers(settings, self.store.outbox, clock)
+        self.home_assistant = HomeAssistant(settings, lambda: self.view.snapshot().tables, clock)
         self.view.dead_threads, self.view.artifacts = self.dead_threads, artifacts
         token = settings.web.token.get_secret_value() if settings.web.token else None
         access = Access(frozenset(settings.web.allowed_hosts), token, settings.web.loopback)
@@ -115,6 +117,7 @@ class Daemon:
         self.web = WebServer(app, settings.web.host, settings.web.port, on_stop=app.state.events.close)
         self.web.start()
         self.couriers.start()
+        self.home_assistant.start()
         source.start()
 
     def _declare(self, pipeline: Pipeline) -> None:
@@ -153,6 +156,7 @@ class Daemon:
         for name, lane in self.loop.pipeline.lanes.items():
             self.metrics.observe_streams(name, lane.latest.state[: len(lane.streams)])
         self.couriers.observe(self.metrics)
+        self.home_assistant.observe(self.metrics)
         source = self.loop.source.status()
         self.gauges.observe(source, self.store.stats())
         if source.fatal:
@@ -163,7 +167,7 @@ class Daemon:
 
     def dead_threads(self) -> list[str]:
         """Return the names of threads that should run and do not."""
-        return [*self.couriers.dead(), *([] if self.web.alive else ["web"])]
+        return [*self.couriers.dead(), *self.home_assistant.dead(), *([] if self.web.alive else ["web"])]
 
     def reload(self) -> None:
         """Take over the configuration as it is now, or refuse it whole; windows, thresholds and alerts survive."""
@@ -203,6 +207,10 @@ class Daemon:
             self.store.outbox.register([s.name for s in settings.sinks])
             self.couriers = Couriers(settings, self.store.outbox, self.clock)
             self.couriers.start()
+        if old.home_assistant != settings.home_assistant:
+            self.home_assistant.stop(5.0, withdraw=True)
+            self.home_assistant = HomeAssistant(settings, lambda: self.view.snapshot().tables, self.clock)
+            self.home_assistant.start()
         self.loop.pipeline = pipeline
         self._declare(pipeline)
 
@@ -215,6 +223,7 @@ class Daemon:
             self.loop.save()
         except StoreError as error:
             log.error("the last snapshot could not be written; the journal has everything: %s", error)
+        self.home_assistant.stop(1.0)
         self.couriers.stop(DRAIN_S)
         self.loop.source.close()
         self.web.stop()

@@ -72,6 +72,13 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric(
         "sink_deliveries", "counter", "Attempts to deliver, by outcome: sent, failed or refused.", ("sink", "outcome")
     ),
+    Metric("home_assistant_devices", "gauge", "Streams that Home Assistant is told of."),
+    Metric(
+        "home_assistant_streams_left_out",
+        "gauge",
+        "Streams that it is not told of because home_assistant.max_devices is reached.",
+    ),
+    Metric("home_assistant_messages", "counter", "Messages for Home Assistant that the broker acknowledged."),
     Metric("config_last_reload_successful", "gauge", "1 when the last reload was taken over."),
     Metric("config_last_reload_success_timestamp_seconds", "gauge", "When the configuration was last taken over."),
     Metric("model_info", "gauge", "1 for the model of each group.", ("group", "digest")),

@@ -6,6 +6,7 @@ the memory stays bounded. A connection that breaks is made again, and what was i
 
 import ssl
 import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -22,12 +23,23 @@ _QUIET_S = 60.0  # no PUBACK for so long, with messages in flight: the broker do
 class Publisher:
     """A connection to publish on, from one thread; `with` opens and closes it.
 
+    `watched(topic, payload, retained)` is called, in paho's thread, for messages of the filters in `watch`.
+
     Attributes: `sent` and `acknowledged` count messages; `refused` those that the broker answered with an error code
-    (only MQTT 5 says so).
+    (only MQTT 5 says so); `connects` counts connections.
     """
 
-    def __init__(self, connection: Connection, *, in_flight_max: int = 512) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        in_flight_max: int = 512,
+        watch: Sequence[str] = (),
+        watched: Callable[[str, bytes, bool], object] = lambda topic, payload, retained: None,
+    ) -> None:
         self.connection = connection
+        self.connects = 0
+        self._watch, self._watched = tuple(watch), watched
         self.sent = 0
         self.acknowledged = 0
         self.refused = 0
@@ -68,6 +80,7 @@ class Publisher:
         client.on_connect = self._on_connect
         client.on_publish = self._on_publish
         client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
         self._answer = None
         try:
             client.reconnect()
@@ -85,7 +98,11 @@ class Publisher:
         self._client = client
         return None
 
-    def _on_connect(self, _c: paho.Client, _u: object, _f: object, reason: Any, _p: object) -> None:
+    def _on_connect(self, client: paho.Client, _u: object, _f: object, reason: Any, _p: object) -> None:
+        if not reason.is_failure:
+            self.connects += 1
+            if self._watch:  # each connection is a session of its own
+                client.subscribe([(topic_filter, 1) for topic_filter in self._watch])
         with self._changed:
             self._answer = (not reason.is_failure, str(reason))
             self._changed.notify_all()
@@ -95,6 +112,13 @@ class Publisher:
             if self._answer is None:
                 self._answer = (False, f"closed before CONNACK ({reason})")
             self._changed.notify_all()
+
+    def _on_message(self, _c: paho.Client, _u: object, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            return  # against the standard, and so nothing that we know of
+        self._watched(topic, bytes(message.payload), bool(message.retain))
 
     def _on_publish(self, _c: paho.Client, _u: object, _m: int, reason: Any, _p: object) -> None:
         with self._changed:

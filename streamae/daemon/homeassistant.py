@@ -1,0 +1,160 @@
+"""Home Assistant's thread: once a second, what `sinks.homeassistant` finds to be told goes to the broker.
+
+It has a connection of its own, on which it also hears Home Assistant's birth message and what an earlier run of this
+instance announced. Whatever goes wrong there never reaches the loop: the thread rests, connects again, and announces
+everything anew. What is told is a picture of the present, not a record: alerts that must arrive go to the sinks.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from streamae.config import Settings
+from streamae.config.convert import connection
+from streamae.daemon.clock import Clock
+from streamae.errors import UnavailableError
+from streamae.metrics import Metrics
+from streamae.mqtt import Publisher, transient
+from streamae.sinks.homeassistant import Discovery, Message, Streams, Terms
+from streamae.web.view import StreamTable
+
+__all__ = ["HomeAssistant", "terms_of"]
+
+log = logging.getLogger(__name__)
+_TICK_S = 1.0
+_REST_S, _REST_MAX_S = 1.0, 60.0
+_HEARD_MAX = 20_000
+_BIRTH = b"online"
+
+
+def terms_of(settings: Settings) -> Terms | None:
+    """Return what Home Assistant is to be told, None where nothing."""
+    wanted = settings.home_assistant
+    if wanted is None:
+        return None
+    return Terms(
+        settings.instance,
+        prefix=wanted.prefix,
+        devices_max=wanted.max_devices,
+        every_s=wanted.every_s,
+        stale_after_s=wanted.stale_after_s,
+        forget_after_s=wanted.forget_after_s,
+        page=wanted.page or "",
+    )
+
+
+class HomeAssistant:
+    """Tells one Home Assistant; without `terms` there is no thread, and every call does nothing."""
+
+    def __init__(self, settings: Settings, tables: Callable[[], Mapping[str, StreamTable]], clock: Clock) -> None:
+        self.terms = terms_of(settings)
+        self._tables, self._clock = tables, clock
+        self._stopping, self._withdrawing = threading.Event(), False
+        self._heard: deque[tuple[str, bytes, bool]] = deque(maxlen=_HEARD_MAX)
+        self._sent = self._counted = 0
+        self._warned = False
+        if self.terms is not None:
+            self._discovery = Discovery(self.terms)
+            self._publisher = Publisher(
+                transient(connection(settings), "homeassistant"),
+                in_flight_max=64,
+                watch=(self.terms.status_topic, self.terms.ours),
+                watched=lambda *heard: self._heard.append(heard),
+            )
+            self._thread = threading.Thread(target=self._serve, name="home-assistant", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        if self.terms is not None:
+            self._thread.start()
+
+    def dead(self) -> list[str]:
+        """Return the thread's name where it ended without being asked to."""
+        ended = self.terms is not None and not self._stopping.is_set() and not self._thread.is_alive()
+        return [self._thread.name] if ended else []
+
+    def stop(self, timeout_s: float, *, withdraw: bool = False) -> None:
+        """End the thread within `timeout_s`; with `withdraw` the devices go from Home Assistant first."""
+        if self.terms is None:
+            return
+        self._withdrawing = withdraw
+        self._stopping.set()
+        self._thread.join(timeout_s)
+
+    def observe(self, metrics: Metrics) -> None:
+        """Bring the metrics up to date; called by the loop."""
+        sent = self._sent
+        metrics.gauge("home_assistant_devices", self._discovery.devices if self.terms else 0)
+        metrics.gauge("home_assistant_streams_left_out", self._discovery.left_out if self.terms else 0)
+        metrics.count("home_assistant_messages", sent - self._counted)
+        self._counted = sent
+
+    def _serve(self) -> None:
+        rest_s = _REST_S
+        while not self._stopping.is_set():
+            try:
+                self._publisher.open()
+                rest_s = _REST_S
+                self._tell_until_stopped()
+            except UnavailableError as error:
+                log.warning("Home Assistant is not told: %s", error)
+            finally:
+                self._publisher.close(wait=False)
+            self._stopping.wait(rest_s * (0.5 + 0.5 * self._clock.jitter()))
+            rest_s = min(2 * rest_s, _REST_MAX_S)
+
+    def _tell_until_stopped(self) -> None:
+        connects = 0
+        while not self._stopping.is_set():
+            if self._publisher.connects != connects:
+                connects = self._publisher.connects
+                self._discovery.announce()
+            self._hear()
+            tables = {name: _streams(table) for name, table in self._tables().items()}
+            if tables:
+                self._publish(self._discovery.step(tables, self._clock.monotonic()))
+                self._warn()
+            self._stopping.wait(_TICK_S)
+        if self._withdrawing:
+            self._publish(self._discovery.withdraw())
+
+    def _hear(self) -> None:
+        while self._heard:
+            topic, payload, retained = self._heard.popleft()
+            assert self.terms is not None
+            if topic == self.terms.status_topic:
+                if payload == _BIRTH:
+                    log.info("Home Assistant has started: announcing %d devices", self._discovery.devices)
+                    self._discovery.announce()
+            elif retained and payload:
+                self._discovery.found(topic, payload)
+
+    def _publish(self, messages: list[Message]) -> None:
+        for message in messages:
+            self._publisher.publish(message.topic, message.payload, qos=1, retain=True)
+        if messages:
+            self._publisher.flush(10.0)
+            self._sent += len(messages)
+
+    def _warn(self) -> None:
+        left_out = self._discovery.left_out
+        if left_out and not self._warned:
+            log.warning(
+                "Home Assistant is told of %d streams, %d are left out; raise home_assistant.max_devices",
+                self._discovery.devices, left_out,
+            )  # fmt: skip
+        self._warned = left_out > 0
+
+
+def _streams(table: StreamTable) -> Streams:
+    return Streams(
+        table.names,
+        table.channels,
+        table.score,
+        table.threshold,
+        table.state,
+        table.worst,
+        table.time_s,
+        table.learned,
+    )

@@ -1,0 +1,299 @@
+"""Home Assistant: each stream as a device with three entities, found by MQTT discovery.
+
+A stream's retained discovery message, `<prefix>/device/<node>/<object>/config`, names the device and its entities: a
+binary sensor (`problem`: an alert fires), the score, and the channel that has most of it. All three read one retained
+JSON state; null means unknown, while the stream learns. An entity is available while the daemon is (its last will on
+`streamae/<instance>/status`) and the stream speaks. An empty discovery message takes a device away.
+
+What was told is remembered, so that `step` returns only what changed: an alert's state at once, a score that moves at
+most every `every_s` seconds. The broker remembers what an earlier run announced: it is `found` again, as all of this
+instance stands under one node, and withdrawn where group or stream are gone.
+
+Nothing here sends: `step` returns messages, and `announce` makes the next one tell everything (a birth message of Home
+Assistant, a new connection, a failed delivery).
+
+Source: https://www.home-assistant.io/integrations/mqtt/ (device discovery payload, discovery topic, availability,
+birth message), /integrations/binary_sensor.mqtt/ and /integrations/sensor.mqtt/ (payload `None`: unknown).
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streamae import __version__
+from streamae.core.types import F64, I8, I32, I64, AlertState
+from streamae.sinks.payload import encode
+
+__all__ = ["Discovery", "Message", "Streams", "Terms"]
+
+_FOUND_MAX = 10_000  # devices of earlier runs that are remembered until they are judged
+_DIGITS = 3  # of a score; more would make every score a change
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Streams:
+    """A group's streams at one moment, `[S]`: `worst` indexes `channels` (-1: none yet), NaN is a score not yet known.
+
+    `time_s` (of the last window) and `learned` (rows of the warm-up) only tell whether a stream makes progress.
+    """
+
+    names: Sequence[str]
+    channels: Sequence[str]
+    score: F64
+    threshold: F64
+    state: I8
+    worst: I32
+    time_s: F64
+    learned: I64
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One retained message; an empty payload takes away what the broker retains."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the operator decides: see `config.settings.HomeAssistant`; `page` is an address for people, or empty."""
+
+    instance: str
+    prefix: str = "homeassistant"
+    devices_max: int = 100
+    every_s: float = 10.0
+    stale_after_s: float = 300.0
+    forget_after_s: float = 604_800.0
+    page: str = ""
+
+    @property
+    def node(self) -> str:
+        """The topic level that all devices of this instance share."""
+        return f"streamae_{_slug(self.instance)}"
+
+    @property
+    def status_topic(self) -> str:
+        """Where Home Assistant says that it has started."""
+        return f"{self.prefix}/status"
+
+    @property
+    def ours(self) -> str:
+        """The filter of every discovery message of this instance."""
+        return f"{self.prefix}/device/{self.node}/+/config"
+
+
+@dataclass(slots=True)
+class _Device:
+    """What was told of one stream, and when it last made progress. `spoke` is False until it did since the start."""
+
+    group: str
+    stream: str
+    object: str
+    progress: tuple[float, int]
+    moved_s: float
+    spoke: bool
+    announced: bool = False
+    available: bool | None = None
+    state: dict[str, Any] | None = None
+    stated_s: float = -math.inf
+
+
+class Discovery:
+    """The devices of one instance; not thread-safe. Times are of a monotonic clock, in seconds."""
+
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+        self._devices: dict[tuple[str, str], _Device] = {}
+        self._forgotten: dict[tuple[str, str], tuple[float, int]] = {}
+        self._found: dict[str, tuple[str, str]] = {}
+        self._first_s: float | None = None
+        self.left_out = 0
+
+    @property
+    def devices(self) -> int:
+        """How many streams are shown as devices."""
+        return len(self._devices)
+
+    def announce(self) -> None:
+        """Make the next step tell everything anew."""
+        for device in self._devices.values():
+            device.announced, device.available, device.state = False, None, None
+
+    def found(self, topic: str, payload: bytes) -> None:
+        """Note a retained discovery message of ours that the broker has; one that names no stream is ignored."""
+        object_id = topic.split("/")[-2]
+        try:
+            device = json.loads(payload)["dev"]
+            group, stream = str(device["mdl"]), str(device["sn"])
+        except (ValueError, KeyError, TypeError):
+            return
+        if len(self._found) < _FOUND_MAX:
+            self._found[object_id] = group, stream
+
+    def step(self, tables: Mapping[str, Streams], now_s: float) -> list[Message]:
+        """Return what is to be told of the streams as they stand, in `tables` by group."""
+        first = self._first_s is None
+        self._first_s = now_s if self._first_s is None else self._first_s
+        messages: list[Message] = []
+        shown: set[tuple[str, str]] = set()
+        self.left_out = 0
+        for group, table in tables.items():
+            for i, stream in enumerate(table.names):
+                key = group, stream
+                device = self._devices.get(key) or self._admit(key, table, i, now_s, known=first)
+                if device is not None and self._speaks(device, table, i, now_s):
+                    shown.add(key)
+                    messages += self._news(device, table, i, now_s)
+        for key in [key for key in self._devices if key not in shown]:
+            messages += self._removal(self._devices.pop(key).object)
+        self._forgotten = {key: progress for key, progress in self._forgotten.items() if key[0] in tables}
+        return messages + list(self._leftovers(tables, now_s))
+
+    def withdraw(self) -> list[Message]:
+        """Return what takes every device away; nothing is shown afterwards."""
+        objects = [device.object for device in self._devices.values()] + list(self._found)
+        self._devices, self._found = {}, {}
+        return [message for one in dict.fromkeys(objects) for message in self._removal(one)]
+
+    def _admit(self, key: tuple[str, str], table: Streams, i: int, now_s: float, *, known: bool) -> _Device | None:
+        """Make a device of a stream, where there is room; one that fell silent comes back when it speaks again.
+
+        A stream of an earlier run is `known` from the first step on, whether it still speaks or not.
+        """
+        progress = _progress(table, i)
+        if self._forgotten.get(key) == progress:
+            return None
+        if len(self._devices) >= self.terms.devices_max:
+            self.left_out += 1
+            return None
+        self._forgotten.pop(key, None)
+        device = self._devices[key] = _Device(*key, _object_id(*key), progress, now_s, spoke=not known)
+        return device
+
+    def _speaks(self, device: _Device, table: Streams, i: int, now_s: float) -> bool:
+        """Note whether a stream made progress; False where it has been silent for too long to be kept."""
+        progress = _progress(table, i)
+        if progress != device.progress:
+            device.progress, device.moved_s, device.spoke = progress, now_s, True
+        if now_s - device.moved_s <= self.terms.forget_after_s:
+            return True
+        self._forgotten[device.group, device.stream] = progress
+        return False
+
+    def _leftovers(self, tables: Mapping[str, Streams], now_s: float) -> Iterator[Message]:
+        """Take away what an earlier run announced and nobody stands behind any more."""
+        shown = {device.object for device in self._devices.values()}
+        waited = self._first_s is not None and now_s - self._first_s > self.terms.forget_after_s
+        for object_id, (group, stream) in list(self._found.items()):
+            if object_id in shown:
+                del self._found[object_id]
+            elif group not in tables or stream in tables[group].names or waited:
+                del self._found[object_id]
+                yield from self._removal(object_id)
+
+    def _removal(self, object_id: str) -> list[Message]:
+        topics = (self._config_topic(object_id), f"{self._base(object_id)}/state", self._availability(object_id))
+        return [Message(topic, b"") for topic in topics]
+
+    def _news(self, device: _Device, table: Streams, i: int, now_s: float) -> Iterator[Message]:
+        if not device.announced:
+            device.announced = True
+            yield Message(self._config_topic(device.object), encode(self._config(device)))
+        silent = now_s - device.moved_s > self.terms.stale_after_s
+        available = False if silent else True if device.spoke else None
+        if available is not None and available != device.available:
+            device.available = available
+            yield Message(self._availability(device.object), b"online" if available else b"offline")
+        state = _state(table, i)
+        turned = device.state is None or state["state"] != device.state["state"]
+        if turned or (state != device.state and now_s - device.stated_s >= self.terms.every_s):
+            device.state, device.stated_s = state, now_s
+            yield Message(f"{self._base(device.object)}/state", encode(state))
+
+    def _base(self, object_id: str) -> str:
+        return f"streamae/{self.terms.instance}/homeassistant/{object_id}"
+
+    def _availability(self, object_id: str) -> str:
+        return f"{self._base(object_id)}/availability"
+
+    def _config_topic(self, object_id: str) -> str:
+        return f"{self.terms.prefix}/device/{self.terms.node}/{object_id}/config"
+
+    def _config(self, device: _Device) -> dict[str, Any]:
+        """The device discovery payload; keys in their documented short forms."""
+        unique = f"{self.terms.node}_{device.object}"
+        group, stream = _text(device.group), _text(device.stream)
+        about = {"ids": [unique], "name": stream if stream == group else f"{group} {stream}", "mf": "streamae"}
+        about |= {"mdl": group, "sn": stream, "sw": __version__}
+        return {
+            "dev": about | ({"cu": self.terms.page} if self.terms.page else {}),
+            "o": {"name": "streamae", "sw": __version__},
+            "cmps": dict(_entities(unique, f"{self._base(device.object)}/state")),
+            "stat_t": f"{self._base(device.object)}/state",
+            "avty": [{"t": f"streamae/{self.terms.instance}/status"}, {"t": self._availability(device.object)}],
+            "avty_mode": "all",
+            "qos": 1,
+        }
+
+
+def _entities(unique: str, state_topic: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The components of a device: their keys and unique ids must never change, or people lose what they set."""
+    yield (
+        "anomaly",
+        {
+            "p": "binary_sensor",
+            "name": "Anomaly",
+            "uniq_id": f"{unique}_anomaly",
+            "dev_cla": "problem",
+            "val_tpl": "{{ value_json.anomaly }}",
+            "json_attr_t": state_topic,
+        },
+    )
+    score = {"p": "sensor", "name": "Score", "uniq_id": f"{unique}_score", "stat_cla": "measurement"}
+    yield "score", {**score, "val_tpl": "{{ value_json.score }}", "ic": "mdi:chart-bell-curve"}
+    worst = {"p": "sensor", "name": "Worst channel", "uniq_id": f"{unique}_worst_channel"}
+    yield "worst_channel", {**worst, "val_tpl": "{{ value_json.worst_channel }}", "ic": "mdi:magnify"}
+
+
+def _progress(table: Streams, i: int) -> tuple[float, int]:
+    time_s = float(table.time_s[i])
+    return (-math.inf if math.isnan(time_s) else time_s, int(table.learned[i]))
+
+
+def _state(table: Streams, i: int) -> dict[str, Any]:
+    state, score, threshold = AlertState(int(table.state[i])), float(table.score[i]), float(table.threshold[i])
+    known = math.isfinite(score) and state is not AlertState.LEARNING
+    worst = int(table.worst[i])
+    return {
+        "anomaly": None if state is AlertState.LEARNING else "ON" if state is AlertState.FIRING else "OFF",
+        "score": float(f"{score:.{_DIGITS}g}") if known else None,
+        "threshold": float(f"{threshold:.{_DIGITS}g}") if known and math.isfinite(threshold) else None,
+        "worst_channel": _text(table.channels[worst]) if known and worst >= 0 else None,
+        "state": state.name.lower(),
+    }
+
+
+def _object_id(group: str, stream: str) -> str:
+    """A name that stays the same, and differs wherever group or stream do."""
+    digest = hashlib.sha256(f"{group}\0{stream}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{_plain(f'{group}_{stream}')[:48]}_{digest}"
+
+
+def _slug(name: str) -> str:
+    """A name as a topic level of discovery, which allows [a-zA-Z0-9_-]; still another one for another name."""
+    plain = _plain(name)
+    return plain if plain == name else f"{plain}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)
+
+
+def _text(name: str) -> str:
+    """A name for people: what cannot be printed, lone surrogates too, would break a reader's JSON or page."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
