@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from streamae.daemon.view import HANGS_AFTER_S
 from tests import brokers
 from tests.brokers import Mosquitto, wait_until
 from tests.services import ROOT, Feed, NotifySocket, plant, write
@@ -21,25 +22,25 @@ needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is n
 EXPOSURE_MAX = 1.5
 WATCHDOG_S = 1.0
 
-# The daemon with two faults that can be switched on: a step that does not return, a disk that is full.
+# The daemon with two faults that can be switched on: a model that does not return, a disk that is full.
 SPOILT = """
 import sys, time
 from pathlib import Path
-from streamae.core.pipeline import Pipeline
+from streamae.model.runtime import TorchReconstructor
 from streamae.errors import StoreError
 from streamae.store.store import Store
 switch = Path(sys.argv[1])
 fault = lambda: switch.read_text() if switch.exists() else ""
-step, commit = Pipeline.step, Store.commit
+errors, commit = TorchReconstructor.errors, Store.commit
 def slow(self, *given):
     while fault() == "hang":
         time.sleep(0.02)
-    return step(self, *given)
+    return errors(self, *given)
 def full(self, *given):
     if fault() == "full":
         raise StoreError("no space left on device")
     return commit(self, *given)
-Pipeline.step, Store.commit = slow, full
+TorchReconstructor.errors, Store.commit = slow, full
 from streamae.daemon.life import run
 sys.exit(run(Path(sys.argv[2])))
 """
@@ -161,18 +162,27 @@ def test_a_full_disk_is_waiting_and_not_hanging(world):
     wait_until(lambda: daemon.metric("streamae_store_writable") == 1, 20, "it recovers by itself")
 
 
-def test_a_hung_pipeline_stops_the_watchdog(world):
-    """A step that does not return: the page still answers, but WATCHDOG stays out, so systemd would restart us."""
+def test_a_hung_model_stops_the_watchdog(world):
+    """A model that does not return: the page still answers, but WATCHDOG stays out, so systemd would restart us, and
+    /healthz fails within ten seconds and names the thread.
+    """
     daemon, notify, switch, _ = world
-    switch.write_text("hang")
-    try:
-        time.sleep(WATCHDOG_S)  # what was on its way may still come
+
+    def silent():
         before = watchdogs(notify)
         time.sleep(3 * WATCHDOG_S)
-        assert watchdogs(notify) == before
+        return watchdogs(notify) == before
+
+    assert not silent()
+    switch.write_text("hang")
+    try:
+        wait_until(silent, 30, "WATCHDOG stays out for three of its periods")
+        before = watchdogs(notify)
         assert daemon.get("/metrics")[0] == 200
         wait_until(lambda: daemon.get("/healthz")[0] == 503, 30, "/healthz notices too")
-        assert "no progress" in daemon.get("/healthz")[1]
+        said = daemon.get("/healthz")[1]
+        assert re.search(r"thread MainThread hangs: no progress for \d+ s while it runs the pipeline", said), said
+        assert HANGS_AFTER_S < 10
     finally:
         switch.unlink()
     wait_until(lambda: watchdogs(notify) > before, 20, "and comes back with progress")

@@ -1,6 +1,6 @@
 """One group's way from messages to verdicts: the only file that knows the order of the stages.
 
-    decode -> align -> scale -> window -> score -> threshold -> alert
+    decode -> align -> scale -> window -> model -> score -> threshold -> alert
 
 A lane is a deterministic fold: its state after some messages depends on the messages only, not on how they were
 grouped into batches.
@@ -8,6 +8,7 @@ grouped into batches.
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -18,6 +19,7 @@ import numpy as np
 from streamae.core.alert import SEVERITIES, AlertRule, Alerts, Changes
 from streamae.core.align import GridAlign, RowAlign, align_stage
 from streamae.core.decode import Decoder, PayloadSpec
+from streamae.core.quarantine import Quarantine, judged
 from streamae.core.scale import Scale
 from streamae.core.score import Scoring
 from streamae.core.threshold import Threshold
@@ -29,6 +31,7 @@ from streamae.core.types import (
     I32,
     I64,
     AlertState,
+    Drop,
     Drops,
     Profile,
     Reconstructor,
@@ -46,6 +49,7 @@ from streamae.core.window import Rings
 __all__ = ["Group", "Lane", "Latest", "alert_id"]
 
 RULE = "anomaly"
+_NAMED_MAX = 5  # streams in one line of the log
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,6 +119,8 @@ class Lane:
         self.scoring = Scoring(self.profile.calibration, len(channels))
         self._threshold = Threshold(self.profile.calibration, group.false_alarms_per_s)
         self.alerts = Alerts(group.alert)
+        self.quarantine = Quarantine()
+        self.broken = ""  # why the model can judge nothing at all, as far as its last call showed
         self.latest = Latest()
         self.newest: tuple[I32, F64, F32] | None = None  # the scaled rows of the last step, for who looks back
         self._begun = 0
@@ -136,7 +142,8 @@ class Lane:
         """Start the stages for streams that have appeared."""
         if self._begun == len(self.streams):
             return
-        for stage in (self._align, self.scale, self.rings, self.scoring, self._threshold, self.alerts, self.latest):
+        stages = (self._align, self.scale, self.rings, self.scoring, self._threshold, self.alerts, self.quarantine)
+        for stage in (*stages, self.latest):
             stage.grow(len(self.streams))
         for stream in range(self._begun, len(self.streams)):
             name = self.streams.names[stream]
@@ -152,19 +159,51 @@ class Lane:
         self.latest.row_s[rows.stream] = rows.time_s
         self.newest = rows.stream[kept], rows.time_s[kept], values
         windows, _ = self.rings.push(*self.newest)
-        verdicts, transitions = self._score(windows)
+        windows, errors, notices = self._errors(windows, drops)
+        verdicts, transitions = self._score(windows, errors)
         self.latest.note(verdicts)
-        report = Report(messages, len(rows), len(windows), drops, {self.group.name: verdicts}, transitions)
+        report = Report(messages, len(rows), len(windows), drops, {self.group.name: verdicts}, transitions, notices)
         return report, verdicts
 
-    def _score(self, windows: Windows) -> tuple[Verdicts, list[Transition]]:
+    def _errors(self, windows: Windows, drops: Drops) -> tuple[Windows, F32, list[str]]:
+        """Run the model; returns the windows that it could judge, their errors, and what to say of the rest."""
+        asked = self.quarantine.asks(windows.stream)
+        values = windows.values if asked.all() else windows.values[asked]
+        answer = judged(self.group.reconstructor, values, len(self.profile.calibration["channel"]))
+        if asked.any():
+            self.broken = answer.broken
+        if not answer.failed.any() and not len(self.quarantine.held(len(self.streams))):
+            return windows, answer.errors, []
+        failed = np.zeros(len(windows), np.bool_)
+        failed[asked] = answer.failed
+        good, passed = np.zeros_like(failed), np.zeros_like(failed)
+        fresh, free = [], []  # type: tuple[list[int], list[int]]
+        for index in rounds(windows.stream):
+            good[index], passed[index], began, ended = self.quarantine.step(windows.stream[index], failed[index])
+            fresh += began.tolist()
+            free += ended.tolist()
+        drops[Drop.QUARANTINED] += int(passed.sum())
+        drops[Drop.INFERENCE] += int((~good & ~passed).sum())
+        whole = np.zeros((len(windows), answer.errors.shape[1]), np.float32)
+        whole[asked] = answer.errors
+        kept = Windows(*(getattr(windows, name)[good] for name in ("stream", "start_s", "time_s", "values")))
+        return kept, whole[good], self._notices(answer.reason, fresh, free)
+
+    def _notices(self, reason: str, fresh: list[int], free: list[int]) -> list[str]:
+        said = [f"in quarantine, the model fails on it ({reason})"] * bool(fresh) + ["judged again"] * bool(free)
+        streams = [some for some in (fresh, free) if some]
+        return [f"group {self.group.name}: {self._some(s)}: {words}" for s, words in zip(streams, said, strict=True)]
+
+    def _some(self, streams: list[int]) -> str:
+        """Name streams, at most a few of them."""
+        names = ", ".join(self.streams.names[s] for s in streams[:_NAMED_MAX])
+        return f"{names} and {len(streams) - _NAMED_MAX} more" if len(streams) > _NAMED_MAX else names
+
+    def _score(self, windows: Windows, errors: F32) -> tuple[Verdicts, list[Transition]]:
         B, C = len(windows), len(self.profile.channels)
         score, threshold, share = np.full(B, np.nan), np.full(B, np.nan), np.zeros((B, C), np.float32)
         state = np.full(B, AlertState.LEARNING, np.int8)
         verdicts = Verdicts(windows.stream, windows.start_s, windows.time_s, score, threshold, share, state)
-        if B == 0:
-            return verdicts, []
-        errors = self.group.reconstructor.errors(windows.values)
         parts = [self._round(index, errors, verdicts) for index in rounds(windows.stream)]
         return verdicts, sorted(chain.from_iterable(parts), key=lambda t: t.time_s)
 
@@ -205,6 +244,10 @@ class Lane:
         pairs = zip(firing.tolist(), onsets_s, strict=True)
         return [alert_id(self.instance, self.group.name, names[s], RULE, onset_s) for s, onset_s in pairs]
 
+    def marks(self) -> dict[int, list[str]]:
+        """Return what is special about some streams beside the state of their alert, in words."""
+        return {stream: ["quarantined"] for stream in self.quarantine.held(len(self.streams)).tolist()}
+
     def state(self) -> State:
         """Return what a snapshot keeps."""
         S = len(self.streams)
@@ -215,6 +258,7 @@ class Lane:
             "scoring": self.scoring.state(),
             "threshold": self._threshold.state(),
             "alerts": self.alerts.state(S),
+            "quarantine": self.quarantine.state(S),
         }
         return {f"{stage}.{name}": array for stage, kept in stages.items() for name, array in kept.items()}
 
@@ -224,7 +268,7 @@ class Lane:
             self.streams.add(name)
         self.router.forget()
         self._begin()
-        parts = {stage: {} for stage in ("align", "scale", "rings", "scoring", "threshold", "alerts")}  # type: dict[str, State]
+        parts: defaultdict[str, State] = defaultdict(dict)
         for key, array in state.items():
             stage, _, name = key.partition(".")
             parts[stage][name] = array
@@ -234,6 +278,7 @@ class Lane:
         self.scoring.restore(parts["scoring"])
         self._threshold.restore(parts["threshold"])
         self.alerts.restore(parts["alerts"])
+        self.quarantine.restore(parts["quarantine"])
         S = np.arange(len(names), dtype=np.int32)
         learnt = (self.scale.seen(len(S)) >= self.scale.warmup_rows) & (self.scoring.remaining(S) == 0)
         self.latest.state[S] = np.where(learnt, parts["alerts"]["state"], AlertState.LEARNING)

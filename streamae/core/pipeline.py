@@ -61,6 +61,7 @@ class Pipeline:
             drops=drops,
             verdicts={name: v for r in reports for name, v in r.verdicts.items()},
             transitions=list(chain.from_iterable(r.transitions for r in reports)),
+            notices=list(chain.from_iterable(r.notices for r in reports)),
         )
 
     def _find(self, topic: bytes) -> Lane | None:

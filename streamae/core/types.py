@@ -68,6 +68,8 @@ class Drop(StrEnum):
     OVERFLOW = "inbox_overflow"  # the inbox was full
     RETAINED = "retained"  # a broker's memory, not a sample
     PENDING_FULL = "pending_full"  # too many samples wait for their grid row
+    INFERENCE = "inference_failed"  # a window on which the model raised, or returned what is not finite
+    QUARANTINED = "quarantined"  # a window of a stream that the model failed on, before it is tried again
 
 
 Drops = Counter[Drop]
@@ -207,7 +209,10 @@ class Transition:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Report:
-    """What one step did: counts for the metrics, verdicts per group for the page, transitions for the store."""
+    """What one step did: counts for the metrics, verdicts per group for the page, transitions for the store.
+
+    `notices` are sentences for the log, each about something that has just begun or ended.
+    """
 
     messages: int
     rows: int
@@ -215,6 +220,7 @@ class Report:
     drops: Drops
     verdicts: Mapping[str, Verdicts]
     transitions: Sequence[Transition]
+    notices: Sequence[str] = ()
 
 
 class Reconstructor(Protocol):

@@ -155,6 +155,8 @@ class Daemon:
         self.view.publish()
         for name, lane in self.loop.pipeline.lanes.items():
             self.metrics.observe_streams(name, lane.latest.state[: len(lane.streams)])
+            self.metrics.gauge("streams_quarantined", len(lane.quarantine.held(len(lane.streams))), name)
+            self.metrics.gauge("model_broken", bool(lane.broken), name)
         self.couriers.observe(self.metrics)
         self.home_assistant.observe(self.metrics)
         source = self.loop.source.status()

@@ -5,6 +5,7 @@ turn repeats the commit, takes in nothing more, and says so; the broker keeps wh
 """
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -43,6 +44,7 @@ class Loop:
         self._now, self._monotonic, self._sleep = now, monotonic, sleep
         self.batch_max, self.snapshot_every_s = batch_max, snapshot_every_s
         self.progress_s = self._snapshot_s = monotonic()
+        self.thread, self.doing = threading.current_thread().name, "starts"  # what a hang is named by
         self.writable = True
         self.lag_s: float | None = None  # of the last batch: from the arrival of its first message to its commit
         self.stopping: Callable[[], bool] = lambda: False
@@ -61,6 +63,7 @@ class Loop:
         """
         if self._given_up:
             return None
+        self.doing = "takes messages"
         batch = self.source.take(self.batch_max, timeout_s)
         self.progress_s = self._monotonic()
         if not self._note_session(batch):
@@ -69,9 +72,11 @@ class Loop:
         if not len(batch) and not batch.lost:
             return None
         fresh = _without(batch, self.store.seen(batch))
-        began_s, now_s = self._monotonic(), self._now()
+        began_s, now_s, self.doing = self._monotonic(), self._now(), "runs the pipeline and its models"
         report = self.pipeline.step(fresh, now_s)
-        stepped_s = self._monotonic()
+        stepped_s, self.doing = self._monotonic(), "commits"
+        for notice in report.notices:
+            log.warning("%s", notice)
         if not self._commit(fresh, report, now_s):
             self._given_up = True
             return None

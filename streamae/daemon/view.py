@@ -27,7 +27,7 @@ from streamae.web.app import Snapshot, StreamTable
 
 __all__ = ["HANGS_AFTER_S", "DaemonView", "tables"]
 
-HANGS_AFTER_S = 10.0
+HANGS_AFTER_S = 8.0  # so that a probe every two seconds knows within ten
 
 
 def tables(
@@ -49,6 +49,7 @@ def tables(
             time_s=latest.time_s[:S].copy(),
             learned=lane.scale.seen(S).copy(),
             warmup_rows=lane.scale.warmup_rows,
+            marks=lane.marks(),
             spark=None if history is None else history.spark(monotonic_s),
             slot_s=1.0 if history is None else history.slot_s,
         )
@@ -145,14 +146,16 @@ class DaemonView:
         reasons = [f"thread {name} is dead" for name in self.dead_threads()]
         stuck_s = self._monotonic() - self._loop.progress_s
         if stuck_s > HANGS_AFTER_S:
-            reasons.append(f"the loop has made no progress for {stuck_s:.0f} s")
+            loop = self._loop
+            reasons.append(f"thread {loop.thread} hangs: no progress for {stuck_s:.0f} s while it {loop.doing}")
         return reasons
 
     def _unready(self) -> list[str]:
         status = self._loop.source.status()
+        lanes = self._loop.pipeline.lanes
+        reasons = [f"the model of group {n} judges nothing: {lane.broken}" for n, lane in lanes.items() if lane.broken]
         if status.fatal or not status.connected:
-            return [f"not connected: {status.fatal or status.error or 'still connecting'}"]
-        reasons = []
+            return [*reasons, f"not connected: {status.fatal or status.error or 'still connecting'}"]
         if not status.subscribed:
             denied = ", ".join(status.denied)
             reasons.append(f"the broker denied the subscription of {denied}" if denied else "not subscribed yet")

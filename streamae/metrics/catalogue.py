@@ -31,6 +31,8 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("alerts_resolved", "counter", "Alerts that resolved.", ("group",)),
     Metric("alerts_firing", "gauge", "Alerts that fire now.", ("group",)),
     Metric("streams", "gauge", "Streams by the state of their alert.", ("group", "state")),
+    Metric("streams_quarantined", "gauge", "Streams that the model fails on, and that are not judged.", ("group",)),
+    Metric("model_broken", "gauge", "1 while the model of the group can judge nothing at all.", ("group",)),
     Metric(
         "score_max",
         "gauge",

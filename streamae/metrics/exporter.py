@@ -91,7 +91,8 @@ class Metrics:
         for severity in ("warning", "critical"):
             self._collectors["alerts"].labels(group, severity)
         self._collectors["alerts_resolved"].labels(group)
-        self.gauge("alerts_firing", 0.0, group)
+        for name in ("alerts_firing", "streams_quarantined", "model_broken"):
+            self.gauge(name, 0.0, group)
         for state in AlertState:
             self.gauge("streams", 0.0, group, state.name.lower())
         if self._digests.get(group, digest) != digest:

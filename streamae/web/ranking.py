@@ -80,6 +80,8 @@ def line(table: StreamTable, i: int) -> dict[str, Any]:
     }
     if state is AlertState.LEARNING:
         told["learned_rows"], told["warmup_rows"] = int(table.learned[i]), table.warmup_rows
+    if i in table.marks:
+        told["marks"] = list(table.marks[i])
     if table.spark is not None:
         told["spark"] = [round(min(100 * x, 1e6)) if math.isfinite(x) else None for x in table.spark[i].tolist()]
         told["slot_s"] = table.slot_s

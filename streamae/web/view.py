@@ -16,6 +16,7 @@ class StreamTable:
 
     `worst[S]` is the index in `channels` of the largest share of the error (-1 before the first window), `time_s[S]`
     the event time of the last window (NaN before it), `learned[S]` the rows of `warmup_rows` that a stream has.
+    `marks` says of a few streams what is special about them beside their state, such as quarantined.
     `spark[S, n]` is the highest score over threshold in each of the last n slots of `slot_s` seconds, NaN for none.
     """
 
@@ -31,6 +32,7 @@ class StreamTable:
     warmup_rows: int
     spark: npt.NDArray[np.float32] | None = None
     slot_s: float = 1.0
+    marks: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -91,9 +91,10 @@ function streamLine() {
       text(name, item.stream);
       text(group, item.group);
       name.title = item.stream;
-      if (state.dataset.state !== item.state) {
-        state.dataset.state = item.state;
-        state.replaceChildren(badge(item.state));
+      const badges = [item.state, ...(item.marks ?? [])];
+      if (state.dataset.state !== badges.join()) {
+        state.dataset.state = badges.join();
+        state.replaceChildren(...badges.map(badge));
       }
       text(score, number(item.score));
       text(threshold, number(item.threshold));

@@ -64,7 +64,7 @@ export function streamPage(group, stream) {
 
   function draw(found) {
     const spans = found.alerts.map((a) => [a.onset_s, a.closed_s]);
-    head.replaceChildren(badge(found.state),
+    head.replaceChildren(badge(found.state), ...(found.marks ?? []).map(badge),
       fact("score", number(found.score)), fact("threshold", number(found.threshold)),
       fact("worst channel", found.worst_channel ?? "–"), fact("last window", moment(found.time_s)));
     if (found.state === "learning") {
