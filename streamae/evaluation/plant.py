@@ -1,0 +1,270 @@
+"""The detector on a plant whose truth is known: false alarms against the budget, and what it finds of each fault.
+
+    python -m streamae.evaluation.plant --seeds 0 1 2 --results runs.jsonl --markdown
+
+For each plant and seed the default model is trained on some normal days of all its streams. Then
+
+    normal   the days that follow go through the daemon's core, and its threshold is run at each budget; alarms (runs
+             of rows above the threshold) are counted as `streamae evaluate` counts them, against budget times time.
+    faults   a copy of each stream's next day gets one fault; recall is the share of faults with an alarm while they
+             last, delay the time to the first. The control is the same stretch of the same stream without the fault.
+             The peak score in the fault is kept by magnitude: it must rise with it.
+
+Every figure is a function of plant, seed and bench; one JSON line each of them, so a run can be taken up again.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamae.backtest import offline_group
+from streamae.core.alert import AlertRule
+from streamae.core.lane import Lane
+from streamae.core.threshold import Threshold
+from streamae.core.types import F64, I8, Profile, Rows
+from streamae.errors import StreamaeError
+from streamae.evaluation.metrics import DAY_S, alarms
+from streamae.evaluation.plant_table import tables
+from streamae.model.artifact import profile_of
+from streamae.model.runtime import TorchReconstructor
+from streamae.model.spec import DetectorSpec
+from streamae.sources.faults import ActiveFault, Fault
+from streamae.sources.simulator import Fleet, Plant, Pumps
+from streamae.training.dataset import Stream, build
+from streamae.training.fit import Recipe
+from streamae.training.train import TrainConfig, train_dataset
+
+__all__ = ["BUDGETS", "PLANTS", "Bench", "Trial", "evaluate_plant", "main", "score_streams", "thresholds"]
+
+BUDGETS = {"4/day": 4 / DAY_S, "1/day": 1 / DAY_S, "1/week": 1 / (7 * DAY_S)}
+FAULT_BUDGET = "1/week"
+LASTS_S = {
+    "spike": 30.0,
+    "drift": 21_600.0,
+    "stuck": 7200.0,
+    "oscillation": 600.0,
+    "leak": 7200.0,
+    "mode_mixup": 7200.0,
+}
+MAGNITUDES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+_LEAD_S, _TAIL_S = 3600.0, 1800.0
+_ROWS_PER_STEP = 512
+
+Run = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """How large the bench is. A day of the plant lasts `day_s`; faults last as `LASTS_S`, times `day_s` over a day."""
+
+    streams: int = 8
+    train_days: float = 3.0
+    normal_days: float = 7.0
+    period_s: float = 10.0
+    day_s: float = DAY_S
+    recipe: Recipe = TrainConfig().recipe
+
+    def plant(self, kind: str, seed: int) -> Plant:
+        """Return a plant of this size."""
+        return PLANTS[kind](self, seed)
+
+    def rows(self, days: float) -> int:
+        """Rows in so many days of the plant."""
+        return round(days * self.day_s / self.period_s)
+
+    def real_s(self, seconds: float) -> float:
+        """What so many seconds of a real day are in a day of the plant; at least three rows."""
+        return max(seconds * self.day_s / DAY_S, 3 * self.period_s)
+
+
+PLANTS: Mapping[str, Callable[[Bench, int], Plant]] = {
+    "pumps": lambda b, seed: Pumps(b.streams, 2, seed=seed, period_s=b.period_s, day_s=b.day_s),
+    "sensors": lambda b, seed: Fleet(b.streams, seed=seed, period_s=b.period_s, day_s=b.day_s),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial:
+    """A copy of a stream's rows, with or without a fault, and the rows `label[N]` that the fault is at work in."""
+
+    stream: int
+    kind: str
+    magnitude: float
+    values: F64
+    label: I8
+
+
+def train_plant(plant: Plant, bench: Bench, seed: int) -> tuple[Profile, TorchReconstructor]:
+    """Train the default model on the plant's next `train_days` of all streams."""
+    time_s, values, _ = plant.rows(bench.rows(bench.train_days))
+    streams = [Stream(name, plant.channels, time_s, values[:, i]) for i, name in enumerate(plant.names)]
+    trained = train_dataset(build(streams), seed, TrainConfig(recipe=bench.recipe))
+    spec = DetectorSpec.from_mapping(trained.manifest["network"])
+    return profile_of(trained.manifest, ""), TorchReconstructor(trained.scripted, spec)
+
+
+def score_streams(
+    profile: Profile, model: TorchReconstructor, names: Sequence[str], time_s: F64, values: Sequence[F64]
+) -> tuple[F64, F64]:
+    """Scores and thresholds `[N, S]` of `values[S][n, C]` at `time_s[N]`, by the core; NaN where nothing was judged.
+
+    Streams may be shorter than `time_s`.
+    """
+    N, S = len(time_s), len(names)
+    score, threshold = np.full((N, S), np.nan), np.full((N, S), np.nan)
+    lane = Lane("plant", offline_group(profile, model, AlertRule()))
+    step = max(1, _ROWS_PER_STEP * 8 // S)
+    for first in range(0, N, step):
+        parts = [v[first : first + step] for v in values]
+        stream = np.concatenate([np.full(len(p), s, np.int32) for s, p in enumerate(parts)])
+        row = np.concatenate([first + np.arange(len(p)) for p in parts])
+        _, found = lane.step_rows(names, Rows(stream, time_s[row], np.concatenate(parts)))
+        at = np.searchsorted(time_s, found.time_s)
+        score[at, found.stream], threshold[at, found.stream] = found.score, found.threshold
+    return score, threshold
+
+
+def thresholds(profile: Profile, names: Sequence[str], time_s: F64, score: F64, rate_per_s: float) -> F64:
+    """The core's thresholds `[N, S]` for scores that it gave, at another budget."""
+    made, stream = Threshold(profile.calibration, rate_per_s), np.arange(len(names), dtype=np.int32)
+    made.grow(len(names))
+    for s, name in enumerate(names):
+        made.begin(s, profile.streams[name])
+    return np.array([made.step(stream, np.full(len(names), t), row) for t, row in zip(time_s, score, strict=True)])
+
+
+def normal_run(plant: Plant, profile: Profile, model: TorchReconstructor, bench: Bench) -> Run:
+    """Count the alarms of the plant's next `normal_days` at every budget."""
+    time_s, values, label = plant.rows(bench.rows(bench.normal_days))
+    score, _ = score_streams(profile, model, plant.names, time_s, list(values.swapaxes(0, 1)))
+    calm = label[:, 0] > 0
+    found: Run = {}
+    for name, rate in BUDGETS.items():
+        limit = thresholds(profile, plant.names, time_s, score, rate)
+        counts = [alarms(calm, above).false_events for above in (score > limit).T]
+        found[name] = {"raised": sum(counts), "asked": rate * len(time_s) * bench.period_s * len(counts)}
+    return {"stream_days": len(time_s) * bench.period_s * len(plant.names) / DAY_S, "budgets": found}
+
+
+def trials(plant: Plant, bench: Bench, seed: int) -> tuple[F64, list[Trial]]:
+    """Times `[N]`, and every kind of fault at every magnitude on a copy of each stream; magnitude 0 is the control."""
+    time_s, values, _ = plant.rows(bench.rows(0.9))
+    numbers = {name: i for i, name in enumerate(plant.channels)}
+    rng = np.random.default_rng(seed)
+    found = []
+    for kind, lasts_s in LASTS_S.items():
+        length_s, lead_s, tail_s = bench.real_s(lasts_s), bench.real_s(_LEAD_S), bench.real_s(_TAIL_S)
+        room_s = len(time_s) * bench.period_s - lead_s - length_s - tail_s
+        for s, name in enumerate(plant.names):
+            first = int(rng.uniform(0, room_s) / bench.period_s)
+            part = values[first : first + round((lead_s + length_s + tail_s) / bench.period_s), s]
+            channel = (s + seed) % len(plant.channels)
+            for magnitude in (0.0, *MAGNITUDES[-1:]) if kind == "stuck" else (0.0, *MAGNITUDES):
+                fault = Fault(kind, name, lead_s, length_s, magnitude, plant.channels[channel])
+                found.append(_trial(fault, s, channel, numbers, part, plant.spread[s], bench.period_s))
+    return time_s, found
+
+
+def _trial(
+    fault: Fault, stream: int, channel: int, numbers: Mapping[str, int], rows: F64, spread: F64, period_s: float
+) -> Trial:
+    age_s: F64 = np.arange(len(rows)).astype(np.float64) * period_s - fault.start_s
+    inside = (age_s >= 0) & (age_s < fault.duration_s)
+    values = rows.copy()
+    if fault.magnitude > 0:
+        part = values[inside]
+        ActiveFault(fault, stream, channel, numbers).apply(age_s[inside], part, spread)
+        values[inside] = part
+    return Trial(stream, fault.kind, fault.magnitude, values, inside.astype(np.int8))
+
+
+def fault_run(plant: Plant, profile: Profile, model: TorchReconstructor, bench: Bench, seed: int) -> Run:
+    """Recall, delay and peak score of each kind of fault at each magnitude, at the budget of `FAULT_BUDGET`."""
+    time_s, made = trials(plant, bench, seed)
+    names = [f"{plant.names[t.stream]}~{n}" for n, t in enumerate(made)]
+    copies = {name: profile.streams[plant.names[t.stream]] for name, t in zip(names, made, strict=True)}
+    calibration = dict(profile.calibration) | {"budget_per_s": BUDGETS[FAULT_BUDGET]}
+    profile = replace(profile, streams=copies, calibration=calibration)
+    score, limit = score_streams(profile, model, names, time_s, [t.values for t in made])
+    out: list[Run] = []
+    for n, trial in enumerate(made):
+        inside = np.flatnonzero(trial.label)
+        above = np.flatnonzero(score[inside, n] > limit[inside, n])
+        delay_s = float(above[0] * bench.period_s) if len(above) else None
+        peak = float(np.nan_to_num(score[inside, n]).max())
+        out.append(
+            {"stream": trial.stream, "kind": trial.kind, "magnitude": trial.magnitude}
+            | {"delay_s": delay_s, "peak": peak}
+        )
+    return {"trials": out}
+
+
+def evaluate_plant(
+    bench: Bench, plants: Sequence[str], seeds: Sequence[int], results: Path | None, say: Callable[[str], Any]
+) -> list[Run]:
+    """Run what `results` does not hold yet, append it there, and return all."""
+    done = {_key(run): run for run in _lines(results)}
+    size = asdict(bench)
+    out = []
+    for plant in plants:
+        for seed in seeds:
+            key = json.dumps([plant, seed, size])
+            if key not in done:
+                done[key] = {"plant": plant, "seed": seed, "bench": size} | _run(bench, plant, seed)
+                if results is not None:
+                    with results.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(done[key]) + "\n")
+            say(f"{plant}, seed {seed}: done\n")
+            out.append(done[key])
+    return out
+
+
+def _run(bench: Bench, kind: str, seed: int) -> Run:
+    plant = bench.plant(kind, seed)
+    profile, model = train_plant(plant, bench, seed)
+    found = fault_run(plant, profile, model, bench, seed)
+    return found | {"normal": normal_run(plant, profile, model, bench)}
+
+
+def _key(run: Run) -> str:
+    return json.dumps([run["plant"], run["seed"], run["bench"]])
+
+
+def _lines(path: Path | None) -> list[Run]:
+    if path is None or not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    complete = text[: text.rfind("\n") + 1]  # a run that was cut off while it wrote its line is run again
+    if complete != text:
+        path.write_text(complete, encoding="utf-8")
+    return [json.loads(line) for line in complete.splitlines()]
+
+
+def main(argv: Sequence[str] | None = None, say: Callable[[str], Any] = sys.stdout.write) -> int:
+    """Run the bench and print its tables, or its runs as JSON lines."""
+    parser = argparse.ArgumentParser(prog="python -m streamae.evaluation.plant", description=__doc__.splitlines()[0])
+    parser.add_argument("--plants", nargs="+", choices=PLANTS, default=list(PLANTS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--streams", type=int, default=Bench().streams)
+    parser.add_argument("--days", type=float, default=Bench().normal_days, help="of normal operation after training")
+    parser.add_argument("--results", type=Path, help="JSON lines to resume from and append to")
+    parser.add_argument("--markdown", action="store_true", help="print tables instead of one JSON line a run")
+    given = parser.parse_args(argv)
+    bench = Bench(streams=given.streams, normal_days=given.days)
+    try:
+        runs = evaluate_plant(bench, given.plants, given.seeds, given.results, sys.stderr.write)
+    except StreamaeError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    say(tables(runs) if given.markdown else "".join(json.dumps(run) + "\n" for run in runs))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
