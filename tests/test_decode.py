@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamae.core.decode import Decoder, PayloadSpec, parse_path, to_seconds
+from streamae.core.decode import Decoder, PayloadSpec
+from streamae.core.payloads.values import parse_path, to_seconds
 from streamae.core.topics import Router, Streams, Template
 from streamae.core.types import Drop
 

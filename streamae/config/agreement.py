@@ -10,11 +10,31 @@ from streamae.config.document import Loc
 from streamae.config.groups import Grid, Group, Topic
 from streamae.config.settings import Settings
 from streamae.config.sinks import MqttSink
+from streamae.core.payloads import SPARKPLUG
+from streamae.core.payloads.sparkplug import NAMESPACE
+from streamae.core.payloads.values import parse_path
 from streamae.core.topics import CHANNEL, Template
 
 __all__ = ["disagreements", "overlap", "warnings"]
 
 _PERIODS_LATE_MAX = 10_000  # rows that a stream holds back; each costs memory for every stream
+
+# Keys of a topic that each payload takes, beside `topic` and `payload`.
+PAYLOAD_KEYS: dict[str, set[str]] = {
+    "number": set(),
+    "json": {"values", "value", "time", "time_unit", "samples", "sample_every"},
+    "influx": {"values", "labels", "where", "time_unit"},
+    "telegraf": {"values", "labels", "where", "time_unit"},
+    "senml": {"values", "name"},
+    "sparkplug": {"values", "name"},
+    "zigbee2mqtt": {"values"},
+    "tasmota": {"values", "time_zone"},
+    "homeassistant": set(),
+}
+_ALL_KEYS = ("values", "value", "time", "time_unit", "samples", "sample_every", "labels", "where", "name", "time_zone")
+_FIELDS = {"sample_every": "sample_every_s"}
+_ONE_VALUE = {"homeassistant", "zigbee2mqtt"}  # whose topic may name the channel
+_TIMED = {"influx", "telegraf", "senml", "sparkplug", "zigbee2mqtt"}  # whose payloads can carry their time
 
 Finding = tuple[Loc, str]
 
@@ -33,7 +53,8 @@ def warnings(settings: Settings) -> Iterator[Finding]:
     """Yield (place, advice) of what is allowed and will probably hurt."""
     for name, group in settings.streams.items():
         for i, topic in enumerate(group.topics):
-            if settings.mqtt.session_expiry_s and settings.mqtt.qos and topic.time is None:
+            timed = topic.time is not None or topic.time_zone is not None or topic.payload in _TIMED
+            if settings.mqtt.session_expiry_s and settings.mqtt.qos and not timed:
                 yield (
                     ("streams", name, "topics", i),
                     "after an outage the broker delivers what it kept, and without `time` all of it counts as of now: "
@@ -105,17 +126,33 @@ def _group(loc: Loc, group: Group) -> Iterator[Finding]:
         if shape in seen:
             yield (*here, "topic"), f"remove it; an earlier topic of this group already stands for {template.filter}"
         seen.add(shape)
-    yield from _stream_name(loc, group, templates)
+    yield from _stream_name(loc, group)
     if isinstance(group.align, Grid):
         yield from _grid((*loc, "align"), group.align)
 
 
 def _topic(here: Loc, topic: Topic, template: Template) -> Iterator[Finding]:
-    if topic.payload == "number":
-        for key in ("values", "value", "time", "samples"):
-            if key in topic.model_fields_set:
-                yield (*here, key), "remove it, or write `payload: json`; a plain number has no parts"
-    elif CHANNEL in template.labels and topic.values is not None:
+    given = [key for key in _ALL_KEYS if (_FIELDS.get(key, key)) in topic.model_fields_set]
+    known = PAYLOAD_KEYS[topic.payload]
+    for key in given:
+        if key not in known and topic.payload == "number":
+            yield (*here, key), "remove it, or write `payload: json`; a plain number has no parts"
+        elif key not in known:
+            takes = f"payload: {topic.payload} takes {', '.join(sorted(known)) or 'no further keys'}"
+            yield (*here, key), f"remove it; {takes}"
+    if topic.payload == "json":
+        yield from _json(here, topic, template)
+    elif topic.payload != "number":
+        yield from _known_format(here, topic, template)
+
+
+def _json(here: Loc, topic: Topic, template: Template) -> Iterator[Finding]:
+    for channel, path in (topic.values or {}).items():
+        try:
+            parse_path(path)
+        except ValueError as error:
+            yield (*here, "values", channel), str(error)
+    if CHANNEL in template.labels and topic.values is not None:
         yield (*here, "values"), "name the one path as `value`; {channel} in the topic already says which channel it is"
     elif CHANNEL not in template.labels and "value" in topic.model_fields_set:
         yield (*here, "value"), "write `values` with a path for each channel, or put {channel} into the topic"
@@ -125,8 +162,35 @@ def _topic(here: Loc, topic: Topic, template: Template) -> Iterator[Finding]:
         yield (*here, "time_unit"), "name the path of the time in `time`"
 
 
-def _stream_name(loc: Loc, group: Group, templates: list[Template]) -> Iterator[Finding]:
-    kept = [tuple(label for label in template.labels if label != CHANNEL) for template in templates]
+def _known_format(here: Loc, topic: Topic, template: Template) -> Iterator[Finding]:
+    """What a format that is known by name demands of its topic, its names and its labels."""
+    if CHANNEL in template.labels and topic.payload not in _ONE_VALUE:
+        yield (*here, "topic"), "leave {channel} out; the payload names its channels"
+    if CHANNEL in template.labels and topic.values is not None:
+        yield (*here, "values"), "remove it; {channel} in the topic already says which channel it is"
+    if topic.name is not None and CHANNEL not in Template.parse(topic.name).labels:
+        yield (*here, "name"), "put {channel} where the name of the channel stands, as in {pump}/{channel}"
+    for key, labels in (("labels", [*topic.labels]), ("name", Template.parse(topic.name or "x").labels)):
+        for label in labels:
+            if label in template.labels and label != CHANNEL:
+                yield (*here, key), f"choose another name than {label}; the topic has a label that is called so"
+    sources = list((topic.values or {}).values())
+    for channel, source in (topic.values or {}).items():
+        if sources.count(source) > 1:
+            yield (*here, "values", channel), "name each value of the payload for one channel only"
+    if topic.payload == SPARKPLUG:
+        levels = topic.topic.split("/")
+        at = levels.index(NAMESPACE) if NAMESPACE in levels else -4
+        if len(levels) - at not in (4, 5) or levels[at + 2] != "+" or levels[-1] == "#":
+            yield (
+                (*here, "topic"),
+                "write spBv1.0/{group}/+/{node}/{device}, or without /{device} for the nodes' own metrics: the third "
+                "level tells births, data and deaths",
+            )
+
+
+def _stream_name(loc: Loc, group: Group) -> Iterator[Finding]:
+    kept = [topic.stream_labels for topic in group.topics]
     if group.stream is None:
         for i, labels in enumerate(kept):
             if labels != kept[0]:
@@ -169,9 +233,7 @@ def _loops(here: Loc, sink: MqttSink, settings: Settings) -> Iterator[Finding]:
     """An alert that comes back as a sample would be scored."""
     filters = [(name, Template.parse(topic.topic).filter) for name, g in settings.streams.items() for topic in g.topics]
     for name, group in settings.streams.items():
-        stream = group.stream or "/".join(
-            "{" + label + "}" for label in Template.parse(group.topics[0].topic).labels if label != CHANNEL
-        )
+        stream = group.stream or "/".join("{" + label + "}" for label in group.topics[0].stream_labels)
         published = (
             sink.topic.replace("{instance}", settings.instance).replace("{group}", name).replace("{stream}", stream)
         )

@@ -19,6 +19,8 @@ from streamae.errors import ArtifactError, ConfigError
 
 __all__ = ["OpenProfile", "check", "describe", "fits"]
 
+_TIMED = "time of the payload, else of arrival"
+_OWN_TIME = dict.fromkeys(("influx", "telegraf", "senml", "sparkplug", "zigbee2mqtt"), _TIMED)
 OpenProfile = Callable[[Group], Profile]
 
 
@@ -48,9 +50,13 @@ def fits(name: str, group: Group, profile: Profile) -> list[str]:
     mapped: set[str] = set()
     open_ended = False
     for i, topic in enumerate(group.topics):
-        if topic.payload == "number" and len(profile.channels) > 1 and CHANNEL not in templates(group)[i].labels:
+        if (
+            topic.payload in ("number", "homeassistant")
+            and len(profile.channels) > 1
+            and CHANNEL not in templates(group)[i].labels
+        ):
             lines.append(
-                f"streams.{name}.topics[{i}].topic: got {topic.topic}; put {{channel}} into the topic: a plain number "
+                f"streams.{name}.topics[{i}].topic: got {topic.topic}; put {{channel}} into the topic: a plain value "
                 f"cannot say which of the model's {len(profile.channels)} channels it is"
             )
         if topic.values is None:
@@ -107,13 +113,19 @@ def _topic(name: str, group: Group, topic: Topic, template: Template, profile: P
         channels = "channel from the topic"
     elif topic.values is not None:
         channels = "channels " + ", ".join(f"{channel} from {path}" for channel, path in topic.values.items())
-    else:
+    elif topic.payload == "json":
         channels = "channels from the keys of the object"
+    else:
+        channels = "channels by the names in the payload"
     if profile is not None and topic.values is None:
         channels += f", one of {', '.join(profile.channels)}"
-    when = f"time from {topic.time} ({topic.time_unit})" if topic.time else "time of arrival"
+    when = (
+        f"time from {topic.time} ({topic.time_unit})" if topic.time else _OWN_TIME.get(topic.payload, "time of arrival")
+    )
+    if topic.time_zone is not None:
+        when = f"time of the payload, in {topic.time_zone}"
     rows = "a row each" if group.align == "row" else _grid(group.align)
-    example = {label: f"<{label}>" for label in template.labels}
+    example = {label: f"<{label}>" for label in topic.stream_labels}
     stream = stream_template(name, group).format_map(example)
     return [f"subscribes to {template.filter}, {topic.payload}: {channels}; {when}; {rows}", f"stream {stream}"]
 

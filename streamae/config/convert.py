@@ -1,12 +1,16 @@
 """Settings -> what the other rooms take: they know nothing of the configuration, this file knows them."""
 
-from streamae.config.groups import Grid, Group
+from zoneinfo import ZoneInfo
+
+from streamae.config.groups import Grid, Group, Topic
 from streamae.config.settings import Settings
 from streamae.core.alert import AlertRule
 from streamae.core.align import GridAlign, RowAlign
 from streamae.core.decode import PayloadSpec
 from streamae.core.lane import Group as CoreGroup
-from streamae.core.topics import CHANNEL, Template
+from streamae.core.payloads import SPARKPLUG
+from streamae.core.payloads.sparkplug import NAMESPACE
+from streamae.core.topics import Template
 from streamae.core.types import Profile, Reconstructor
 from streamae.mqtt.connection import Connection, Tls
 
@@ -17,6 +21,7 @@ __all__ = [
     "core_group",
     "filters",
     "payload_specs",
+    "readers",
     "stream_template",
     "templates",
 ]
@@ -49,7 +54,7 @@ def connection(settings: Settings) -> Connection:
 
 def filters(settings: Settings) -> tuple[str, ...]:
     """Return the MQTT filters to subscribe to, each once, in the order of the file."""
-    return tuple(dict.fromkeys(t.filter for group in settings.streams.values() for t in templates(group)))
+    return tuple(dict.fromkeys(t.filter for group in settings.streams.values() for t, _ in readers(group)))
 
 
 def templates(group: Group) -> list[Template]:
@@ -59,26 +64,46 @@ def templates(group: Group) -> list[Template]:
 
 def payload_specs(group: Group) -> list[PayloadSpec]:
     """Return how to read the payloads, one for each template."""
-    return [
-        PayloadSpec(
-            kind=topic.payload,
-            values=topic.values,
-            value=topic.value,
-            time=topic.time,
-            time_unit=topic.time_unit,
-            samples=topic.samples,
-            sample_every_s=topic.sample_every_s,
-        )
+    return [_payload_spec(topic) for topic in group.topics]
+
+
+def _payload_spec(topic: Topic) -> PayloadSpec:
+    return PayloadSpec(
+        kind=topic.payload,
+        values=topic.values,
+        value=topic.value,
+        time=topic.time,
+        time_unit=topic.time_unit,
+        samples=topic.samples,
+        sample_every_s=topic.sample_every_s,
+        labels=topic.labels,
+        where=topic.where,
+        name=topic.name,
+        zone=None if topic.time_zone is None else ZoneInfo(topic.time_zone),
+    )
+
+
+def readers(group: Group) -> list[tuple[Template, PayloadSpec]]:
+    """Return everything that the group subscribes to, and how it is read.
+
+    Beside its topics, in this order, that is what the edge nodes of Sparkplug say of their devices, and the devices of
+    their edge nodes: births, deaths, and the numbers of all messages.
+    """
+    own = list(zip(templates(group), payload_specs(group), strict=True))
+    nodes = [
+        "/".join(levels[: levels.index(NAMESPACE) + 4])
         for topic in group.topics
+        if topic.payload == SPARKPLUG and NAMESPACE in (levels := topic.topic.split("/"))
     ]
+    listening = dict.fromkeys(text for node in nodes for text in (node, f"{node}/+"))
+    return own + [(Template.parse(text), PayloadSpec(SPARKPLUG, listens=True)) for text in listening]
 
 
 def stream_template(name: str, group: Group) -> str:
     """Return the template of a stream's name: as configured, else all labels but channel, else the group's own name."""
     if group.stream is not None:
         return group.stream
-    labels = [label for label in templates(group)[0].labels if label != CHANNEL]
-    return "/".join("{" + label + "}" for label in labels) or name
+    return "/".join("{" + label + "}" for label in group.topics[0].stream_labels) or name
 
 
 def align(group: Group, profile: Profile) -> RowAlign | GridAlign:
@@ -107,10 +132,11 @@ def alert_rule(group: Group) -> AlertRule:
 
 def core_group(name: str, group: Group, profile: Profile, reconstructor: Reconstructor) -> CoreGroup:
     """Return the group as the pipeline takes it."""
+    read = readers(group)
     return CoreGroup(
         name=name,
-        templates=templates(group),
-        payloads=payload_specs(group),
+        templates=[template for template, _ in read],
+        payloads=[spec for _, spec in read],
         stream_template=stream_template(name, group),
         profile=profile,
         reconstructor=reconstructor,

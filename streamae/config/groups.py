@@ -1,13 +1,14 @@
 """The `streams:` block: one group is a kind of machine, with its topics, its time grid and its one model."""
 
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
 
 from streamae.config.section import Section, placeholders
 from streamae.config.units import Duration, FilePath, Number, Rate, Text, Whole
-from streamae.core.decode import parse_path
-from streamae.core.topics import Template
+from streamae.core.payloads.values import parse_path
+from streamae.core.topics import CHANNEL, Template
 
 __all__ = ["Alert", "Grid", "Group", "Model", "Topic"]
 
@@ -22,15 +23,33 @@ def _json_path(text: str) -> str:
     return text
 
 
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, KeyError, OSError) as error:  # one that is not there is a KeyError
+        raise ValueError("write a time zone of this system, such as Europe/Berlin, or UTC") from error
+    return name
+
+
 class Topic(Section):
     """One kind of topic of a group, and what its payloads look like."""
 
     topic: Annotated[Text, AfterValidator(_template)]
     """Topic template: each {name} matches one level and becomes a label; {channel} names the channel."""
-    payload: Literal["number", "json"] = "number"
-    """A plain number, or JSON."""
-    values: dict[Text, Annotated[Text, AfterValidator(_json_path)]] | None = None
-    """For JSON: channel -> path of its value (`sensors.flow`, `readings[0].v`). Without it, the object is flat."""
+    payload: Literal[
+        "number", "json", "influx", "telegraf", "senml", "sparkplug", "zigbee2mqtt", "tasmota", "homeassistant"
+    ] = "number"
+    """A plain number, JSON of any shape, or a format that is known by its name."""
+    values: dict[Text, Text] | None = None
+    """Channel -> what the payload calls it; for JSON a path (`sensors.flow`, `readings[0].v`). Without it, the same."""
+    labels: dict[Text, Text] = Field(default={})
+    """For InfluxDB's formats: label of the stream -> the tag that it is read from."""
+    where: dict[Text, Text] = Field(default={})
+    """For InfluxDB's formats: tag -> the value that it must have, or the point is not looked at."""
+    name: Annotated[Text, AfterValidator(_template)] | None = None
+    """For SenML and Sparkplug: template that takes the names in the payload apart into labels and {channel}."""
+    time_zone: Annotated[Text, AfterValidator(_zone)] | None = None
+    """For Tasmota: zone of the times in the payload. Without it, the time of arrival counts."""
     value: Annotated[Text, AfterValidator(_json_path)] = "value"
     """For JSON on a topic with {channel}: path of the value."""
     time: Annotated[Text, AfterValidator(_json_path)] | None = None
@@ -41,6 +60,13 @@ class Topic(Section):
     """For JSON: path of a list with several samples in one message; the other paths are relative to each of them."""
     sample_every_s: Duration | None = Field(default=None, alias="sample_every", gt=0)
     """For JSON with `samples` that carry no time of their own: their spacing."""
+
+    @property
+    def stream_labels(self) -> tuple[str, ...]:
+        """The labels of the stream: those of the topic, then those that its payload adds."""
+        names = Template.parse(self.name).labels if self.name is not None else ()
+        every = (*Template.parse(self.topic).labels, *self.labels, *names)
+        return tuple(dict.fromkeys(label for label in every if label != CHANNEL))
 
 
 class Grid(Section):

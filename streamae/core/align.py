@@ -91,7 +91,8 @@ class MessageRows:
         values = np.full((len(first), self._channels), np.nan)
         values[row, readings.channel] = readings.value
         whole = ~np.isnan(values).any(axis=1)
-        drops[Drop.INCOMPLETE_ROW] = int(len(whole) - whole.sum())
+        said = ~np.isnan(values).all(axis=1)  # what only ends values is no row
+        drops[Drop.INCOMPLETE_ROW] = int((said & ~whole).sum())
         return self._forward(Rows(readings.stream[first][whole], readings.time_s[first][whole], values[whole]), drops)
 
     def _forward(self, rows: Rows, drops: Drops) -> tuple[Rows, Drops]:

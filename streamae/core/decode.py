@@ -3,112 +3,28 @@
 A payload is described, not programmed: `number` is the bytes of one plain number; `json` is a document in which dotted
 paths (`sensors.flow`, `readings[0].v`, `"odd.key".v`) lead to each channel's value and to the time; `samples` leads to
 an array whose entries are read in the same way. Event time comes from the payload where a path to it is given, else
-from the arrival.
+from the arrival. Formats of others (InfluxDB, SenML, Sparkplug B …) are known by name: `core.payloads`.
 
 Nothing that a sensor sends raises: each message becomes readings, or one `Drop` for each value that it should have had.
 """
 
 import json
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from streamae.core.payloads import FORMATS, SPARKPLUG
+from streamae.core.payloads.edge_nodes import EdgeNodes, SparkplugReader
+from streamae.core.payloads.names import Names
+from streamae.core.payloads.reader import RecordReader
+from streamae.core.payloads.spec import PayloadSpec
+from streamae.core.payloads.values import FLOAT32_MAX, lookup, parse_path, to_number, to_seconds
 from streamae.core.topics import Route, Router
-from streamae.core.types import F64, Drop, Drops, Readings
+from streamae.core.types import F64, Drop, Drops, Readings, State
 
-__all__ = ["TIME_UNITS", "Decoder", "Path", "PayloadSpec", "parse_path", "to_number", "to_seconds"]
-
-Path = tuple[str | int, ...]
-TIME_UNITS = ("auto", "s", "ms", "us", "ns", "rfc3339")
-_SCALE = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
-_STEP = re.compile(r'\.?(?:"([^"]+)"|([^.\[\]"]+))|\[(-?\d+)\]')
-
-
-@dataclass(frozen=True, slots=True)
-class PayloadSpec:
-    """How to read one topic's payload.
-
-    `values` maps channels to paths; None with a {channel} in the topic reads `value`, without one it reads each
-    channel at the key of its own name. `samples` leads to an array; paths are then relative to its entries, and where
-    these carry no time of their own they are `sample_every_s` apart: the first at the payload's time, or, if there
-    is none, the last at the arrival.
-    """
-
-    kind: str = "number"
-    values: Mapping[str, str] | None = None
-    value: str = "value"
-    time: str | None = None
-    time_unit: str = "auto"
-    samples: str | None = None
-    sample_every_s: float | None = None
-
-
-def parse_path(text: str) -> Path:
-    """Parse a dotted path; "" is the document itself. Raises ValueError with the place that is not one."""
-    steps: list[str | int] = []
-    end = 0
-    while end < len(text):
-        found = _STEP.match(text, end)
-        dotted = text[end] == "."
-        if found is None or (end == 0 and dotted) or (end > 0 and not dotted and text[end] != "["):
-            raise ValueError(f"path {text!r}: not a key or [index] at column {end + 1}")
-        steps.append(int(found[3]) if found[3] is not None else found[1] or found[2])
-        end = found.end()
-    return tuple(steps)
-
-
-def to_number(value: object) -> float | Drop:
-    """Return a JSON value as a number that float32 can hold, or why it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return Drop.NOT_A_NUMBER
-    try:
-        number = float(value)
-    except OverflowError:  # an integer of some hundred digits
-        return Drop.NOT_FINITE
-    return number if abs(number) <= _FLOAT32_MAX else Drop.NOT_FINITE  # NaN compares false
-
-
-def to_seconds(value: object, unit: str = "auto") -> float | Drop:
-    """Return a time as seconds since 1970 UTC.
-
-    `auto` takes text as RFC 3339 (no offset: UTC) and numbers by their magnitude: below 1e11 seconds, below 1e14
-    milliseconds, below 1e17 microseconds, else nanoseconds; each unit then spans the years 1973 to 5138.
-    """
-    if isinstance(value, str):
-        if unit in _SCALE:
-            return Drop.BAD_TIME
-        try:
-            moment = datetime.fromisoformat(value.strip())
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        except (ValueError, OverflowError):
-            return Drop.BAD_TIME
-    number = to_number(value)
-    if isinstance(number, Drop) or unit == "rfc3339":
-        return Drop.BAD_TIME
-    if unit == "auto":
-        size = abs(number)
-        unit = "s" if size < 1e11 else "ms" if size < 1e14 else "us" if size < 1e17 else "ns"
-    return number * _SCALE[unit]
-
-
-def _lookup(document: object, path: Path) -> object:
-    """Follow a path; returns Drop.MISSING_VALUE where it leads nowhere."""
-    for step in path:
-        if isinstance(step, str):
-            if not isinstance(document, dict) or step not in document:
-                return Drop.MISSING_VALUE
-            document = document[step]
-        elif isinstance(document, list) and -len(document) <= step < len(document):
-            document = document[step]
-        else:
-            return Drop.MISSING_VALUE
-    return document
+__all__ = ["Decoder", "PayloadSpec", "deferred"]
 
 
 class _Columns:
@@ -155,7 +71,8 @@ class _JsonReader:
         self.spec = spec
         self.loads = loads
 
-    def read(self, route: Route, payload: bytes, times: tuple[float, float], out: _Columns) -> None:
+    def read(self, topic: bytes, route: Route, payload: bytes, times: tuple[float, float], out: _Columns) -> None:
+        del topic
         arrival_s, limit_s = times
         try:
             document = self.loads(payload)
@@ -165,7 +82,7 @@ class _JsonReader:
         if self.samples is None:
             self._entry(document, document, route, (arrival_s, limit_s), out)
             return
-        entries = _lookup(document, self.samples)
+        entries = lookup(document, self.samples)
         if not isinstance(entries, list):
             out.drops[Drop.MISSING_VALUE] += 1
             return
@@ -181,7 +98,7 @@ class _JsonReader:
             return arrival_s
         if self.time is None:
             return arrival_s - (entries - 1) * self.spec.sample_every_s
-        return to_seconds(_lookup(document, self.time), self.spec.time_unit)
+        return to_seconds(lookup(document, self.time), self.spec.time_unit)
 
     def _entry(
         self, entry: object, document: object, route: Route, times: tuple[float | Drop, float], out: _Columns
@@ -189,20 +106,25 @@ class _JsonReader:
         """Read one entry of an array, or the document itself; `times` are its time if it has none, and the latest."""
         time_s, limit_s = times
         if self.time is not None and self.spec.sample_every_s is None:
-            found = _lookup(entry, self.time)
-            found = _lookup(document, self.time) if found is Drop.MISSING_VALUE else found
+            found = lookup(entry, self.time)
+            found = lookup(document, self.time) if found is Drop.MISSING_VALUE else found
             time_s = to_seconds(found, self.spec.time_unit)
         if isinstance(time_s, Drop) or time_s > limit_s:
             out.drops[time_s if isinstance(time_s, Drop) else Drop.FUTURE] += 1
             return
         out.origins += 1
         for channel, path in self.paths if route.channel < 0 else ((route.channel, self.value),):
-            found = _lookup(entry, path)
+            found = lookup(entry, path)
             number = found if isinstance(found, Drop) else to_number(found)
             if isinstance(number, Drop):
                 out.drops[number] += 1
             else:
                 out.add(route.stream, channel, time_s, number)
+
+
+def deferred(specs: Sequence[PayloadSpec]) -> list[int]:
+    """Return the positions of the specs whose payloads have a say in what stream they belong to, or if to any."""
+    return [i for i, spec in enumerate(specs) if spec.kind not in ("number", "json")]
 
 
 class Decoder:
@@ -222,8 +144,29 @@ class Decoder:
         loads: Callable[[bytes], Any] = json.loads,
     ) -> None:
         self._router = router
-        self._readers = [None if s.kind == "number" else _JsonReader(s, channels, loads) for s in specs]
+        self._nodes = EdgeNodes(router.streams.max_streams)
+        self._readers = [self._reader(spec, channels, loads) for spec in specs]
         self._future_max_s = future_max_s
+
+    def _reader(
+        self, spec: PayloadSpec, channels: Sequence[str], loads: Callable[[bytes], Any]
+    ) -> _JsonReader | RecordReader | SparkplugReader | None:
+        if spec.kind == "number":
+            return None
+        if spec.kind == "json":
+            return _JsonReader(spec, channels, loads)
+        names = Names(spec, channels, self._router.streams)
+        if spec.kind == SPARKPLUG:
+            return SparkplugReader(self._nodes, names, listens=spec.listens)
+        return RecordReader(FORMATS[spec.kind], spec, names, loads)
+
+    def state(self) -> State:
+        """Return what a snapshot keeps: what later messages lean on."""
+        return self._nodes.state()
+
+    def restore(self, state: State) -> None:
+        """Take over what `state` returned."""
+        self._nodes.restore(state)
 
     def decode(self, topics: Sequence[bytes], payloads: Sequence[bytes], arrival_s: F64) -> tuple[Readings, Drops]:
         """Return the readings of N messages in their order, and what was refused."""
@@ -239,7 +182,7 @@ class Decoder:
                 continue
             reader = readers[route.template]
             if reader is not None:
-                reader.read(route, payload, (now_s, now_s + ahead_s), out)
+                reader.read(topic, route, payload, (now_s, now_s + ahead_s), out)
                 continue
             try:
                 value = float(payload)
@@ -247,7 +190,7 @@ class Decoder:
                 out.drops[Drop.NOT_A_NUMBER] += 1
                 continue
             # NaN compares false; Python alone reads `1_0` as a number.
-            if not abs(value) <= _FLOAT32_MAX or math.isinf(value) or b"_" in payload:
+            if not abs(value) <= FLOAT32_MAX or math.isinf(value) or b"_" in payload:
                 out.drops[Drop.NOT_A_NUMBER if b"_" in payload else Drop.NOT_FINITE] += 1
                 continue
             out.origins += 1

@@ -18,7 +18,7 @@ import numpy as np
 
 from streamae.core.alert import SEVERITIES, AlertRule, Alerts, Changes
 from streamae.core.align import GridAlign, RowAlign, align_stage
-from streamae.core.decode import Decoder, PayloadSpec
+from streamae.core.decode import Decoder, PayloadSpec, deferred
 from streamae.core.quarantine import Quarantine, judged
 from streamae.core.scale import Scale
 from streamae.core.score import Scoring
@@ -110,7 +110,7 @@ class Lane:
         channels = self.profile.channels
         warmup_rows = self.profile.warmup_rows if group.warmup_rows is None else group.warmup_rows
         self.streams = Streams(group.stream_template, group.max_streams)
-        self.router = Router(group.templates, channels, self.streams)
+        self.router = Router(group.templates, channels, self.streams, deferred(group.payloads))
         self._decoder = Decoder(self.router, group.payloads, channels, future_max_s=group.future_max_s, loads=loads)
         self._align = align_stage(group.align, len(channels))
         self.scale = Scale(len(channels), warmup_rows, self.profile.calibration.get("calm"))
@@ -252,6 +252,7 @@ class Lane:
         """Return what a snapshot keeps."""
         S = len(self.streams)
         stages = {
+            "decode": self._decoder.state(),
             "align": self._align.state(S),
             "scale": self.scale.state(S),
             "rings": self.rings.state(S),
@@ -272,6 +273,7 @@ class Lane:
         for key, array in state.items():
             stage, _, name = key.partition(".")
             parts[stage][name] = array
+        self._decoder.restore(parts["decode"])
         self._align.restore(parts["align"])
         self.scale.restore(parts["scale"])
         self.rings.restore(parts["rings"])

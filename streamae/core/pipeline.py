@@ -2,7 +2,7 @@
 
 The core is a fold: the state is what one gets from the messages, whatever batches they came in, and `snapshot` /
 `restore` carry it over a restart. Each group of streams has a lane of its own (`core.lane`); a message goes to the
-first group that has a template for its topic.
+first group that has a template for its topic, and to the groups that only listen to it.
 """
 
 import io
@@ -29,6 +29,8 @@ class Pipeline:
     def __init__(self, instance: str, groups: Sequence[Group], loads: Callable[[bytes], Any] = json.loads) -> None:
         self.lanes = {group.name: Lane(instance, group, loads) for group in groups}
         self._lane_of: dict[bytes, Lane | None] = {}
+        self._listening = [x for x in self.lanes.values() if any(spec.listens for spec in x.group.payloads)]
+        self._listeners_of: dict[bytes, list[Lane]] = {}
 
     def step(self, batch: Batch, now_s: float) -> Report:
         """Take a batch of messages; `now_s` is the wall clock, which no verdict depends on."""
@@ -44,10 +46,11 @@ class Pipeline:
         drops, mine = Drops(batch.lost), {name: [] for name in self.lanes}  # type: tuple[Drops, dict[str, list[int]]]
         for i, topic in enumerate(batch.topics):
             lane = self._find(topic)
-            if lane is None:
+            listeners = self._listeners(topic, lane) if self._listening else ()
+            if lane is None and not listeners:
                 drops[Drop.TOPIC] += 1
-            else:
-                mine[lane.group.name].append(i)
+            for one in (lane, *listeners) if lane is not None else listeners:
+                mine[one.group.name].append(i)
         reports = []
         for name, at in mine.items():
             arrival_s = batch.arrival_s[at] if at else np.zeros(0)
@@ -69,11 +72,19 @@ class Pipeline:
         if topic in self._lane_of:
             return self._lane_of[topic]
         text = topic.decode(errors="replace")
-        found = next(
-            (x for x in self.lanes.values() if any(t.match(text) is not None for t in x.group.templates)), None
-        )
+        found = next((x for x in self.lanes.values() if _matches(x, text, listens=False)), None)
         if len(self._lane_of) < _TOPICS_MAX:
             self._lane_of[topic] = found
+        return found
+
+    def _listeners(self, topic: bytes, owner: Lane | None) -> list[Lane]:
+        """Return the groups beside the owner that listen to this topic: edge nodes tell more than one of devices."""
+        found = self._listeners_of.get(topic)
+        if found is None:
+            text = topic.decode(errors="replace")
+            found = [x for x in self._listening if x is not owner and _matches(x, text, listens=True)]
+            if len(self._listeners_of) < _TOPICS_MAX:
+                self._listeners_of[topic] = found
         return found
 
     def snapshot(self) -> bytes:
@@ -109,3 +120,8 @@ class Pipeline:
             mine = {key.partition("/")[2]: a for key, a in arrays.items() if key.startswith(f"{name}/")}
             lane.restore(said["streams"], mine)
         return skipped
+
+
+def _matches(lane: Lane, topic: str, *, listens: bool) -> bool:
+    pairs = zip(lane.group.templates, lane.group.payloads, strict=True)
+    return any(spec.listens is listens and template.match(topic) is not None for template, spec in pairs)

@@ -9,8 +9,8 @@ bytes, in a bounded dictionary: the regular expressions run only for topics that
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from streamae.core.types import Drop
 
@@ -133,19 +133,33 @@ class Streams:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What one topic means to a group: the stream, the channel (-1: the payload names them), the template's index."""
+    """What one topic means to a group: the stream, the channel (-1: the payload names them), the template's index.
+
+    Where the payload has a say in the stream, that is -1, and `labels` are those of the topic.
+    """
 
     stream: int
     channel: int
     template: int
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class Router:
-    """Topic bytes -> Route | Drop for one group; the answers are kept for at most `routes_max` topics."""
+    """Topic bytes -> Route | Drop for one group; the answers are kept for at most `routes_max` topics.
 
-    def __init__(self, templates: Sequence[Template], channels: Sequence[str], streams: Streams) -> None:
+    Topics of the templates at the positions `deferred` name no stream by themselves.
+    """
+
+    def __init__(
+        self,
+        templates: Sequence[Template],
+        channels: Sequence[str],
+        streams: Streams,
+        deferred: Collection[int] = frozenset(),
+    ) -> None:
         self.templates = tuple(templates)
         self.streams = streams
+        self._deferred = frozenset(deferred)
         self._channels = {name: i for i, name in enumerate(channels)}
         self._routes: dict[bytes, Route | Drop] = {}
         # Every channel of every stream may have a topic of its own; refused topics share what room is left.
@@ -179,6 +193,8 @@ class Router:
                 if found is None:
                     return Drop.UNKNOWN_CHANNEL
                 channel = found
+            if index in self._deferred:
+                return Route(-1, channel, index, labels)
             stream = self.streams.find(labels)
             return Drop.MAX_STREAMS if stream is None else Route(stream, channel, index)
         return Drop.TOPIC

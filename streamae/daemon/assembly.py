@@ -12,7 +12,7 @@ from typing import Any
 
 from streamae.config import Settings
 from streamae.config.check import fits
-from streamae.config.convert import connection, core_group, templates
+from streamae.config.convert import connection, core_group, readers
 from streamae.config.sinks import LogSink as LogSettings
 from streamae.config.sinks import MqttSink as MqttSettings
 from streamae.config.sinks import Sink as SinkSettings
@@ -72,7 +72,7 @@ def subscriptions_of(settings: Settings) -> list[Subscription]:
     """Return the subscriptions of all groups, each filter once."""
     found: dict[str, Subscription] = {}
     for group in settings.streams.values():
-        for template in templates(group):
+        for template, _ in readers(group):
             retained = group.retained == "accept" or (template.filter in found and found[template.filter].retained)
             found[template.filter] = Subscription(template.filter, settings.mqtt.qos, retained)
     return list(found.values())

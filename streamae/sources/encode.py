@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from streamae.core.decode import PayloadSpec, parse_path
+from streamae.core.payloads.spec import PayloadSpec
+from streamae.core.payloads.values import parse_path
 from streamae.core.topics import CHANNEL, Template, render
 from streamae.errors import SeriesError
 

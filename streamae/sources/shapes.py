@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from streamae.core.decode import to_number, to_seconds
+from streamae.core.payloads.values import to_number, to_seconds
 from streamae.core.topics import CHANNEL
 from streamae.core.types import Drop
 
