@@ -145,8 +145,9 @@ class Daemon(Service):
 class Prometheus(Service):
     """Debian's Prometheus on its own folder; `config` is the text of prometheus.yml."""
 
-    def __init__(self, folder: Path, config: str = "") -> None:
+    def __init__(self, folder: Path, config: str = "", *, retention: str = "1h") -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._retention = retention
         super().__init__("prometheus", folder, free_port())
         self.config(config)
 
@@ -161,7 +162,7 @@ class Prometheus(Service):
             f"--config.file={self.folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={self.folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{self.port}",
-            "--storage.tsdb.retention.time=1h",
+            f"--storage.tsdb.retention.time={self._retention}",
         )
         self.wait_for("/-/ready")
         return self

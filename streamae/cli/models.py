@@ -7,18 +7,18 @@ import click
 
 from streamae.cli.options import FILE
 
-__all__ = ["embed", "inspect", "score", "train"]
+__all__ = ["embed", "fetch", "inspect", "score", "train"]
 
 
 _PART, _PARTS = click.FloatRange(0, 1, min_open=True), "With --classify: part of the labels to learn from; repeatable."
 
 
 @click.command()
-@click.argument("series", nargs=-1, required=True, type=FILE)
+@click.argument("series", nargs=-1, type=FILE)
 @click.option("-o", "--out", required=True, type=FILE, help="The model file to write.")
 @click.option("--rows", type=click.IntRange(min=1), help="Fit on the first N rows of each series only.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same model.")
-@click.option("-c", "--config", type=FILE, help="Training settings, train.yaml.")
+@click.option("-c", "--config", type=FILE, help="Training settings and sources, train.yaml.")
 @click.option("--registry", type=FILE, help="Where this installation records the models that it trained.")
 @click.option("--classify", is_flag=True, help="Learn to name the classes in the series' column `label` instead.")
 @click.option("--encoder", type=FILE, help="With --classify: the model to start from; without it, trains one first.")
@@ -35,12 +35,16 @@ def train(
     classify: bool,
     **named: Any,
 ) -> None:
-    """Learn what normal is from SERIES.csv[.gz]…, each a stream of one group."""
+    """Learn what normal is from SERIES.csv[.gz]… and the sources of train.yaml: streams of one group."""
     import time
 
+    from streamae.config.history import read_history
     from streamae.model.artifact import default_registry
     from streamae.training.settings import read_config
 
+    sources = read_history(config) if config is not None else ()
+    if not series and not (sources and not classify):
+        raise click.UsageError("name at least one series, or sources in train.yaml (deploy/train.yaml)")
     chosen, known = read_config(config), registry or default_registry()
     if classify:
         from streamae.training.classify import classify as learn_classes
@@ -50,9 +54,23 @@ def train(
         options = {"encoder": named["encoder"], "sha256": named["sha256"], "config": chosen, "registry": known}
         click.echo(learn_classes(list(series), out, fractions=parts, seeds=seeds, **options).markdown())
         return
+    from streamae.training.fetch import fetch as fetch_series
     from streamae.training.train import train as fit
 
-    fit(list(series), out, rows, seed, chosen, now=time.time, registry=known)
+    fetched = fetch_series(sources, now=time.time, sleep=time.sleep) if sources else []
+    fit(list(series), out, rows, seed, chosen, fetched=fetched, now=time.time, registry=known)
+
+
+@click.command()
+@click.option("-c", "--config", required=True, type=FILE, help="Training settings with `sources:`, train.yaml.")
+@click.option("-o", "--out", required=True, type=FILE, help="Folder to write a CSV for each stream into.")
+def fetch(config: Path, out: Path) -> None:
+    """Write what the sources of train.yaml give into CSV files, to look at, score or train on."""
+    import time
+
+    from streamae.training.fetch import fetch_files
+
+    click.echo(fetch_files(config, out, now=time.time, sleep=time.sleep))
 
 
 @click.command()

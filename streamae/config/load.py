@@ -8,20 +8,23 @@ with a value that is wrong anyway would send the reader to the wrong place.
 import difflib
 import os
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from streamae.config.agreement import disagreements
 from streamae.config.document import Document, Loc, Mistake, read
+from streamae.config.section import Section
 from streamae.config.settings import Settings
 from streamae.config.units import duration_text, size_text
 from streamae.errors import ConfigError
 
-__all__ = ["json_schema", "load"]
+__all__ = ["json_schema", "load", "load_as"]
+
+_S = TypeVar("_S", bound=Section)
 
 
 def load(path: Path | str, environ: Mapping[str, str] | None = None) -> Settings:
@@ -29,23 +32,31 @@ def load(path: Path | str, environ: Mapping[str, str] | None = None) -> Settings
 
     `environ` replaces the process's environment for `${NAME}` and for systemd credentials.
     """
-    path = Path(path)
+    settings, document = load_as(Settings, Path(path), environ)
+    mistakes = [_disagreement(document, loc, remedy) for loc, remedy in disagreements(settings)]
+    if mistakes:
+        raise _refusal(document, mistakes)
+    return settings
+
+
+def load_as(root: type[_S], path: Path, environ: Mapping[str, str] | None = None) -> tuple[_S, Document]:
+    """Read `path` as a section of any kind, its keys judged one by one; raise ConfigError as `load` does."""
     environ = os.environ if environ is None else environ
     document = read(path, environ)
     mistakes = list(document.mistakes)
-    settings = None
+    section = None
     try:
-        settings = Settings.model_validate(
-            document.tree, context={"directory": path.absolute().parent, "environ": environ}
-        )
+        section = root.model_validate(document.tree, context={"directory": path.absolute().parent, "environ": environ})
     except ValidationError as error:
         errors = [one for one in error.errors(include_url=False) if not _consequence(one)]
-        mistakes += _unless_known(mistakes, (_explain(document, one) for one in errors))
-    if settings is not None and not mistakes:
-        mistakes = [_disagreement(document, loc, remedy) for loc, remedy in disagreements(settings)]
-    if settings is None or mistakes:
-        raise ConfigError("\n".join(mistake.text(path) for mistake in sorted(set(mistakes))))
-    return settings
+        mistakes += _unless_known(mistakes, (_explain(root, document, one) for one in errors))
+    if section is None or mistakes:
+        raise _refusal(document, mistakes)
+    return section, document
+
+
+def _refusal(document: Document, mistakes: Iterable[Mistake]) -> ConfigError:
+    return ConfigError("\n".join(mistake.text(document.path) for mistake in sorted(set(mistakes))))
 
 
 def json_schema() -> dict[str, Any]:
@@ -90,12 +101,12 @@ def _disagreement(document: Document, loc: Loc, remedy: str) -> Mistake:
     return document.mistake(loc, remedy, got=None if document.has(loc) else "the default")
 
 
-def _explain(document: Document, error: ErrorDetails) -> Mistake:  # noqa: PLR0911  (a table of cases)
+def _explain(root: type[BaseModel], document: Document, error: ErrorDetails) -> Mistake:  # noqa: PLR0911  (a table of cases)
     loc, kind = tuple(error["loc"]), error["type"]
     if loc and loc[-1] == "[key]":
         remedy = _remedy(kind, error)
         return document.mistake(loc[:-1], remedy, got=str(loc[-2]), at_key=True)
-    sections = _sections(Settings, loc)
+    sections = _sections(root, loc)
     loc = _real(document, loc, keep_last=kind in ("missing", "union_tag_not_found"))
     if kind == "extra_forbidden":
         return document.mistake(loc, _unknown(str(loc[-1]), sections), got="an unknown key", at_key=True)
@@ -106,7 +117,8 @@ def _explain(document: Document, error: ErrorDetails) -> Mistake:  # noqa: PLR09
         return document.mistake(loc, error["msg"], got="plain text")
     if kind.startswith("union_tag"):
         got = None if document.has((*loc, "type")) else "no type"
-        return document.mistake((*loc, "type"), "write type: log, mqtt, webhook or alertmanager", got=got)
+        *most, last = (str(_tag(section)) for section in _sections(root, (*loc, "type")))
+        return document.mistake((*loc, "type"), f"write type: {', '.join(most)} or {last}", got=got)
     if kind == "forget":
         return document.mistake((*loc, "forget_after"), error["msg"])
     if kind == "url":

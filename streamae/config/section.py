@@ -4,10 +4,12 @@ import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
+from streamae.config.document import Interpolated
 from streamae.config.units import Text
 
-__all__ = ["Name", "Section", "placeholders"]
+__all__ = ["Name", "Section", "no_plain_credentials", "placeholders"]
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -45,6 +47,21 @@ def placeholders(allowed: tuple[str, ...]) -> Any:
         return text
 
     return check
+
+
+def no_plain_credentials(value: Any) -> Any:
+    """Refuse headers that carry a secret in clear text; for a validator that runs before all others."""
+    headers = value.get("headers") if isinstance(value, dict) else None
+    for name, text in headers.items() if isinstance(headers, dict) else ():
+        secret = re.search("auth|token|key|cookie|secret", str(name), re.IGNORECASE)
+        plain = not isinstance(text, Interpolated) and not str(text).startswith(("file:", "credential:"))
+        if secret and plain:
+            raise PydanticCustomError(
+                "secret_header",
+                "keep {name} out of this file: write file:/path, credential:name or ${VARIABLE}",
+                {"name": name},
+            )
+    return value
 
 
 Name = Annotated[Text, StringConstraints(pattern=_NAME)]

@@ -1,13 +1,11 @@
 """The `sinks:` block: where alerts go."""
 
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from streamae.config.document import Interpolated
-from streamae.config.section import Name, Section, placeholders
+from streamae.config.section import Name, Section, no_plain_credentials, placeholders
 from streamae.config.units import Duration, FilePath, HiddenText, Text
 
 __all__ = ["AlertmanagerSink", "LogSink", "MqttSink", "Sink", "WebhookSink"]
@@ -59,17 +57,7 @@ class _HttpSink(Section):
     @model_validator(mode="before")
     @classmethod
     def _no_plain_credentials(cls, value: Any) -> Any:
-        headers = value.get("headers") if isinstance(value, dict) else None
-        for name, text in headers.items() if isinstance(headers, dict) else ():
-            secret = re.search("auth|token|key|cookie|secret", str(name), re.IGNORECASE)
-            plain = not isinstance(text, Interpolated) and not str(text).startswith(("file:", "credential:"))
-            if secret and plain:
-                raise PydanticCustomError(
-                    "secret_header",
-                    "keep {name} out of this file: write file:/path, credential:name or ${VARIABLE}",
-                    {"name": name},
-                )
-        return value
+        return no_plain_credentials(value)
 
     @model_validator(mode="after")
     def _is_http(self) -> Self:

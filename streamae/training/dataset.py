@@ -17,7 +17,7 @@ import numpy as np
 from streamae.core.scale import SCALED_MAX, estimate
 from streamae.core.types import F32, F64, I64
 from streamae.errors import SeriesError
-from streamae.sources.series import read_series
+from streamae.sources.series import Series, read_series
 
 __all__ = ["Dataset", "Stream", "build", "find_period", "load", "window_ends"]
 
@@ -59,13 +59,15 @@ class Dataset:
         return slice(int(self.bounds[stream]), int(self.bounds[stream + 1]))
 
 
-def load(paths: Sequence[Path], rows: int | None) -> list[Stream]:
-    """Read the first `rows` rows of each file (all, if None). Raises SeriesError."""
-    found = [read_series(path) for path in paths]
+def load(paths: Sequence[Path], rows: int | None, fetched: Sequence[Series] = ()) -> list[Stream]:
+    """Read the first `rows` rows of each file (all, if None), and of what was fetched. Raises SeriesError."""
+    found = [*(read_series(path) for path in paths), *fetched]
     names = [series.name for series in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise SeriesError(f"two files give the stream name {twice[0]}; rename one, the name tells streams apart")
+        raise SeriesError(
+            f"two files or sources give the stream name {twice[0]}; rename one, the name tells streams apart"
+        )
     return [Stream(x.name, tuple(x.channels), x.time_s[:rows], x.values[:rows]) for x in found]
 
 

@@ -26,6 +26,7 @@ def read_config(path: Path | None) -> TrainConfig:
         return TrainConfig()
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: got {tree!r}; write keys and values, such as `hidden: 16`")
+    tree.pop("sources", None)  # where the series come from, not what is made of them: see training.fetch
     mistakes = [*_unknown(path, tree, TrainConfig, ""), *_unknown(path, tree.get("recipe"), Recipe, "recipe.")]
     if mistakes:
         raise ConfigError("\n".join(mistakes))

@@ -22,6 +22,7 @@ from streamae.model.detector import Detector
 from streamae.model.export import script
 from streamae.model.runtime import TorchReconstructor, choose_device, prepare_torch
 from streamae.model.spec import DetectorSpec
+from streamae.sources.series import Series
 from streamae.training.banks import fit_banks
 from streamae.training.calibrate import calibrate
 from streamae.training.cold import calibrate_cold
@@ -54,19 +55,21 @@ def train(
     seed: int = 0,
     config: TrainConfig | None = None,
     *,
+    fetched: Sequence[Series] = (),
     now: Callable[[], float],
     registry: Path | None = None,
     console: Console | None = None,
 ) -> Trained:
     """Train on the first `rows` rows of each file (all, if None), write the model file `out`, and say what was found.
 
+    `fetched` are series beside those in files.
     `now` is a clock in seconds. `registry` records the digest, so that this installation may load the file without a
     pin. Raises SeriesError on series that nothing can be learnt from, ArtifactError where `out` cannot be written.
     """
     console = console or Console(file=sys.stderr)
     config = config or TrainConfig()
     began_s = now()
-    dataset = build(load(paths, rows), config.context)
+    dataset = build(load(paths, rows, fetched), config.context)
     _say_found(console, dataset)
     columns = (
         TextColumn("{task.description}"),
