@@ -3,13 +3,16 @@
 import gzip
 import json
 import math
+import sys
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamae.cli import main
 from streamae.errors import SeriesError
 from streamae.evaluation import baselines as peers
 from streamae.evaluation import metrics, plot, protocol, report
@@ -275,3 +278,38 @@ def test_a_plot_is_drawn(folder, tmp_path):
     score, threshold = peers.baselines()["raw |z|"](series, series.train_rows, 0)
     plot.plot_series(series, score, threshold, tmp_path / "a.png", reconstruction=series.values * 0.9)
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluate_draws_a_picture_of_each_of_our_runs(tmp_path, monkeypatch):
+    """`--plots` writes a PNG for each series and seed, with the reconstruction in the series' own units."""
+    pytest.importorskip("matplotlib")
+    drawn = []
+
+    def draw(*given, **named):
+        drawn.append((given[0], named["reconstruction"]))
+        plot.plot_series(*given, **named)
+
+    monkeypatch.setattr("streamae.evaluation.run.plot_series", draw)
+    t = np.arange(600)
+    values = np.c_[1000 + 5 * np.sin(t / 4), np.sin(t / 7)] + 0.05 * np.random.default_rng(0).normal(size=(600, 2))
+    label = (t >= 500) & (t < 520)
+    values[label] += 20
+    write_series(tmp_path / "set" / "a.csv.gz", values, label)
+    (tmp_path / "train.yaml").write_text("hidden: 4\nrecipe: {steps: 30}\n")
+    options = ["-c", str(tmp_path / "train.yaml"), "--no-baselines", "--plots", str(tmp_path / "plots")]
+    said = CliRunner().invoke(main, ["evaluate", str(tmp_path / "set"), *options])
+    assert said.exit_code == 0, said.output
+    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["set-a-seed0.png"]
+    ((series, rebuilt),) = drawn
+    assert series.label.sum() == 20  # the picture shows the labels, which the detector did not see
+    known = np.isfinite(rebuilt).all(axis=1) & ~label
+    assert known.mean() > 0.5
+    assert np.all(np.median(np.abs(rebuilt - values)[known], axis=0) < 2 * values[~label].std(axis=0))
+
+
+def test_plots_without_matplotlib_say_what_to_install(folder, tmp_path, monkeypatch):
+    """And they say so before the first run, not after it."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    said = CliRunner().invoke(main, ["evaluate", str(folder), "--plots", str(tmp_path / "plots")])
+    assert said.exit_code == 78
+    assert "pip install 'streamae[evaluate]'" in said.output

@@ -17,6 +17,7 @@ __all__ = ["evaluate"]
 @click.option("--json", "as_json", type=FILE, help="Write every run as one JSON array.")
 @click.option("--markdown", type=FILE, help="Write the tables, which are also printed.")
 @click.option("--report", type=FILE, help="Folder for report.md and report.json with a line for each series.")
+@click.option("--plots", type=FILE, help="Folder for a picture of each of our runs (PNG; needs matplotlib).")
 @click.option("--train-rows", type=click.IntRange(min=2), help="Rows to fit on, instead of what each series says.")
 @click.option("--no-baselines", is_flag=True, help="Ours only.")
 def evaluate(
@@ -27,6 +28,7 @@ def evaluate(
     as_json: Path | None,
     markdown: Path | None,
     report: Path | None,
+    plots: Path | None,
     train_rows: int | None,
     no_baselines: bool,
 ) -> None:
@@ -42,6 +44,7 @@ def evaluate(
         results=results,
         report=report,
         train_rows=train_rows,
+        plots=plots,
     )
     if as_json is not None:
         write_json(runs, as_json)

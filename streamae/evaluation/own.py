@@ -1,10 +1,14 @@
 """Our own detector as the protocol takes it: trained by `train`, scored by the daemon's core, row by row."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
-from streamae.backtest import offline_group, score_series
+from streamae.backtest import offline_group, score_series, usable_rows
 from streamae.core.alert import AlertRule
-from streamae.core.types import F64
+from streamae.core.scale import SCALED_MAX
+from streamae.core.types import F64, Profile
+from streamae.daemon.closeup import overlay
 from streamae.evaluation.protocol import Detector, LabelledSeries
 from streamae.model.artifact import profile_of
 from streamae.model.runtime import TorchReconstructor
@@ -16,9 +20,10 @@ from streamae.training.train import TrainConfig, train_dataset
 __all__ = ["detector"]
 
 
-def detector(config: TrainConfig) -> Detector:
+def detector(config: TrainConfig, rebuilt: Callable[[F64], object] | None = None) -> Detector:
     """Return `detect(series, train_rows, seed) -> (score[N], threshold[N])` under these training settings.
 
+    `rebuilt` gets the network's reconstruction of each series, `[N, C]`, NaN where there is none (costs a run of it).
     Rows that the daemon would not judge (no full window yet, or behind a gap) keep the judgement before them.
     """
 
@@ -28,10 +33,27 @@ def detector(config: TrainConfig) -> Detector:
         spec = DetectorSpec.from_mapping(trained.manifest["network"])
         model = TorchReconstructor(trained.scripted, spec)
         rows = Series(series.name, series.channels, series.time_s, [str(t) for t in series.time_s], series.values)
-        scored = score_series(rows, offline_group(profile_of(trained.manifest, ""), model, AlertRule()))
+        profile = profile_of(trained.manifest, "")
+        scored = score_series(rows, offline_group(profile, model, AlertRule()))
+        if rebuilt is not None:
+            rebuilt(_rebuilt(rows, profile, model, trained.manifest["targets"]))
         return _held(scored.score), _held(scored.threshold)
 
     return run
+
+
+def _rebuilt(series: Series, profile: Profile, model: TorchReconstructor, targets: Sequence[str]) -> F64:
+    """The network's reconstruction in the series' own units, laid over by windows that follow each other."""
+    shown = np.full((len(series), len(series.channels)), np.nan)
+    usable, values = usable_rows(series, profile)
+    known = profile.streams[series.name]
+    location, scale = np.asarray(known["location"]), np.asarray(known["scale"])
+    scaled = np.clip((values[usable] - location) / scale, -SCALED_MAX, SCALED_MAX).astype(np.float32)
+    laid, _ = overlay(model, series.time_s[usable], scaled, profile.window, profile.gap_max_s)
+    for q, name in enumerate(list(targets)[: laid.shape[1]]):
+        c = profile.channels.index(name)
+        shown[usable, series.channels.index(name)] = laid[:, q] * scale[c] + location[c]
+    return shown
 
 
 def _held(column: F64) -> F64:

@@ -8,16 +8,24 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import SeriesError
+from ..errors import ConfigError
 from .metrics import runs
 from .protocol import LabelledSeries
 
-__all__ = ["plot_series"]
+__all__ = ["plot_series", "require_matplotlib"]
 
 F64 = npt.NDArray[np.float64]
 
 CHANNELS_MAX = 12  # a taller picture cannot be read
 LABEL_COLOUR, ALARM_COLOUR = "tab:red", "tab:orange"
+
+
+def require_matplotlib() -> None:
+    """Raise ConfigError where matplotlib is not installed."""
+    try:
+        import matplotlib  # noqa: F401  (only whether it is there)
+    except ImportError as e:
+        raise ConfigError("plots need matplotlib: pip install 'streamae[evaluate]', or leave out --plots") from e
 
 
 def plot_series(
@@ -26,13 +34,12 @@ def plot_series(
     """Write a PNG of `series` with `score[N]` and `threshold[N]`; the first 12 channels are drawn.
 
     `reconstruction[N, C]`, where given, is drawn over the channels. Labelled events are shaded red, alarms orange, and
-    the end of the training rows is a dashed line. Raises SeriesError where matplotlib is not installed.
+    the end of the training rows is a dashed line. Raises ConfigError where matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as e:
-        raise SeriesError("plots need matplotlib: pip install 'streamae[evaluate]'") from e
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     shown = min(len(series.channels), CHANNELS_MAX)
     rows = np.arange(len(series))
     figure = Figure(figsize=(14, 1.3 * shown + 2.5), layout="constrained")
@@ -41,11 +48,13 @@ def plot_series(
     for c, ax in enumerate(axes[:shown]):
         ax.plot(rows, series.values[:, c], lw=0.6, color="tab:blue")
         if reconstruction is not None:
-            ax.plot(rows, reconstruction[:, c], lw=0.6, color="tab:green")
+            ax.plot(rows, reconstruction[:, c], lw=0.6, color="tab:green", label="reconstruction")
         ax.set_ylabel(series.channels[c][:16], rotation=0, ha="right", fontsize=7)
     axes[-1].plot(rows, score, lw=0.8, color="black", label="score")
     axes[-1].plot(rows, threshold, lw=0.8, color=ALARM_COLOUR, label="threshold")
     axes[-1].legend(loc="upper left", fontsize=7)
+    if reconstruction is not None:
+        axes[0].legend(loc="upper left", fontsize=7)
     for ax in axes:
         ax.axvline(series.train_rows, ls="--", lw=0.8, color="grey")
         for a, b in runs(series.label):

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from ..errors import SeriesError
 from .metrics import measure, vus_window
 
-__all__ = ["Detector", "LabelledSeries", "Result", "evaluate", "find_series", "read_labelled", "score_once"]
+__all__ = ["Detector", "LabelledSeries", "Result", "Scored", "evaluate", "find_series", "read_labelled", "score_once"]
 
 F64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -58,6 +58,9 @@ class LabelledSeries:
 
 Detector = Callable[[LabelledSeries, int, int], tuple[F64, F64]]
 """`detect(series, train_rows, seed) -> (score[N], threshold[N])`; the labels in `series` are not for its eyes."""
+
+Scored = Callable[[LabelledSeries, str, int, F64, F64], object]
+"""`scored(series, method, seed, score[N], threshold[N])` after each run."""
 
 Result = dict[str, Any]
 
@@ -98,9 +101,14 @@ def read_labelled(path: Path, train_rows: int | None = None) -> LabelledSeries:
 
 
 def score_once(
-    series: LabelledSeries, method: str, detect: Detector, seed: int, now: Callable[[], float] = time.perf_counter
+    series: LabelledSeries,
+    method: str,
+    detect: Detector,
+    seed: int,
+    now: Callable[[], float] = time.perf_counter,
+    scored: Scored = lambda *run: None,
 ) -> Result:
-    """Run one detector on one series and measure it; the labels are hidden from the detector."""
+    """Run one detector on one series and measure it; the labels are hidden from the detector, not from `scored`."""
     hidden = np.zeros(len(series), np.bool_)
     shown = LabelledSeries(
         series.name, series.dataset, series.channels, series.time_s, series.values, hidden, series.train_rows
@@ -110,6 +118,7 @@ def score_once(
     wall_s = now() - start
     if len(score) != len(series) or not np.isfinite(score[series.train_rows :]).all():
         raise SeriesError(f"{series.name}: {method} gave no finite score for some row after the training rows")
+    scored(series, method, seed, score, threshold)
     rest = slice(series.train_rows, None)
     quality = measure(
         series.label[rest], score[rest], threshold[rest], window=vus_window(series.values[:, 0]), row_s=series.row_s
@@ -127,12 +136,14 @@ def evaluate(
     train_rows: int | None = None,
     seeded: Iterable[str] | None = None,
     done: Callable[[int, int, Result], None] = lambda finished, total, result: None,
+    scored: Scored = lambda *run: None,
 ) -> list[Result]:
     """Run every detector with every seed on every series and return one result a run.
 
     `results` is the JSON-lines file to resume from and append to. `seeded` names the methods that the seed means
     something to (default all); the others run once, with the first seed. `done(finished, total, result)` reports
-    progress. Series without a scored event count for false alarms only.
+    progress, and `scored` sees each run that is not taken from `results`. Series without a scored event count for
+    false alarms only.
     """
     many = set(detectors if seeded is None else seeded)
     plan = [(p, m, s) for p in paths for m in detectors for s in (seeds if m in many else seeds[:1])]
@@ -146,7 +157,7 @@ def evaluate(
         if result is None:
             if series is None or at != path:
                 series, at = read_labelled(path, train_rows), path
-            result = score_once(series, method, detectors[method], seed)
+            result = score_once(series, method, detectors[method], seed, scored=scored)
             if results is not None:
                 with results.open("a", encoding="utf-8") as f:
                     f.write(json.dumps(_finite(result)) + "\n")

@@ -8,14 +8,16 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from streamae.core.types import F64
 from streamae.errors import ConfigError, SeriesError
 from streamae.evaluation import baselines as peers
 from streamae.evaluation.own import detector
-from streamae.evaluation.protocol import Detector, Result, evaluate, find_series
+from streamae.evaluation.plot import plot_series, require_matplotlib
+from streamae.evaluation.protocol import Detector, LabelledSeries, Result, evaluate, find_series
 from streamae.evaluation.report import Bar, markdown, write_report
 from streamae.training.design import TrainConfig
 
-__all__ = ["NAME", "chosen_series", "evaluate_series", "read_seeds", "write_json"]
+__all__ = ["NAME", "Album", "chosen_series", "evaluate_series", "read_seeds", "write_json"]
 
 NAME = "streamae"
 
@@ -40,6 +42,26 @@ def write_json(runs: Sequence[Result], path: Path) -> None:
     path.write_text(json.dumps(clean, indent=1) + "\n", encoding="utf-8")
 
 
+class Album:
+    """A folder with a picture of each of our runs: channels, reconstruction, score, threshold, labels and alarms."""
+
+    def __init__(self, folder: Path) -> None:
+        require_matplotlib()  # now, not after the first hour
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._rebuilt: F64 | None = None
+
+    def keep(self, rebuilt: F64) -> None:
+        """Remember the reconstruction of the run that is on."""
+        self._rebuilt = rebuilt
+
+    def draw(self, series: LabelledSeries, method: str, seed: int, score: F64, threshold: F64) -> None:
+        """Draw a run, if it is one of ours."""
+        if method == NAME:
+            path = self._folder / f"{series.dataset}-{series.name}-seed{seed}.png"
+            plot_series(series, score, threshold, path, reconstruction=self._rebuilt)
+
+
 def _found(path: Path) -> list[Path]:
     if not path.exists():
         raise SeriesError(f"{path}: there is no such file or folder; name labelled series or folders of them")
@@ -55,13 +77,16 @@ def evaluate_series(
     results: Path | None,
     report: Path | None,
     train_rows: int | None = None,
+    plots: Path | None = None,
 ) -> tuple[str, list[Result]]:
     """Run everything and return the Markdown tables and the runs.
 
     Ours runs with every seed, the peers with the first. `results` is the JSON-lines file to resume from; `report` a
-    folder for `report.md` and `report.json`.
+    folder for `report.md` and `report.json`, and `plots` one for a picture of each of our runs, but not of those that
+    `results` had already.
     """
-    methods: dict[str, Detector] = {NAME: detector(config)}
+    album = Album(plots) if plots is not None else None
+    methods: dict[str, Detector] = {NAME: detector(config, album.keep if album else None)}
     if with_baselines:
         methods |= peers.baselines()
     with Bar() as bar:
@@ -73,6 +98,7 @@ def evaluate_series(
             train_rows=train_rows,
             seeded=[NAME],
             done=bar,
+            **({"scored": album.draw} if album else {}),
         )
     if report is not None:
         write_report(runs, report, settings={"seeds": list(seeds), "series": len({r["series"] for r in runs})})
