@@ -10,6 +10,7 @@ from streamae.core.types import Transition
 from streamae.errors import StoreError
 from streamae.sinks.courier import BACKOFF_MAX_S, Courier, Pace
 from streamae.sinks.sink import SinkRefusedError, SinkUnavailableError
+from streamae.store.silences import Silence
 from streamae.store.store import Store
 from tests.store_world import Clock, transition
 
@@ -24,6 +25,7 @@ class Ear:
         self.refresh_s: float | None = None
         self.mood = mood
         self.heard: list[str] = []
+        self.last: Sequence[Transition] = ()
         self.requests: list[int] = []
         self.closed = False
 
@@ -31,6 +33,7 @@ class Ear:
         self.requests.append(len(transitions))
         self.mood(transitions)
         self.heard += [t.key for t in transitions]
+        self.last = transitions
 
     def close(self) -> None:
         self.closed = True
@@ -253,3 +256,81 @@ def test_through_every_mishap_each_is_told_and_none_out_of_order(tmp_path: Path,
     assert all(first[transition(n).key] < first[transition(n, 2).key] for n in range(100))
     assert len(heard) > len(written), "the mishaps did happen"
     store.close()
+
+
+def test_what_fires_still_is_told_again_until_somebody_takes_care_of_it(store: Store, clock: Clock) -> None:
+    """Each `renotify`, counted, under a key of its own; not what is acknowledged, silenced or over."""
+    ear = Ear(batch_max=10)
+    courier = Courier(ear, store.outbox, clock, renotify_s=3600.0)
+    alerts = [transition(n, 0) for n in range(4)]
+    store.publish(alerts, clock())
+    run(courier, clock, 3590)
+    assert ear.heard == [t.key for t in alerts]
+    store.alerts.acknowledge(alerts[1].id, "ada", clock())
+    store.silences.create(Silence(clock(), clock() + 1e6, stream=alerts[2].stream), clock())
+    store.publish([transition(3, 1, "resolved")], clock())
+    run(courier, clock, 100)
+    assert ear.heard[4:] == [transition(3, 1).key, alerts[0].key]
+    assert (ear.last[0].repeat, ear.last[0].notice_key, ear.last[0].state) == (1, f"{alerts[0].key}:1", "firing")
+    run(courier, clock, 3600)
+    assert ear.last[0].notice_key == f"{alerts[0].key}:2"
+    assert len(ear.heard) == 7
+    store.publish([transition(0, 1, severity="critical")], clock())
+    run(courier, clock, 3590)
+    assert (ear.heard[7:], ear.last[0].repeat) == ([transition(0, 1).key], 0)
+    run(courier, clock, 100)
+    assert ear.last[0].notice_key == f"{transition(0, 1).key}:3", "what it repeats is its newest transition"
+    store.publish([transition(0, 2, "resolved")], clock())
+    run(courier, clock, 10_000)
+    assert ear.heard[9:] == [transition(0, 2).key]
+    with store._database.read() as connection:
+        assert connection.execute("SELECT alert FROM told WHERE alert = ?", (alerts[0].id,)).fetchall() == []
+
+
+def test_without_renotify_nothing_is_told_twice(store: Store, clock: Clock) -> None:
+    """The control: a month passes, and the sink has heard of it once."""
+    ear = Ear()
+    courier = Courier(ear, store.outbox, clock)
+    store.publish([transition(1)], clock())
+    for _ in range(1000):
+        clock.now_s += 2700
+        courier.deliver_due()
+    assert ear.heard == [transition(1).key]
+
+
+def test_a_reminder_that_waits_goes_when_its_reason_goes(store: Store, clock: Clock) -> None:
+    """The sink is away when a reminder is due: an acknowledgement, a silence or the end takes it out of the line."""
+    ear = Ear(batch_max=10)
+    courier = Courier(ear, store.outbox, clock, renotify_s=3600.0)
+    alerts = [transition(n, 0) for n in range(3)]
+    store.publish(alerts, clock())
+    run(courier, clock, 3500)
+    ear.mood = always(SinkUnavailableError("503"))
+    run(courier, clock, 200)
+    assert store.outbox.stats()["ear"].pending == 3
+    store.alerts.acknowledge(alerts[0].id, "ada", clock())
+    store.silences.create(Silence(clock(), clock() + 60, stream=alerts[1].stream), clock())
+    store.publish([transition(2, 1, "resolved")], clock())
+    assert store.outbox.stats()["ear"].pending == 1
+    ear.mood = lambda _: None
+    run(courier, clock, 400)
+    assert ear.heard[3:] == [transition(2, 1).key]
+
+
+def test_reminders_go_on_after_a_restart_and_after_a_step_of_the_clock(tmp_path: Path, clock: Clock) -> None:
+    """The time of the last notice is kept; a clock that steps ten years back does not silence for ten years."""
+    ear = Ear()
+    store = Store.open(tmp_path, "process", clock, sinks=["ear"])
+    store.publish([transition(1, 0)], clock())
+    run(Courier(ear, store.outbox, clock, renotify_s=3600.0), clock, 1800)
+    store._abandon()
+    again = Store.open(tmp_path, "process", clock, sinks=["ear"])
+    courier = Courier(ear, again.outbox, clock, renotify_s=3600.0)
+    run(courier, clock, 1700)
+    assert len(ear.heard) == 1
+    run(courier, clock, 200)
+    assert len(ear.heard) == 2
+    clock.now_s -= 315_360_000.0
+    run(courier, clock, 20)
+    assert len(ear.heard) == 3
+    again.close()

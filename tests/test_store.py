@@ -278,7 +278,7 @@ def test_alerts_show_their_present_state_and_their_past(store: Store) -> None:
     assert (closed.opened_s, closed.closed_s) == (transition(2).onset_s, transition(2, 2).time_s)
     assert [t.sequence for t in store.alerts.timeline(transition(1).id)] == [1, 2]
     assert store.alerts.acknowledge(transition(1).id, "ada", NOW, "on my way")
-    assert store.alerts.give_feedback(transition(1).id, "true_alarm")
+    assert store.alerts.give_feedback(transition(1).id, "true_alarm", NOW)
     alert = store.alerts.get(transition(1).id)
     assert alert
     assert (alert.acknowledged_by, alert.acknowledged_s, alert.note, alert.feedback) == (

@@ -20,7 +20,12 @@ def _publishable(text: str) -> str:
     return text
 
 
-class LogSink(Section):
+class _Reminded(Section):
+    renotify_s: Annotated[Duration, Field(ge=60)] | None = Field(default=None, alias="renotify")
+    """Interval in which what still fires, and nobody has acknowledged or silenced, is told again. Without it, never."""
+
+
+class LogSink(_Reminded):
     """Alerts as lines of the program's own log."""
 
     type: Literal["log"]
@@ -29,7 +34,7 @@ class LogSink(Section):
     """What the outbox and the metrics call it; no two sinks may share one."""
 
 
-class MqttSink(Section):
+class MqttSink(_Reminded):
     """Alerts as messages on the same broker: the state, retained, and each event."""
 
     type: Literal["mqtt"]
@@ -66,7 +71,7 @@ class _HttpSink(Section):
         return self
 
 
-class WebhookSink(_HttpSink):
+class WebhookSink(_Reminded, _HttpSink):
     """Alerts as JSON in a POST."""
 
     type: Literal["webhook"]

@@ -33,7 +33,8 @@ class Changes:
     """The alerts that fired, grew critical or resolved in one step: positions in the step's arrays, and the alert.
 
     `state[n]` is FIRING or INACTIVE (resolved), `severity[n]` an index of SEVERITIES, `sequence[n]` counts the
-    transitions of an alert from 0, `onset_s[n]` is the event time of its first sample above the threshold.
+    transitions of an alert from 0, `onset_s[n]` is the event time of its first sample above the threshold, `peak[n]`
+    the highest score since then.
     """
 
     position: I64
@@ -41,6 +42,7 @@ class Changes:
     severity: I8
     sequence: I32
     onset_s: F64
+    peak: F64
 
 
 class Alerts:
@@ -53,6 +55,7 @@ class Alerts:
         self._sequence: I32 = np.zeros(0, np.int32)
         self._onset_s: F64 = np.zeros(0)
         self._last_high_s: F64 = np.zeros(0)
+        self._peak: F64 = np.zeros(0)
 
     def grow(self, streams: int) -> None:
         """Make room for at least this many streams."""
@@ -61,12 +64,15 @@ class Alerts:
         self._sequence = grown(self._sequence, streams, 0)
         self._onset_s = grown(self._onset_s, streams, 0)
         self._last_high_s = grown(self._last_high_s, streams, 0)
+        self._peak = grown(self._peak, streams, np.nan)
 
     def step(self, stream: I32, time_s: F64, score: F64, threshold: F64) -> tuple[I8, Changes]:
         """Judge one window of each of some different streams; NaN scores are learning. Returns `state[B]`, changes."""
         high = score > threshold
         old = self._state[stream]
-        onset_s = np.where(high & (old == AlertState.INACTIVE), time_s, self._onset_s[stream])
+        begins = high & (old == AlertState.INACTIVE)
+        onset_s = np.where(begins, time_s, self._onset_s[stream])
+        peak = np.where(begins, score, np.fmax(score, self._peak[stream]))
         last_high_s = np.where(high, time_s, self._last_high_s[stream])
         fires = high & (time_s - onset_s >= self.rule.for_s)
         stays = (old == AlertState.FIRING) & (high | (time_s - last_high_s < self.rule.keep_firing_for_s))
@@ -82,10 +88,10 @@ class Alerts:
         sequence = np.where(firing & (was == 0), 0, self._sequence[stream] + 1).astype(np.int32)
         told = np.where(resolved, was, severity).astype(np.int8)
         self._state[stream], self._severity[stream] = new, severity
-        self._onset_s[stream], self._last_high_s[stream] = onset_s, last_high_s
+        self._onset_s[stream], self._last_high_s[stream], self._peak[stream] = onset_s, last_high_s, peak
         self._sequence[stream[changed]] = sequence[changed]
         shown = np.where(np.isnan(score), np.int8(AlertState.LEARNING), new).astype(np.int8)
-        return shown, Changes(changed, new[changed], told[changed], sequence[changed], onset_s[changed])
+        return shown, Changes(changed, new[changed], told[changed], sequence[changed], onset_s[changed], peak[changed])
 
     def firing(self, streams: int) -> I64:
         """Return which of the first S streams have a firing alert."""
@@ -94,6 +100,10 @@ class Alerts:
     def onset_s(self, stream: I64) -> F64:
         """Return the event time of the onset of these streams' alerts."""
         return self._onset_s[stream]
+
+    def peak(self, stream: int) -> float:
+        """Return the highest score since the onset of a stream's alert; NaN where there has been none."""
+        return float(self._peak[stream])
 
     def state(self, streams: int) -> State:
         """Return what a snapshot keeps of the first S streams."""
@@ -104,7 +114,8 @@ class Alerts:
         streams = len(state["state"])
         self.grow(streams)
         for name in _KEPT:
-            getattr(self, f"_{name}")[:streams] = state[name]
+            if name in state:  # a snapshot of an earlier release has no peaks: they begin anew
+                getattr(self, f"_{name}")[:streams] = state[name]
 
 
-_KEPT = ("state", "severity", "sequence", "onset_s", "last_high_s")
+_KEPT = ("state", "severity", "sequence", "onset_s", "last_high_s", "peak")

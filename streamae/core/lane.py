@@ -235,6 +235,7 @@ class Lane:
             threshold=float(v.threshold[b]),
             shares={c: round(float(x), 4) for c, x in zip(self.profile.channels, v.share[b], strict=True)},
             model_digest=self.profile.digest,
+            peak_score=float(changes.peak[n]),
         )
 
     def firing_ids(self) -> list[str]:

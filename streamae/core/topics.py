@@ -125,6 +125,10 @@ class Streams:
         self.names.append(name)
         return self._ids[name]
 
+    def index(self, name: str) -> int | None:
+        """Return the id of the stream of this name; None where there is none."""
+        return self._ids.get(name)
+
     def labels(self, stream: int) -> dict[str, str]:
         """Return the labels of a stream, read back from its name."""
         found = self._pattern.fullmatch(self.names[stream])

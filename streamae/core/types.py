@@ -180,6 +180,8 @@ class Transition:
 
     `id` hashes instance, group, stream, rule and the event time of the onset; `state` is "firing" or "resolved";
     a firing alert that grows critical is a further transition with the same id and the next sequence number.
+    `peak_score` is the highest score since the onset. `repeat` counts the notices that say the same again to a sink
+    that wants to be reminded of what fires still; 0 is the first.
     """
 
     id: str
@@ -198,11 +200,18 @@ class Transition:
     threshold: float
     shares: Mapping[str, float]
     model_digest: str
+    peak_score: float | None = None
+    repeat: int = 0
 
     @property
     def key(self) -> str:
         """The idempotency key of this transition."""
         return f"{self.id}:{self.sequence}"
+
+    @property
+    def notice_key(self) -> str:
+        """The idempotency key of what a sink is told: the transition's own, and for a repetition its number."""
+        return f"{self.key}:{self.repeat}" if self.repeat else self.key
 
     @property
     def worst_channel(self) -> str:

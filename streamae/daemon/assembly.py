@@ -13,6 +13,7 @@ from typing import Any
 from streamae.config import Settings
 from streamae.config.check import fits
 from streamae.config.convert import connection, core_group, readers
+from streamae.config.sinks import AlertmanagerSink as AlertmanagerSettings
 from streamae.config.sinks import LogSink as LogSettings
 from streamae.config.sinks import MqttSink as MqttSettings
 from streamae.config.sinks import Sink as SinkSettings
@@ -21,6 +22,7 @@ from streamae.daemon.clock import Clock
 from streamae.errors import ConfigError
 from streamae.model.artifact import Artifact, default_registry, open_artifact
 from streamae.mqtt import Subscription, transient
+from streamae.sinks.alertmanager import AlertmanagerSink
 from streamae.sinks.log import LogSink
 from streamae.sinks.mqtt import BrokerPublisher, MqttSink
 from streamae.sinks.sink import Sink
@@ -101,11 +103,17 @@ def make_source(
     )
 
 
-def make_sink(settings: Settings, sink: SinkSettings) -> Sink:
+def make_sink(settings: Settings, sink: SinkSettings, clock: Clock) -> Sink:
     """Return one sink, not yet connected."""
     if isinstance(sink, LogSettings):
         return LogSink(sink.name)
     if isinstance(sink, MqttSettings):
-        return MqttSink(BrokerPublisher(transient(connection(settings), "alerts")), sink.topic, name=sink.name)
+        publisher = BrokerPublisher(transient(connection(settings), "alerts"))
+        return MqttSink(publisher, sink.topic, name=sink.name, timeout_s=sink.timeout_s)
     headers = {name: text.get_secret_value() for name, text in sink.headers.items()}
-    return WebhookSink(sink.url.get_secret_value(), headers, name=sink.name, timeout_s=sink.timeout_s)
+    url, ca = sink.url.get_secret_value(), None if sink.ca is None else str(sink.ca)
+    if isinstance(sink, AlertmanagerSettings):
+        return AlertmanagerSink(
+            url, clock.now, headers, name=sink.name, timeout_s=sink.timeout_s, refresh_s=sink.refresh_s, ca_file=ca
+        )
+    return WebhookSink(url, headers, name=sink.name, timeout_s=sink.timeout_s, ca_file=ca)

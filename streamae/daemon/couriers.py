@@ -15,7 +15,6 @@ __all__ = ["Couriers"]
 
 log = logging.getLogger(__name__)
 _STORE_RETRY_S = 1.0
-_PACED = {"log": None}
 
 
 class Couriers:
@@ -25,7 +24,12 @@ class Couriers:
         self._outbox, self._clock = outbox, clock
         self._couriers = [
             Courier(
-                make_sink(settings, sink), outbox, clock.now, pace=_PACED.get(sink.name, Pace()), jitter=clock.jitter
+                make_sink(settings, sink, clock),
+                outbox,
+                clock.now,
+                pace=None if sink.type == "log" else Pace(),
+                renotify_s=None if sink.type == "alertmanager" else sink.renotify_s,
+                jitter=clock.jitter,
             )
             for sink in settings.sinks
         ]
@@ -69,8 +73,10 @@ class Couriers:
             oldest_s = 0.0 if now.oldest_s is None else max(0.0, self._clock.now() - now.oldest_s)
             metrics.gauge("outbox_pending", now.pending, sink)
             metrics.gauge("outbox_dead", now.dead, sink)
+            metrics.gauge("outbox_withheld", now.withheld, sink)
             metrics.gauge("outbox_oldest_age_seconds", oldest_s, sink)
             metrics.count("outbox_evicted", max(0, now.evicted - before.evicted), sink)
+            metrics.count("notifications_silenced", max(0, now.silenced - before.silenced), sink)
             for outcome in ("sent", "failed", "refused"):
                 grown = getattr(now, outcome) - getattr(before, outcome)
                 metrics.count("sink_deliveries", max(0, grown), sink, outcome)

@@ -5,12 +5,14 @@ begins anew at zero, and the counter goes on.
 """
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
 from streamae import __version__
 from streamae.metrics import Metrics
 from streamae.sources.source import SourceStatus
+from streamae.store.alerts import AlertLimits
+from streamae.store.silences import SilenceLimits
 from streamae.store.store import StoreStats
 
 __all__ = ["Gauges"]
@@ -26,6 +28,8 @@ class Gauges:
         self._broker_dropped: int | None = None
         metrics.gauge("inbox_capacity_messages", inbox_max)
         metrics.gauge("store_writable", 1)
+        metrics.gauge("silences_capacity", SilenceLimits().current_max)
+        metrics.gauge("feedback_capacity", AlertLimits().feedback_max)
         metrics.gauge("build_info", 1, __version__, platform.python_version(), version("torch"))
         for cause in ("session", "any_client"):
             metrics.count("messages_lost", 0, cause)
@@ -43,6 +47,12 @@ class Gauges:
         self._metrics.gauge("journal_bytes", store.journal_bytes)
         since_s = self._started_s if store.snapshot_s is None else store.snapshot_s
         self._metrics.gauge("snapshot_age_seconds", max(0.0, self._now() - since_s))
+
+    def observe_people(self, silences: Mapping[str, int], feedback: int) -> None:
+        """Set what people asked for and said: silences by state, entries of feedback."""
+        for state, number in silences.items():
+            self._metrics.gauge("silences", number, state)
+        self._metrics.gauge("feedback_entries", feedback)
 
 
 def _growth(before: int, now: int) -> int:

@@ -151,7 +151,17 @@ class Daemon:
             self._watched_s = now_s
             self.notifier.send("WATCHDOG=1")
 
+    def _apply_silences(self) -> None:
+        """Withhold and release what time has silenced or not; a full disk only delays it."""
+        try:
+            if self.store.silences.apply(self.clock.now()):
+                self.couriers.wake()
+                self.view.silences_moved()
+        except StoreError as error:
+            log.warning("silences wait for the store: %s", error)
+
     def _housekeeping(self) -> None:
+        self._apply_silences()
         self.view.publish()
         for name, lane in self.loop.pipeline.lanes.items():
             self.metrics.observe_streams(name, lane.latest.state[: len(lane.streams)])
@@ -161,6 +171,7 @@ class Daemon:
         self.home_assistant.observe(self.metrics)
         source = self.loop.source.status()
         self.gauges.observe(source, self.store.stats())
+        self.gauges.observe_people(self.store.silences.counts(self.clock.now()), self.store.alerts.feedback_count())
         if source.fatal:
             raise UnavailableError(source.fatal)
         dead = self.dead_threads()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from streamae.core.pipeline import Pipeline
-from streamae.core.types import AlertState, Report
+from streamae.core.types import AlertState, Report, Transition
 from streamae.daemon.closeup import copy_stream, picture
 from streamae.daemon.history import GroupHistory
 from streamae.daemon.loop import Loop
@@ -22,8 +22,9 @@ from streamae.metrics import Metrics
 from streamae.model.artifact import Artifact
 from streamae.sources.source import SourceStatus
 from streamae.store.alerts import Alert
+from streamae.store.silences import Silence
 from streamae.store.store import Store
-from streamae.web.app import Snapshot, StreamTable
+from streamae.web.app import SilenceWanted, Snapshot, StreamTable
 
 __all__ = ["HANGS_AFTER_S", "DaemonView", "tables"]
 
@@ -183,7 +184,57 @@ class DaemonView:
         """Return alerts, newest first."""
         stored = self._store.alerts
         found = stored.open(limit) if state == "firing" else stored.history(limit, group=group, stream=stream)
-        return [_alert(one) for one in found if state in (None, one.transition.state)]
+        silences = {one.id: one for one in self._store.silences.all()}
+        return [self._alert(one, silences) for one in found if state in (None, one.transition.state)]
+
+    def _alert(self, alert: Alert, silences: Mapping[int, Silence]) -> dict[str, Any]:
+        said = asdict(alert)
+        transition, number = said.pop("transition"), said.pop("silence")
+        silence = None if number is None else {"id": number}
+        if number in silences:
+            silence = self._silence(silences[number])
+        peak = self._peak(alert.transition)
+        told = {"worst_channel": alert.transition.worst_channel, "peak_score": peak, "silence": silence}
+        return {**transition, **said, **told}
+
+    def _peak(self, last: Transition) -> float | None:
+        """The highest score of an alert: of one that fires as the loop has it now, else as it was when it ended."""
+        lane = self._loop.pipeline.lanes.get(last.group)
+        stream = None if lane is None else lane.streams.index(last.stream)
+        if last.state != "firing" or last.peak_score is None or lane is None or stream is None:
+            return last.peak_score
+        return max(last.peak_score, lane.alerts.peak(stream))
+
+    def now_s(self) -> float:
+        """Return the wall clock."""
+        return self._now()
+
+    def silences(self) -> Sequence[Mapping[str, Any]]:
+        """Return the silences that are kept, those that end last first."""
+        return [self._silence(one) for one in sorted(self._store.silences.all(), key=lambda s: -s.ends_s)]
+
+    def silence(self, wanted: SilenceWanted) -> Mapping[str, Any]:
+        """Make a silence; raises UnavailableError where there are too many."""
+        made = self._store.silences.create(Silence(**asdict(wanted)), self._now())
+        self._alerts_version = next(self._alert_changes)
+        return self._silence(made)
+
+    def end_silence(self, number: int) -> bool:
+        """End a silence; False where there is none that has not ended."""
+        done = self._store.silences.expire(number, self._now())
+        self._alerts_version = next(self._alert_changes)
+        return done
+
+    def _silence(self, silence: Silence) -> dict[str, Any]:
+        return {**asdict(silence), "state": silence.state(self._now())}
+
+    def silences_moved(self) -> None:
+        """Say that a silence began or ended with time; the loop's thread calls this."""
+        self._alerts_version = next(self._alert_changes)
+
+    def feedback(self, limit: int) -> Sequence[Mapping[str, Any]]:
+        """Return what people said of alerts, newest first."""
+        return [asdict(one) for one in self._store.alerts.feedback(limit)]
 
     def closeup(self, group: str, stream: str, rows: int) -> Mapping[str, Any] | None:
         """Return a stream from near; the loop copies, this thread computes. Raises UnavailableError."""
@@ -205,11 +256,12 @@ class DaemonView:
         ]
 
     def act(self, alert_id: str, action: str, note: str) -> bool:
-        """Acknowledge an alert, or mark it as false alarm; False where there is none of this id."""
-        if action == "false-alarm":
-            done = self._store.alerts.give_feedback(alert_id, "false-alarm")
-        else:
+        """Acknowledge an alert, or say what it turned out to be; False where there is none of this id."""
+        if action == "acknowledge":
             done = self._store.alerts.acknowledge(alert_id, "page", self._now(), note or None)
+        else:
+            verdict = None if action == "withdraw-feedback" else action
+            done = self._store.alerts.give_feedback(alert_id, verdict, self._now(), note or None)
         self._alerts_version = next(self._alert_changes)
         return done
 
@@ -229,9 +281,3 @@ def _model(group: str, artifact: Artifact, false_alarms_per_s: float | None) -> 
         "calibration": calibration,
         "false_alarms_per_s": budget_per_s,
     }
-
-
-def _alert(alert: Alert) -> dict[str, Any]:
-    said = asdict(alert)
-    transition = said.pop("transition")
-    return {**transition, "worst_channel": alert.transition.worst_channel, **said}

@@ -70,6 +70,17 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("outbox_pending", "gauge", "Transitions not yet delivered.", ("sink",)),
     Metric("outbox_oldest_age_seconds", "gauge", "Age of the oldest transition not yet delivered.", ("sink",)),
     Metric("outbox_dead", "gauge", "Transitions that a sink refused for good.", ("sink",)),
+    Metric("outbox_withheld", "gauge", "Transitions held back while their alert is silenced.", ("sink",)),
+    Metric(
+        "notifications_silenced",
+        "counter",
+        "Transitions that a sink was never told because their alert ended while it was silenced.",
+        ("sink",),
+    ),
+    Metric("silences", "gauge", "Silences that people made: pending, active or expired.", ("state",)),
+    Metric("silences_capacity", "gauge", "Silences that may be pending or active at once."),
+    Metric("feedback_entries", "gauge", "Alerts of which people said what they turned out to be."),
+    Metric("feedback_capacity", "gauge", "Entries of feedback that are kept; the oldest go first."),
     Metric("outbox_evicted", "counter", "Transitions dropped because the outbox was full.", ("sink",)),
     Metric(
         "sink_deliveries", "counter", "Attempts to deliver, by outcome: sent, failed or refused.", ("sink", "outcome")

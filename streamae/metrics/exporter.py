@@ -105,8 +105,9 @@ class Metrics:
         """Start a sink's series at zero."""
         for outcome in ("sent", "failed", "refused"):
             self._collectors["sink_deliveries"].labels(sink, outcome)
-        self._collectors["outbox_evicted"].labels(sink)
-        for name in ("outbox_pending", "outbox_oldest_age_seconds", "outbox_dead"):
+        for name in ("outbox_evicted", "notifications_silenced"):
+            self._collectors[name].labels(sink)
+        for name in ("outbox_pending", "outbox_oldest_age_seconds", "outbox_dead", "outbox_withheld"):
             self.gauge(name, 0.0, sink)
 
     def observe(

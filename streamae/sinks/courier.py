@@ -4,7 +4,8 @@ When the sink cannot take something, the whole sink rests (1 s, doubled up to 30
 receiver asks for), and what failed goes behind what was tried less often: a single alert on which a receiver chokes
 delays the others by one attempt. When the sink refuses several at once, they are told one by one, so that only the
 poison among them becomes a dead letter. In a storm the pace holds requests back, and what gathers meanwhile travels
-together, up to the sink's `batch_max`.
+together, up to the sink's `batch_max`. A sink that wants to be reminded is told again, each `renotify_s`, of what fires
+still and nobody has acknowledged or silenced.
 
 At least once: a transition is marked as sent only after the sink took it, so an end of the process in between tells
 it twice, under the same key.
@@ -22,6 +23,7 @@ __all__ = ["Courier", "Pace"]
 BACKOFF_MIN_S = 1.0
 BACKOFF_MAX_S = 300.0
 _OPEN_MAX = 10_000
+_LOOK_S = 15.0  # how often it is asked whether a reminder is due
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Courier:
         *,
         pace: Pace | None = None,
         idle_s: float = 60.0,
+        renotify_s: float | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._sink = sink
@@ -50,6 +53,8 @@ class Courier:
         self._now = now
         self._bucket = _Bucket(pace, now()) if pace else None
         self._idle_s = idle_s
+        self._renotify_s = renotify_s
+        self._looked_s = float("-inf")
         self._jitter = jitter
         self._failures = 0
         self._resting_until_s = float("-inf")
@@ -81,8 +86,10 @@ class Courier:
             self._deliver([transition for transition, _ in due], max(attempts for _, attempts in due))
             return max(0.0, self._resting_until_s - now_s) if self._failures else 0.0
         refresh_in_s = self._refresh(now_s)
+        if (remind_in_s := self._remind(now_s)) <= 0:
+            return 0.0
         next_s = self._outbox.next_due_s(self.sink, now_s)
-        waits = [self._idle_s, refresh_in_s, self._idle_s if next_s is None else next_s - now_s]
+        waits = [self._idle_s, refresh_in_s, remind_in_s, self._idle_s if next_s is None else next_s - now_s]
         return max(0.0, min(waits))
 
     def close(self) -> None:
@@ -112,7 +119,7 @@ class Courier:
 
     def _mark(self) -> None:
         """Mark what was told; while the store cannot (a full disk), StoreError, and nothing is told again."""
-        self._outbox.sent(self.sink, self._told)
+        self._outbox.sent(self.sink, self._told, None if self._renotify_s is None else self._now())
         self._told = []
 
     def _send(self, transitions: Sequence[Transition]) -> None:
@@ -138,6 +145,17 @@ class Courier:
         except SinkRefusedError as error:
             self.last_error = str(error)
         return every_s
+
+    def _remind(self, now_s: float) -> float:
+        """Put in line again what fires still, where it is time; return the seconds until the next look, 0: found."""
+        if self._renotify_s is None:
+            return self._idle_s
+        every_s = min(_LOOK_S, self._renotify_s / 4)
+        passed_s = abs(now_s - self._looked_s)
+        if passed_s < every_s:
+            return every_s - passed_s
+        self._looked_s = now_s
+        return 0.0 if self._outbox.repeat(self.sink, now_s, self._renotify_s, _OPEN_MAX) else every_s
 
     def _rest(self, error: SinkUnavailableError) -> None:
         self._failures += 1

@@ -45,19 +45,22 @@ class LogSink:
 
 def line(transition: Transition) -> str:
     """One transition in logfmt."""
+    peak = transition.peak_score
     return _logfmt(
         [
             ("alert", transition.state),
+            *([("reminder", transition.repeat)] if transition.repeat else []),
             ("severity", transition.severity),
             ("group", transition.group),
             ("stream", transition.stream),
             ("rule", transition.rule),
             ("score", f"{transition.score:.6g}"),
+            *([] if peak is None else [("peak", f"{peak:.6g}")]),
             ("threshold", f"{transition.threshold:.6g}"),
             ("channel", transition.worst_channel),
             ("onset", rfc3339(transition.onset_s)),
             ("time", rfc3339(transition.time_s)),
-            ("key", transition.key),
+            ("key", transition.notice_key),
         ]
     )
 

@@ -2,10 +2,13 @@
 
 With the topic template `streamae/{instance}/alerts/{group}/{stream}`, a transition goes to `<topic>/event`, not
 retained, and to `<topic>/<rule>`, retained: who connects later sees at once what fires, and what fired last. Both
-carry the same JSON, at QoS 1; it counts as told once the broker has acknowledged both.
+carry the same JSON, at QoS 1; it counts as told once the broker has acknowledged both. Many transitions travel
+together: all are published, then all acknowledgements are waited for once. The retained state never goes back to an
+earlier alert of the same stream and rule, in whatever order retries bring them.
 """
 
 import re
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -23,13 +26,20 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _FIELDS = ("instance", "group", "stream", "rule", "severity", "state", "id")
 _TOPIC_BYTES_MAX = 65_535
 _FORBIDDEN = re.compile("[+#\0]")
+_STATES_MAX = 20_000  # topics whose newest state is remembered; beyond, the longest unused go
+_IN_FLIGHT_MAX = 256
+
+Message = tuple[str, bytes, bool]  # topic, payload, retain
 
 
 class Publisher(Protocol):
     """The way to a broker; implemented by `streamae.mqtt`."""
 
-    def publish(self, topic: str, payload: bytes, qos: int, retain: bool, timeout_s: float) -> None:
-        """Return once the broker has it; OSError or UnavailableError when it could not be had within `timeout_s`."""
+    def publish(self, messages: Sequence[Message], timeout_s: float) -> None:
+        """Publish in order, at QoS 1, and return once the broker has all of them.
+
+        OSError or UnavailableError when it could not be had within `timeout_s`, ValueError for what can never be sent.
+        """
         ...
 
     def close(self) -> None:
@@ -43,7 +53,7 @@ class MqttSink:
     The template may name instance, group, stream, rule, severity, state, id, and `label_NAME` for a label.
     """
 
-    batch_max = 1
+    batch_max = 200
     refresh_s = None
 
     def __init__(
@@ -53,6 +63,7 @@ class MqttSink:
         self._publisher = publisher
         self._topic = topic
         self._timeout_s = timeout_s
+        self._newest: OrderedDict[str, tuple[float, int]] = OrderedDict()
         unknown = [n for n in _PLACEHOLDER.findall(topic) if n not in _FIELDS and not n.startswith("label_")]
         if unknown or _FORBIDDEN.search(topic) or not topic:
             raise ConfigError(
@@ -61,12 +72,26 @@ class MqttSink:
             )
 
     def send(self, transitions: Sequence[Transition]) -> None:
-        """Publish each, the event before the state."""
+        """Publish them all, each event before its state, and wait until the broker has them."""
+        messages: list[Message] = []
+        states: dict[str, tuple[float, int]] = {}
         for transition in transitions:
-            payload = encode(document(transition))
-            topic = self._render(transition)
-            self._publish(f"{topic}/event", payload, retain=False)
-            self._publish(f"{topic}/{_clean(transition.rule)}", payload, retain=True)
+            payload, topic = encode(document(transition)), self._render(transition)
+            event, state = f"{topic}/event", f"{topic}/{_clean(transition.rule)}"
+            age = (transition.onset_s, transition.sequence)
+            if max(len(name.encode("utf-8")) for name in (event, state)) > _TOPIC_BYTES_MAX:
+                raise SinkRefusedError(f"mqtt: the topic of this alert has more than {_TOPIC_BYTES_MAX} bytes")
+            messages.append((event, payload, False))
+            if age >= max(states.get(state, age), self._newest.get(state, age)):
+                states[state] = age
+                messages.append((state, payload, True))
+        try:
+            self._publisher.publish(messages, self._timeout_s)
+        except (OSError, UnavailableError) as error:
+            raise SinkUnavailableError(f"mqtt: not published ({error})") from error
+        except ValueError as error:
+            raise SinkRefusedError(f"mqtt: the broker's client refuses this alert ({error})") from error
+        self._remember(states)
 
     def close(self) -> None:
         """Disconnect."""
@@ -80,15 +105,12 @@ class MqttSink:
 
         return _PLACEHOLDER.sub(value, self._topic)
 
-    def _publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
-        if len(topic.encode("utf-8")) > _TOPIC_BYTES_MAX:
-            raise SinkRefusedError(f"mqtt: the topic of this alert has more than {_TOPIC_BYTES_MAX} bytes")
-        try:
-            self._publisher.publish(topic, payload, 1, retain, self._timeout_s)
-        except (OSError, UnavailableError) as error:
-            raise SinkUnavailableError(f"mqtt: not published ({error})") from error
-        except ValueError as error:
-            raise SinkRefusedError(f"mqtt: the broker's client refuses this alert ({error})") from error
+    def _remember(self, states: dict[str, tuple[float, int]]) -> None:
+        for topic, age in states.items():
+            self._newest[topic] = age
+            self._newest.move_to_end(topic)
+        while len(self._newest) > _STATES_MAX:
+            self._newest.popitem(last=False)
 
 
 def _clean(name: str) -> str:
@@ -103,14 +125,15 @@ class BrokerPublisher:
         self._connection = connection
         self._broker: mqtt.Publisher | None = None
 
-    def publish(self, topic: str, payload: bytes, qos: int, retain: bool, timeout_s: float) -> None:
-        """Publish and wait for the broker's acknowledgement; UnavailableError when it does not come in time."""
+    def publish(self, messages: Sequence[Message], timeout_s: float) -> None:
+        """Publish and wait for the broker's acknowledgements; UnavailableError when they do not come in time."""
         try:
             if self._broker is None:
-                broker = mqtt.Publisher(self._connection, in_flight_max=16)
+                broker = mqtt.Publisher(self._connection, in_flight_max=_IN_FLIGHT_MAX)
                 broker.open()
                 self._broker = broker
-            self._broker.publish(topic, payload, qos=qos, retain=retain)
+            for topic, payload, retain in messages:
+                self._broker.publish(topic, payload, qos=1, retain=retain)
             self._broker.flush(timeout_s)
         except (OSError, UnavailableError):
             # What is in flight would come later, behind what is tried next.

@@ -1,7 +1,9 @@
 """A transition's JSON form: the one that webhooks and MQTT subscribers get.
 
 Pure ASCII, so that no name can break a receiver; null where a number is not finite, since JSON has no NaN; times both
-as seconds since 1970 and as RFC 3339 in UTC. `version` grows only when a field changes its meaning or goes.
+as seconds since 1970 and as RFC 3339 in UTC. A reminder of what fires still has the `id` and `sequence` of what it
+repeats, a number in `repeat` (0 in what is told the first time), and a `key` of its own. `version` grows only when a
+field changes its meaning or goes.
 """
 
 import hashlib
@@ -23,10 +25,11 @@ def document(transition: Transition) -> dict[str, Any]:
     """The transition as JSON values."""
     return {
         "version": VERSION,
-        "key": transition.key,
+        "key": transition.notice_key,
         "id": transition.id,
         "sequence": transition.sequence,
         "state": transition.state,
+        "repeat": transition.repeat,
         "severity": transition.severity,
         "rule": transition.rule,
         "instance": transition.instance,
@@ -40,6 +43,7 @@ def document(transition: Transition) -> dict[str, Any]:
         "window_start_s": _finite(transition.window_start_s),
         "score": _finite(transition.score),
         "threshold": _finite(transition.threshold),
+        "peak_score": None if transition.peak_score is None else _finite(transition.peak_score),
         "worst_channel": transition.worst_channel,
         "shares": {channel: _finite(share) for channel, share in transition.shares.items()},
         "model_digest": transition.model_digest,
@@ -57,9 +61,12 @@ def summary(transition: Transition) -> str:
     where = f"{transition.group}/{transition.stream}"
     if transition.state == "resolved":
         text = f"{where}: {transition.rule} resolved"
+        if transition.peak_score is not None:
+            text += f", peak score {transition.peak_score:.3g}"
     else:
+        still = f"still firing (reminder {transition.repeat}), " if transition.repeat else ""
         text = (
-            f"{where}: {transition.rule} {transition.severity}, score {transition.score:.3g} over "
+            f"{where}: {transition.rule} {still}{transition.severity}, score {transition.score:.3g} over "
             f"{transition.threshold:.3g}"
         )
         if transition.worst_channel:
@@ -76,7 +83,7 @@ def rfc3339(time_s: float) -> str | None:
 
 def batch_key(transitions: Sequence[Transition]) -> str:
     """The idempotency key of what one request carries: the transition's own, or a hash over those of all of them."""
-    keys = [transition.key for transition in transitions]
+    keys = [transition.notice_key for transition in transitions]
     return keys[0] if len(keys) == 1 else hashlib.sha256("\n".join(keys).encode()).hexdigest()
 
 

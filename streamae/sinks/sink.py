@@ -75,8 +75,12 @@ class Outbox(Protocol):
         """The last transition of each alert that is open and was told to `sink`."""
         ...
 
-    def sent(self, sink: str, keys: Sequence[str]) -> None:
-        """The sink has these."""
+    def repeat(self, sink: str, now_s: float, every_s: float, limit: int) -> int:
+        """Put what fires still, `every_s` after the sink was told of it last, in line again; return how many."""
+        ...
+
+    def sent(self, sink: str, keys: Sequence[str], told_s: float | None = None) -> None:
+        """The sink has these; `told_s` is the time, for a sink that wants to be reminded."""
         ...
 
     def failed(self, sink: str, keys: Sequence[str], error: str, retry_at_s: float) -> None:

@@ -13,7 +13,17 @@ from dataclasses import asdict, dataclass
 from streamae.core.types import Transition
 from streamae.store.database import Database
 
-__all__ = ["Alert", "AlertLimits", "Alerts", "decode_transition", "encode_transition", "record_transitions"]
+__all__ = [
+    "Alert",
+    "AlertLimits",
+    "Alerts",
+    "Feedback",
+    "decode_transition",
+    "decoded",
+    "encode_transition",
+    "prune_history",
+    "record_transitions",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +37,8 @@ class Alert:
     acknowledged_by: str | None
     note: str | None
     feedback: str | None
+    silence: int | None
+    """The silence that it is under; of a resolved one, that its sinks were never told because of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +47,25 @@ class AlertLimits:
 
     transitions_max: int = 200_000
     age_max_s: float = 90 * 86400.0
+    feedback_max: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What an alert turned out to be (`false-alarm`), and the window of event time that this speaks of.
+
+    `from_s` is the first row of the window that fired; `to_s` the end of the alert, None while it fires.
+    """
+
+    alert: str
+    group: str
+    stream: str
+    rule: str
+    verdict: str
+    from_s: float
+    to_s: float | None
+    note: str | None
+    said_s: float
 
 
 def encode_transition(transition: Transition) -> bytes:
@@ -52,8 +83,10 @@ def decode_transition(body: bytes, crc: int) -> Transition:
         raise ValueError(f"a stored transition is damaged ({error})") from error
 
 
-def record_transitions(connection: sqlite3.Connection, transitions: Sequence[Transition], now_s: float) -> int:
-    """Store those that are new and bring their alerts up to date; return the last row number before them."""
+def record_transitions(
+    connection: sqlite3.Connection, transitions: Sequence[Transition], now_s: float
+) -> tuple[int, list[Transition]]:
+    """Store those that are new and bring their alerts up to date; return the last row number before them, and them."""
     (before,) = connection.execute("SELECT COALESCE(MAX(seq), 0) FROM transition").fetchone()
     rows = []
     for transition in transitions:
@@ -68,15 +101,19 @@ def record_transitions(connection: sqlite3.Connection, transitions: Sequence[Tra
     )
     fresh = connection.execute("SELECT key, seq FROM transition WHERE seq > ?", (before,))
     number = dict(fresh.fetchall())
+    added = [transition for transition in transitions if transition.key in number]
     connection.executemany(
         """INSERT INTO alert (id, grp, stream, rule, state, sequence, first, last, opened_s, closed_s)
            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
            ON CONFLICT (id) DO UPDATE SET state = excluded.state, sequence = excluded.sequence, last = excluded.last,
                closed_s = excluded.closed_s
            WHERE excluded.sequence > alert.sequence""",
-        [_alert_row(transition, number[transition.key]) for transition in transitions if transition.key in number],
+        [_alert_row(transition, number[transition.key]) for transition in added],
     )
-    return int(before)
+    ended = [(transition.time_s, transition.id) for transition in added if transition.state == "resolved"]
+    connection.executemany("UPDATE feedback SET to_s = ? WHERE alert = ?", ended)
+    connection.executemany("DELETE FROM told WHERE alert = ?", [(alert,) for _, alert in ended])
+    return int(before), added
 
 
 def prune_history(connection: sqlite3.Connection, limits: AlertLimits, now_s: float) -> int:
@@ -117,15 +154,15 @@ def _text(name: str) -> str:
     return name.encode("utf-8", "replace").decode("utf-8")
 
 
-_SELECT = """SELECT t.body, t.crc, a.opened_s, a.closed_s, a.acknowledged_s, a.acknowledged_by, a.note, a.feedback
-             FROM alert a JOIN transition t ON t.seq = a.last """
+_SELECT = """SELECT t.body, t.crc, a.opened_s, a.closed_s, a.acknowledged_s, a.acknowledged_by, a.note, a.feedback,
+             a.silence FROM alert a JOIN transition t ON t.seq = a.last """
 
 
 class Alerts:
     """Questions about alerts, and people's answers to them."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, limits: AlertLimits) -> None:
+        self._database, self._limits = database, limits
 
     def open(self, limit: int = 1000) -> list[Alert]:
         """Alerts that fire, newest first."""
@@ -156,27 +193,60 @@ class Alerts:
         return [transition for row in rows if (transition := decoded(*row))]
 
     def acknowledge(self, alert_id: str, by: str, now_s: float, note: str | None = None) -> bool:
-        """Someone takes care of it; False when there is no such alert."""
-        return self._update(
-            "UPDATE alert SET acknowledged_s = ?, acknowledged_by = ?, note = COALESCE(?, note) WHERE id = ?",
-            now_s,
-            _text(by),
-            note if note is None else _text(note),
-            alert_id,
-        )
+        """Someone takes care of it: no sink is reminded of it; False when there is no such alert."""
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM outbox WHERE alert = ? AND repeat > 0", (alert_id,))
+            return _changed(
+                connection,
+                "UPDATE alert SET acknowledged_s = ?, acknowledged_by = ?, note = COALESCE(?, note) WHERE id = ?",
+                (now_s, _text(by), note if note is None else _text(note), alert_id),
+            )
 
-    def give_feedback(self, alert_id: str, feedback: str) -> bool:
-        """What it turned out to be (`true_alarm`, `false_alarm`, …); False when there is no such alert."""
-        return self._update("UPDATE alert SET feedback = ? WHERE id = ?", _text(feedback), alert_id)
+    def give_feedback(self, alert_id: str, verdict: str | None, now_s: float, note: str | None = None) -> bool:
+        """What it turned out to be (`false-alarm`), None takes it back; False when there is no such alert."""
+        said = verdict if verdict is None else _text(verdict)
+        with self._database.write() as connection:
+            row = connection.execute(
+                """SELECT a.id, a.grp, a.stream, a.rule, a.closed_s, t.body, t.crc FROM alert a
+                   JOIN transition t ON t.seq = a.first WHERE a.id = ?""",
+                (alert_id,),
+            ).fetchone()
+            if row is None:
+                return False
+            *names, closed_s, body, crc = row
+            connection.execute("UPDATE alert SET feedback = ? WHERE id = ?", (said, alert_id))
+            connection.execute("DELETE FROM feedback WHERE alert = ?", (alert_id,))
+            first = decoded(body, crc)
+            if said is not None and first is not None:
+                kept = (*names, said, first.window_start_s, closed_s, note if note is None else _text(note), now_s)
+                connection.execute("INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", kept)
+            connection.execute(
+                """DELETE FROM feedback WHERE alert IN
+                   (SELECT alert FROM feedback ORDER BY said_s DESC LIMIT -1 OFFSET ?)""",
+                (self._limits.feedback_max,),
+            )
+        return True
+
+    def feedback(self, limit: int = 1000) -> list[Feedback]:
+        """What was said of alerts, newest first; it outlives them, up to `feedback_max`."""
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT * FROM feedback ORDER BY said_s DESC LIMIT ?", (limit,)).fetchall()
+        return [Feedback(*row) for row in rows]
+
+    def feedback_count(self) -> int:
+        """How many entries of feedback are kept."""
+        with self._database.read() as connection:
+            (count,) = connection.execute("SELECT COUNT(*) FROM feedback").fetchone()
+        return int(count)
 
     def _select(self, where: str, *values: object) -> list[Alert]:
         with self._database.read() as connection:
             rows = connection.execute(_SELECT + where, values).fetchall()
         return [Alert(transition, *rest) for body, crc, *rest in rows if (transition := decoded(body, crc))]
 
-    def _update(self, statement: str, *values: object) -> bool:
-        with self._database.write() as connection:
-            return connection.execute(statement, values).rowcount > 0
+
+def _changed(connection: sqlite3.Connection, statement: str, values: Sequence[object]) -> bool:
+    return connection.execute(statement, values).rowcount > 0
 
 
 def decoded(body: bytes, crc: int) -> Transition | None:

@@ -70,6 +70,12 @@ class Database:
                 raise
 
     @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Nobody writes while the block runs."""
+        with self._lock:
+            yield
+
+    @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """A read-only connection of the caller's own, for the block."""
         with self._explained(), closing(sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True)) as connection:

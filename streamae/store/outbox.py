@@ -2,28 +2,31 @@
 
 A transition gets one row per sink in the transaction that stores it. A row goes when the sink took it. It waits for
 `retry_at_s` when the sink could not, and is due again after those that were tried less often, so that one bad row holds
-up nobody but the later transitions of its own alert. It stays as a dead letter when the sink refused it for good.
+up nobody but the later transitions of its own alert. It stays as a dead letter when the sink refused it for good. It is
+withheld while its alert is under a silence (`store.silences`), and goes when that alert ends before its sink was told
+of any of it. A sink that wants to be reminded gets a row again for what fires still and nobody has acknowledged.
 """
 
 import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from streamae.core.types import Transition
 from streamae.store.alerts import decode_transition, decoded
 from streamae.store.database import Database
 
-__all__ = ["Outbox", "OutboxLimits", "SinkStats"]
+__all__ = ["Outbox", "OutboxLimits", "Queued", "SinkStats"]
 
+WAITS, DEAD, WITHHELD = 0, 1, 2  # what the column `dead` says
 RETRY_MAX_S = 600.0  # twice the longest back-off: a retry further off means that the clock stepped back
 _ERROR_MAX = 500
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxLimits:
-    """How many transitions may wait for a sink, and how many dead letters are kept for it."""
+    """How many transitions may wait for a sink or be withheld from it, and how many dead letters are kept for it."""
 
     pending_max: int = 100_000
     dead_max: int = 1_000
@@ -40,6 +43,16 @@ class SinkStats:
     failed: int = 0
     refused: int = 0
     evicted: int = 0
+    withheld: int = 0
+    silenced: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """What enqueueing did in a transaction that is yet to stand, by sink: rows evicted, rows never to be told."""
+
+    evicted: Mapping[str, int] = field(default_factory=dict)
+    silenced: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -48,6 +61,7 @@ class _Happened:
     failed: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     evicted: Counter[str] = field(default_factory=Counter)
+    silenced: Counter[str] = field(default_factory=Counter)
 
 
 class Outbox:
@@ -59,6 +73,7 @@ class Outbox:
         self._lock = threading.Lock()
         self._happened = _Happened()
         self._sinks: tuple[str, ...] = ()
+        self._handed: dict[str, frozenset[str]] = {}  # the alerts of which each sink may be hearing now
 
     def register(self, sinks: Sequence[str]) -> None:
         """Say which sinks there are; what waits for any other is dropped and counted as evicted."""
@@ -68,42 +83,79 @@ class Outbox:
                 sink: connection.execute("DELETE FROM outbox WHERE sink = ?", (sink,)).rowcount
                 for sink in known - set(sinks)
             }
+            connection.executemany("DELETE FROM told WHERE sink = ?", [(sink,) for sink in gone])
         self._sinks = tuple(dict.fromkeys(sinks))
         self._count(self._happened.evicted, gone)
 
-    def enqueue(self, connection: sqlite3.Connection, after: int) -> Mapping[str, int]:
-        """Inside the caller's transaction: one row per sink for each transition past `after`; return the evictions."""
-        evicted: dict[str, int] = {}
+    def enqueue(self, connection: sqlite3.Connection, after: int) -> Queued:
+        """Inside the caller's transaction: one row per sink for each transition past `after`, withheld if silenced."""
+        evicted, silenced = {}, {}
         for sink in self._sinks:
             connection.execute(
-                "INSERT INTO outbox (sink, seq, alert) SELECT ?, seq, alert FROM transition WHERE seq > ?",
+                """INSERT INTO outbox (sink, seq, alert, dead)
+                   SELECT ?, t.seq, t.alert, CASE WHEN a.silence IS NULL THEN 0 ELSE 2 END
+                   FROM transition t JOIN alert a ON a.id = t.alert WHERE t.seq > ?""",
                 (sink, after),
             )
-            if dropped := _trim(connection, sink, 0, self._limits.pending_max):
+            connection.execute(
+                """DELETE FROM outbox WHERE sink = ? AND repeat > 0
+                   AND alert IN (SELECT alert FROM transition WHERE seq > ?)""",
+                (sink, after),
+            )
+            if dropped := self._withhold(connection, sink, after):
+                silenced[sink] = dropped
+            if dropped := sum(_trim(connection, sink, kind, self._limits.pending_max) for kind in (WAITS, WITHHELD)):
                 evicted[sink] = dropped
-        return evicted
+        return Queued(evicted, silenced)
 
-    def committed(self, evicted: Mapping[str, int]) -> None:
-        """Count the evictions of a transaction that stands."""
-        self._count(self._happened.evicted, evicted)
+    def _withhold(self, connection: sqlite3.Connection, sink: str, after: int) -> int:
+        """Withhold what waits of alerts that are silenced now; drop those that have ended and `sink` never heard of."""
+        rows = connection.execute(
+            """SELECT a.id, a.state, f.attempts FROM alert a
+               LEFT JOIN outbox f ON f.sink = ?1 AND f.seq = a.first AND f.dead <> 1
+               WHERE a.silence IS NOT NULL AND a.id IN (SELECT alert FROM transition WHERE seq > ?2)""",
+            (sink, after),
+        ).fetchall()
+        connection.executemany(
+            "UPDATE outbox SET dead = 2 WHERE sink = ? AND alert = ? AND dead = 0", [(sink, row[0]) for row in rows]
+        )
+        handed = self._handed.get(sink, frozenset())
+        never = [(sink, a) for a, state, tried in rows if state == "resolved" and tried == 0 and a not in handed]
+        return connection.executemany("DELETE FROM outbox WHERE sink = ? AND alert = ? AND dead = 2", never).rowcount
+
+    def committed(self, queued: Queued) -> None:
+        """Count what a transaction that stands did."""
+        self._count(self._happened.evicted, queued.evicted)
+        self._count(self._happened.silenced, queued.silenced)
+
+    def distrust(self, connection: sqlite3.Connection) -> None:
+        """After an end that was not clean: any row may have been told without being marked."""
+        connection.execute("UPDATE outbox SET attempts = 1 WHERE attempts = 0 AND dead <> 1")
 
     def due(self, sink: str, now_s: float, limit: int) -> list[tuple[Transition, int]]:
         """At most `limit` transitions to tell `sink` now, with the times each was tried; one per alert."""
-        with self._database.read() as connection:
+        found, damaged = [], []
+        # Within the lock: a commit must know of what a sink may be hearing already.
+        with self._database.quiet(), self._database.read() as connection:
             rows = connection.execute(
-                """SELECT o.seq, t.key, t.body, t.crc, o.attempts FROM outbox o LEFT JOIN transition t ON t.seq = o.seq
+                """SELECT o.seq, o.repeat, t.body, t.crc, o.attempts
+                   FROM outbox o LEFT JOIN transition t ON t.seq = o.seq
                    WHERE o.sink = ?1 AND o.dead = 0 AND NOT (o.retry_at_s > ?2 AND o.retry_at_s <= ?2 + ?3)
-                   AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.sink = ?1 AND e.alert = o.alert AND e.dead = 0
+                   AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.sink = ?1 AND e.alert = o.alert AND e.dead <> 1
                                    AND e.seq < o.seq)
                    ORDER BY o.attempts, o.seq LIMIT ?4""",
                 (sink, now_s, RETRY_MAX_S, limit),
             ).fetchall()
-        found = []
-        for seq, _, body, crc, attempts in rows:
-            try:
-                found.append((decode_transition(body, crc), attempts))
-            except ValueError as error:
-                self._bury(sink, [seq], str(error))
+            for seq, repeat, body, crc, attempts in rows:
+                try:
+                    transition = decode_transition(body, crc)
+                except ValueError as error:
+                    damaged.append((seq, str(error)))
+                    continue
+                found.append((replace(transition, repeat=repeat) if repeat else transition, attempts))
+            self._handed[sink] = frozenset(transition.id for transition, _ in found)
+        for seq, why in damaged:
+            self._bury(sink, [seq], why)
         return found
 
     def next_due_s(self, sink: str, now_s: float) -> float | None:
@@ -119,18 +171,51 @@ class Outbox:
         with self._database.read() as connection:
             rows = connection.execute(
                 """SELECT t.body, t.crc FROM alert a JOIN transition t ON t.seq = a.last
-                   WHERE a.state <> 'resolved'
+                   WHERE a.state <> 'resolved' AND a.silence IS NULL
                    AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.sink = ? AND o.alert = a.id)
                    ORDER BY a.last LIMIT ?""",
                 (sink, limit),
             ).fetchall()
         return [transition for row in rows if (transition := decoded(*row))]
 
-    def sent(self, sink: str, keys: Sequence[str]) -> None:
-        """The sink took these. Written without an fsync: a power cut can only make us tell them again."""
+    def repeat(self, sink: str, now_s: float, every_s: float, limit: int) -> int:
+        """Put what fires still, `every_s` after `sink` heard of it last, in line once more; return how many.
+
+        Not what is acknowledged, silenced, or in line already.
+        """
         with self._database.write(lazy=True) as connection:
+            rows = connection.execute(
+                """SELECT ?1, a.last, a.id, COALESCE(r.repeats, 0) + 1
+                   FROM alert a JOIN transition t ON t.seq = a.last LEFT JOIN told r ON r.alert = a.id AND r.sink = ?1
+                   WHERE a.state <> 'resolved' AND a.silence IS NULL AND a.acknowledged_s IS NULL
+                   AND ABS(?2 - COALESCE(r.told_s, t.committed_s)) >= ?3
+                   AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.sink = ?1 AND o.alert = a.id)
+                   ORDER BY a.last LIMIT ?4""",
+                (sink, now_s, every_s, limit),
+            ).fetchall()
+            connection.executemany("INSERT INTO outbox (sink, seq, alert, repeat) VALUES (?, ?, ?, ?)", rows)
             connection.executemany(
-                "DELETE FROM outbox WHERE sink = ? AND dead = 0 AND seq = (SELECT seq FROM transition WHERE key = ?)",
+                """INSERT INTO told (alert, sink, told_s, repeats) VALUES (?, ?, ?, ?)
+                   ON CONFLICT DO UPDATE SET told_s = excluded.told_s, repeats = excluded.repeats""",
+                [(alert, sink, now_s, number) for sink, _, alert, number in rows],
+            )
+        return len(rows)
+
+    def sent(self, sink: str, keys: Sequence[str], told_s: float | None = None) -> None:
+        """The sink took these, at `told_s` where it wants to be reminded.
+
+        Written without an fsync: a power cut can only make us tell them again.
+        """
+        with self._database.write(lazy=True) as connection:
+            if told_s is not None:
+                connection.executemany(
+                    """INSERT INTO told (alert, sink, told_s) SELECT a.id, ?, ? FROM transition t
+                       JOIN alert a ON a.id = t.alert WHERE t.key = ? AND a.state <> 'resolved'
+                       ON CONFLICT DO UPDATE SET told_s = excluded.told_s""",
+                    [(sink, told_s, key) for key in keys],
+                )
+            connection.executemany(
+                "DELETE FROM outbox WHERE sink = ? AND dead <> 1 AND seq = (SELECT seq FROM transition WHERE key = ?)",
                 [(sink, key) for key in keys],
             )
         self._count(self._happened.sent, {sink: len(keys)})
@@ -172,22 +257,28 @@ class Outbox:
         with self._database.read() as connection:
             rows = connection.execute(
                 """WITH waiting AS (SELECT sink, SUM(dead = 0) AS pending, SUM(dead = 1) AS dead,
-                                    MIN(CASE dead WHEN 0 THEN seq END) AS oldest FROM outbox GROUP BY sink)
-                   SELECT sink, pending, dead, (SELECT committed_s FROM transition WHERE seq = oldest) FROM waiting"""
+                                    SUM(dead = 2) AS withheld, MIN(CASE dead WHEN 0 THEN seq END) AS oldest
+                                    FROM outbox GROUP BY sink)
+                   SELECT sink, pending, dead, withheld, (SELECT committed_s FROM transition WHERE seq = oldest)
+                   FROM waiting"""
             ).fetchall()
-        now = {sink: (pending, dead, oldest_s) for sink, pending, dead, oldest_s in rows}
+        now = {sink: (pending, dead, oldest_s, withheld) for sink, pending, dead, withheld, oldest_s in rows}
         with self._lock:
-            happened = self._happened
-            return {
-                sink: SinkStats(
-                    *now.get(sink, (0, 0, None)),
-                    happened.sent[sink],
-                    happened.failed[sink],
-                    happened.refused[sink],
-                    happened.evicted[sink],
-                )
-                for sink in self._sinks
-            }
+            return {sink: self._stats(sink, *now.get(sink, (0, 0, None, 0))) for sink in self._sinks}
+
+    def _stats(self, sink: str, pending: int, dead: int, oldest_s: float | None, withheld: int) -> SinkStats:
+        happened = self._happened
+        return SinkStats(
+            pending,
+            dead,
+            oldest_s,
+            happened.sent[sink],
+            happened.failed[sink],
+            happened.refused[sink],
+            happened.evicted[sink],
+            withheld,
+            happened.silenced[sink],
+        )
 
     def _bury(self, sink: str, rows: Sequence[int], error: str) -> None:
         with self._database.write() as connection:
@@ -195,7 +286,7 @@ class Outbox:
                 "UPDATE outbox SET dead = 1, error = ? WHERE sink = ? AND seq = ?",
                 [(_clipped(error), sink, seq) for seq in rows],
             )
-            _trim(connection, sink, 1, self._limits.dead_max)
+            _trim(connection, sink, DEAD, self._limits.dead_max)
         self._count(self._happened.refused, {sink: len(rows)})
 
     def _count(self, counter: Counter[str], counts: Mapping[str, int]) -> None:

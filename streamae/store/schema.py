@@ -51,6 +51,22 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX outbox_alert ON outbox (sink, alert, seq)",
         "CREATE INDEX outbox_transition ON outbox (seq)",
     ),
+    (
+        # The body is the silence. `alert.silence` is the one that an alert is under: its rows are withheld then.
+        "CREATE TABLE silence (id INTEGER PRIMARY KEY, crc INTEGER NOT NULL, body BLOB NOT NULL) STRICT",
+        "ALTER TABLE alert ADD COLUMN silence INTEGER",
+        # `outbox.dead` is from here on: 0 waits, 1 dead letter, 2 withheld. `repeat` counts notices that say again
+        # what fires still; `told` says when a sink heard of an alert last.
+        "ALTER TABLE outbox ADD COLUMN repeat INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX outbox_withheld ON outbox (alert) WHERE dead = 2",
+        """CREATE TABLE told (
+            alert TEXT NOT NULL, sink TEXT NOT NULL, told_s REAL NOT NULL, repeats INTEGER NOT NULL DEFAULT 0,
+            PRIMARY KEY (alert, sink)) STRICT, WITHOUT ROWID""",
+        # What alerts turned out to be, with the time they speak of; it outlives them.
+        """CREATE TABLE feedback (
+            alert TEXT PRIMARY KEY, grp TEXT NOT NULL, stream TEXT NOT NULL, rule TEXT NOT NULL, verdict TEXT NOT NULL,
+            from_s REAL NOT NULL, to_s REAL, note TEXT, said_s REAL NOT NULL) STRICT, WITHOUT ROWID""",
+    ),
 )
 
 

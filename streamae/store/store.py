@@ -8,6 +8,7 @@ A file that is damaged as a whole is set aside under a name that says when; the 
 say so.
 """
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,9 +21,10 @@ from streamae.store.alerts import AlertLimits, Alerts, prune_history, record_tra
 from streamae.store.database import Database, Durability
 from streamae.store.journal import Entry, Journal, JournalLimits
 from streamae.store.lock import StateLock
-from streamae.store.outbox import Outbox, OutboxLimits, SinkStats
+from streamae.store.outbox import Outbox, OutboxLimits, Queued, SinkStats
 from streamae.store.recovery import Recovery, drop_damaged, plan_recovery, save_snapshot, snapshot_floor
 from streamae.store.schema import DamagedError
+from streamae.store.silences import SilenceLimits, Silences
 from streamae.store.taken import Taken
 
 __all__ = ["Limits", "Store", "StoreStats"]
@@ -38,6 +40,7 @@ class Limits:
     journal: JournalLimits = field(default_factory=JournalLimits)
     alerts: AlertLimits = field(default_factory=AlertLimits)
     outbox: OutboxLimits = field(default_factory=OutboxLimits)
+    silences: SilenceLimits = field(default_factory=SilenceLimits)
     in_flight_max: int = 65_535
     """Messages that the broker may send before the first is acknowledged: what can be redelivered."""
 
@@ -112,24 +115,25 @@ class Store:
         with self._database.write() as connection:
             appended = self._journal.append(connection, batch, now_s) if journalled else 0
             row = self._journal.last + (1 if journalled else 0)
-            evicted = (
-                self.outbox.enqueue(connection, record_transitions(connection, report.transitions, now_s))
-                if report.transitions
-                else {}
-            )
+            queued = self._record(connection, report.transitions, now_s) if report.transitions else Queued()
             if snapshot is not None:
                 save_snapshot(connection, row, now_s, snapshot)
                 prune_history(connection, self._limits.alerts, now_s)
             floor = min(snapshot_floor(connection), (self._taken.needed_from or row) - 1)
             entry = self._journal.prune(connection, floor, now_s, appended) if journalled else Entry()
         self._committed(batch, row, entry, now_s if snapshot is not None else None)
-        self.outbox.committed(evicted)
+        self.outbox.committed(queued)
 
     def publish(self, transitions: Sequence[Transition], now_s: float) -> None:
         """Store transitions that no batch brought about, and put them in the outbox; those known are left alone."""
         with self._database.write() as connection:
-            evicted = self.outbox.enqueue(connection, record_transitions(connection, transitions, now_s))
-        self.outbox.committed(evicted)
+            queued = self._record(connection, transitions, now_s)
+        self.outbox.committed(queued)
+
+    def _record(self, connection: sqlite3.Connection, transitions: Sequence[Transition], now_s: float) -> Queued:
+        before, added = record_transitions(connection, transitions, now_s)
+        self.silences.mark(connection, added, now_s)
+        return self.outbox.enqueue(connection, before)
 
     def seen(self, batch: Batch) -> Bool:
         """[N], true where a message was committed before and is only to be acknowledged."""
@@ -204,11 +208,12 @@ class Store:
             raise
 
     def _read_in(self) -> None:
-        self.alerts = Alerts(self._database)
+        self.alerts = Alerts(self._database, self._limits.alerts)
+        self.silences = Silences(self._database, self._limits.silences)
         self.outbox = Outbox(self._database, self._limits.outbox)
         self._taken = Taken(self._limits.in_flight_max)
         with self._database.write() as connection:
-            damaged = drop_damaged(connection)
+            damaged = drop_damaged(connection) + self.silences.load(connection)
             self._journal = Journal(connection, self._limits.journal)
             meta = dict(connection.execute("SELECT key, value FROM meta"))
             self._taken.restore(connection, _session_from(meta.get("session_from", "0")))
@@ -219,6 +224,8 @@ class Store:
                 "SELECT COALESCE(SUM(LENGTH(body)), 0) FROM journal WHERE seq > ?", (covered,)
             ).fetchone()
             self.unclean = meta.get("clean") == "0"
+            if self.unclean:
+                self.outbox.distrust(connection)
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('clean', '0')")
         self._counts["damaged"] += len(damaged)
         self.notes += damaged

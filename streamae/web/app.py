@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -21,11 +22,12 @@ from streamae.web.assets import Assets
 from streamae.web.events import Events
 from streamae.web.guard import Access, Guard
 from streamae.web.ranking import SORTS, Selection, finite, line, ranked
-from streamae.web.view import Snapshot, StreamTable, View
+from streamae.web.silences import read_silence
+from streamae.web.view import SilenceWanted, Snapshot, StreamTable, View
 
-__all__ = ["ACTIONS", "Access", "Snapshot", "StreamTable", "View", "create_app"]
+__all__ = ["ACTIONS", "Access", "SilenceWanted", "Snapshot", "StreamTable", "View", "create_app"]
 
-ACTIONS = ("acknowledge", "false-alarm")
+ACTIONS = ("acknowledge", "false-alarm", "withdraw-feedback")
 _PAGE_MAX = 10_000
 _ROWS_MAX = 2048
 _BODY_MAX_BYTES = 16_384
@@ -51,6 +53,10 @@ def create_app(view: View, access: Access | None = None) -> Starlette:
             Route("/api/v1/models", routes.models),
             Route("/api/v1/alerts", routes.alerts),
             Route("/api/v1/alerts/{alert_id}/{action}", routes.act, methods=["POST"]),
+            Route("/api/v1/feedback", routes.feedback),
+            Route("/api/v1/silences", routes.silences),
+            Route("/api/v1/silences", routes.silence, methods=["POST"]),
+            Route("/api/v1/silences/{number}/end", routes.end_silence, methods=["POST"]),
         ],
         middleware=[Middleware(Guard, access=access)],
         exception_handlers={HTTPException: _http_error, UnavailableError: _busy, StoreError: _busy},
@@ -138,10 +144,32 @@ class _Routes:
         action = request.path_params["action"]
         if action not in ACTIONS:
             raise HTTPException(404, f"actions are {', '.join(ACTIONS)}")
-        note = await _note(request)
-        if not self._view.act(request.path_params["alert_id"], action, note):
+        note = await _body(request)
+        if not await run_in_threadpool(self._view.act, request.path_params["alert_id"], action, note):
             raise HTTPException(404, "there is no such alert")
         return JSONResponse({"done": action})
+
+    def feedback(self, request: Request) -> Response:
+        return JSONResponse({"feedback": [finite(one) for one in self._view.feedback(_limit(request))]})
+
+    def silences(self, request: Request) -> Response:
+        state = request.query_params.get("state")
+        if state not in (None, "pending", "active", "expired"):
+            raise HTTPException(400, "state is pending, active or expired")
+        found = [finite(one) for one in self._view.silences() if state in (None, one["state"])]
+        return JSONResponse({"silences": found[: _limit(request)]})
+
+    async def silence(self, request: Request) -> Response:
+        wanted = read_silence(await _body(request), self._view.now_s())
+        made = await run_in_threadpool(self._view.silence, wanted)
+        return JSONResponse(finite(made), 201)
+
+    async def end_silence(self, request: Request) -> Response:
+        number = request.path_params["number"]
+        known = number.isascii() and number.isdigit() and len(number) < 10
+        if not known or not await run_in_threadpool(self._view.end_silence, int(number)):
+            raise HTTPException(404, "there is no such silence that has not ended")
+        return JSONResponse({"done": "end"})
 
 
 def _required(request: Request, name: str) -> str:
@@ -162,13 +190,13 @@ def _limit(request: Request) -> int:
     return _number(request, "limit", 100, 1, _PAGE_MAX)
 
 
-async def _note(request: Request) -> str:
-    """Return the body as text, which becomes the note of an action."""
+async def _body(request: Request) -> str:
+    """Return the body as text: the note of an action, or JSON."""
     body = b""
     async for part in request.stream():
         body += part
         if len(body) > _BODY_MAX_BYTES:
-            raise HTTPException(413, f"a note is {_BODY_MAX_BYTES} bytes at most")
+            raise HTTPException(413, f"a body is {_BODY_MAX_BYTES} bytes at most")
     return body.decode("utf-8", "replace")
 
 

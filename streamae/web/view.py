@@ -7,7 +7,21 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Snapshot", "StreamTable", "View"]
+__all__ = ["SilenceWanted", "Snapshot", "StreamTable", "View"]
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceWanted:
+    """A silence that somebody asks for: whom, by patterns and labels, and from when until when (wall clock, s)."""
+
+    group: str
+    stream: str
+    rule: str
+    labels: Mapping[str, str]
+    starts_s: float
+    ends_s: float
+    created_by: str
+    comment: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +69,10 @@ class Snapshot:
 class View(Protocol):
     """What the web asks of the daemon; called from the web server's threads, so it must not wait for a step."""
 
+    def now_s(self) -> float:
+        """Return the wall clock, in seconds."""
+        ...
+
     def snapshot(self) -> Snapshot:
         """Return the snapshot published last."""
         ...
@@ -85,5 +103,21 @@ class View(Protocol):
         ...
 
     def act(self, alert_id: str, action: str, note: str) -> bool:
-        """Acknowledge an alert or mark it as false alarm; False where there is no such alert."""
+        """Acknowledge an alert, or say what it turned out to be; False where there is no such alert."""
+        ...
+
+    def silences(self) -> Sequence[Mapping[str, Any]]:
+        """Return all silences that are kept, as JSON values, those that end last first."""
+        ...
+
+    def silence(self, wanted: SilenceWanted) -> Mapping[str, Any]:
+        """Make a silence. Raises UnavailableError where there are too many."""
+        ...
+
+    def end_silence(self, number: int) -> bool:
+        """End a silence now; False where there is none of this number that has not ended."""
+        ...
+
+    def feedback(self, limit: int) -> Sequence[Mapping[str, Any]]:
+        """Return what people said of alerts, newest first, with the windows of time that it speaks of."""
         ...
