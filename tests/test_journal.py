@@ -28,6 +28,8 @@ def batches(draw: st.DrawFn) -> Batch:
         draw(arrays.arrays(np.bool_, flags)),
         draw(st.integers(-(2**63), 2**63 - 1)),
         Drops(lost),
+        draw(st.none() | st.lists(st.binary(max_size=40), max_size=5)),
+        draw(st.sampled_from([1, 2, 8])),
     )
 
 
@@ -40,7 +42,9 @@ def test_a_row_gives_back_the_batch_that_was_written(batch: Batch) -> None:
     assert (again.mid.dtype, again.dup.dtype) == (np.int32, np.bool_)
     np.testing.assert_array_equal(again.mid, batch.mid)
     np.testing.assert_array_equal(again.dup, batch.dup)
-    assert (again.epoch, again.lost) == (batch.epoch, batch.lost)
+    assert (again.epoch, again.lost, again.thinning) == (batch.epoch, batch.lost, batch.thinning)
+    assert again.broken == batch.broken
+    assert again.holes is None if batch.holes is None else list(again.holes) == batch.holes
     again.arrival_s[:] = 0  # what was read back belongs to the reader
 
 

@@ -1,6 +1,7 @@
 """The contract of the whole core: one fold over messages."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from streamae.core.decode import PayloadSpec
 from streamae.core.lane import alert_id
 from streamae.core.pipeline import Pipeline
 from streamae.core.types import AlertState, Drop, Rows
+from streamae.store.journal import decode_batch, encode_batch
 from tests import plants
 
 T0 = 1_700_000_000.0
@@ -221,3 +223,76 @@ def test_a_snapshot_of_another_model_is_skipped():
     fresh = Pipeline("i", [plants.group(profile=other)])
     assert fresh.restore(pipeline.snapshot()) == ["pumps"]
     assert len(fresh.lanes["pumps"].streams) == 0
+
+
+def broken(messages, holes, thinning=1):
+    """A batch before which messages of some topics were lost."""
+    return replace(plants.batch(messages), holes=holes, thinning=thinning)
+
+
+def test_a_loss_interrupts_exactly_the_streams_of_its_topics():
+    """Streams of the lost topics have no verdict until their windows are full again; the others do not notice."""
+    pipeline = Pipeline("i", [plants.group()])
+    messages = plant(40)
+    pipeline.step(plants.batch(messages[:90]), 0.0)
+    report = pipeline.step(broken(messages[90:96], [b"plant/p1", b"plant/unknown", b"\xff"]), 0.0)
+    assert report.interrupted == 1
+    assert report.verdicts["pumps"].stream.tolist() == [0, 2, 0, 2]
+    report = pipeline.step(plants.batch(messages[96:]), 0.0)
+    first = report.verdicts["pumps"].time_s[report.verdicts["pumps"].stream == 1][0]
+    assert first == T0 + 30 + 3  # a window of four rows after the loss
+    assert len(pipeline.lanes["pumps"].streams) == 3  # a lost message of an unknown stream makes none
+
+
+def test_a_loss_of_any_topic_interrupts_all_streams_of_all_groups():
+    """Where it is not known what was lost, every window begins anew."""
+    pipeline = Pipeline("i", [plants.group("pumps"), plants.group("valves", template="valve/{pump}")])
+    pipeline.step(plants.batch(plant(40)), 0.0)
+    assert pipeline.step(broken([], None), 0.0).interrupted == 3
+    assert pipeline.step(broken([], None), 0.0).interrupted == 0
+
+
+def test_a_grid_bridges_no_loss_with_held_values():
+    """Rows on a grid begin anew too: neither a held value nor an open tick reaches over the loss."""
+    align = GridAlign(every_s=1.0, lateness_s=2.0, gap_max_s=5.0)
+    pipeline = Pipeline("i", [plants.group(align=align)])
+    messages = plant(60, pumps=1)
+    pipeline.step(plants.batch(messages[:40]), 0.0)
+    report = pipeline.step(broken(messages[42:], [b"plant/p0"]), 0.0)
+    assert report.rows == 60 - 42 - 2  # two ticks are still open
+    assert report.verdicts["pumps"].start_s.min() == T0 + 42
+
+
+def test_thinning_scores_some_of_the_windows_with_the_same_results():
+    """Every stream is scored in its turns, the rest is counted, and what is scored has its usual score."""
+    messages = plant(100, pumps=4)
+    every = Pipeline("i", [plants.group()]).step(plants.batch(messages), 0.0)
+    some = Pipeline("i", [plants.group()]).step(broken(messages, (), 4), 0.0)
+    assert some.windows + some.skipped == every.windows
+    known = {(s, t): x for s, t, x in columns(every)}
+    assert {(s, t): x for s, t, x in columns(some)}.items() <= known.items()
+    counts = np.bincount(some.verdicts["pumps"].stream)
+    assert counts.min() >= counts.max() - 1 >= 15
+    turns = {t % 4 for s, t, _ in columns(some) if s == 0} & {t % 4 for s, t, _ in columns(some) if s == 1}
+    assert not turns  # the streams' turns are staggered
+
+
+def columns(report):
+    v = report.verdicts["pumps"]
+    return list(zip(v.stream.tolist(), v.time_s.tolist(), v.score.tolist(), strict=True))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 40), st.sampled_from([1, 2, 4]), st.booleans()), max_size=12))
+def test_the_journal_has_all_that_a_replay_needs(steps):
+    """Batches with thinning and losses, written to the journal's form and read back, fold to the same verdicts."""
+    messages, at, journal = plant(60, bad=BAD), 0, []
+    first, second = Pipeline("i", [plants.group()]), Pipeline("i", [plants.group()])
+    told = []
+    for count, thinning, loss in steps:
+        batch = broken(messages[at : at + count], [b"plant/p1"] if loss else (), thinning)
+        told.append(columns(first.step(batch, 0.0)))
+        journal.append(encode_batch(batch))
+        at += count
+    assert [columns(second.step(decode_batch(body), 0.0)) for body in journal] == told
+    assert first.snapshot() == second.snapshot()

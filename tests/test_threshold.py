@@ -192,3 +192,27 @@ def test_a_restored_state_goes_on_as_if_nothing_had_been(cut):
     second.restore(kept)
     second.grow(40)
     assert np.array_equal(np.r_[head, run(second, score[cut:], start_s=float(cut))], whole)
+
+
+@pytest.mark.parametrize("rows", [2, 8])
+def test_thinned_scores_keep_to_the_same_budget_of_time(rows):
+    """With fewer windows scored, the long-run rate of onsets is still that of time, not of scored windows."""
+    rate, n, streams = 1 / 1000, 16_000, 16
+    score = np.exp(np.random.default_rng(3).normal(-OFFSET, 0.8, (n, streams)))
+    whole, thinned = threshold(streams, rate=rate), threshold(streams, rate=rate)
+    s = np.arange(streams, dtype=np.int32)
+    limit = run_side_by_side(whole, score)
+    some = np.arange(0, n, rows)
+    fewer = np.array([thinned.step(s, np.full(streams, float(t)), score[t], rows) for t in some])
+    per_stream = [onsets(score[n // 2 :, k], limit[n // 2 :, k]) for k in range(streams)]
+    half = len(some) // 2
+    of_thinned = [onsets(score[some][half:, k], fewer[half:, k]) for k in range(streams)]
+    assert np.mean(of_thinned) <= 1.1 * np.mean(per_stream) <= 1.1 * 2 * rate * n / 2
+
+
+def test_the_mean_follows_time_under_thinning():
+    """A drift is followed as closely with every 8th window scored as with all of them."""
+    score = normal(8000) * np.exp(np.linspace(0, np.log(3), 8000))
+    made, s = threshold(), np.zeros(1, np.int32)
+    thinned = [made.step(s, np.array([float(t)]), score[t : t + 1], 8)[0] for t in range(0, 8000, 8)]
+    assert thinned[-1] == pytest.approx(run(threshold(), score)[-1], rel=0.1)

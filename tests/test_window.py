@@ -40,6 +40,79 @@ def test_rings_equal_the_naive_oracle_in_any_batches(steps, window, stride, cut)
     assert first + second == expected
 
 
+@given(ROWS, st.integers(1, 5), st.integers(1, 3), st.sampled_from([1, 2, 4]))
+def test_thinned_windows_are_some_of_the_due_ones_and_the_rest_is_counted(steps, window, stride, thinning):
+    """Thinning leaves windows out, changes none, takes the turns of the longer stride, and counts what it left out."""
+    rows = timed(steps)
+    every = push(Rings(window, 2, gap_max_s=2.0, stride=stride), rows)
+    rings = Rings(window, 2, gap_max_s=2.0, stride=stride)
+    rings.grow(4)
+    stream, time_s, values = zip(*rows, strict=True) if rows else ((), (), np.zeros((0, 2)))
+    arrays = np.array(stream, np.int32), np.array(time_s), np.array(values, np.float32)
+    found, row = rings.push(*arrays, thinning=thinning)
+    left = list(zip(row.tolist(), found.start_s.tolist(), found.values.tolist(), strict=True))
+    expected = naive.windows(rows, window=window, gap_max_s=2.0, stride=stride * thinning)
+    assert left == [(i, s, w.tolist()) for i, s, w in expected]
+    assert [line for line in every if line in left] == left
+    assert rings.skipped == len(every) - len(left)
+
+
+@given(ROWS, ROWS, st.sets(st.integers(0, 3)))
+def test_no_window_of_an_interrupted_stream_spans_the_interruption(before, after, broken):
+    """Interrupted streams yield what they would if their rows before had never been; the others go on."""
+    rows = timed(before + after)
+    old, new = rows[: len(before)], rows[len(before) :]
+    rings = Rings(3, 2, gap_max_s=2.0)
+    push(rings, old)
+    rings.grow(4)
+    held = rings.fill(4)
+    assert rings.interrupt(np.array(sorted(broken), np.int32)) == sum(held[s] > 0 for s in broken)
+    kept = [row for row in old if row[0] not in broken]
+    expected = naive.windows(kept + new, window=3, gap_max_s=2.0, stride=1)
+    expected = [(i - len(kept), s, w.tolist()) for i, s, w in expected if i >= len(kept)]
+    assert push(rings, new) == expected
+
+
+@given(ROWS)
+def test_a_snapshot_of_the_former_release_is_read(steps):
+    """Format 1 kept each row's time in seconds; windows and their starts go on from it."""
+    rows = timed(steps)
+    first, second = Rings(3, 2, gap_max_s=2.0), Rings(3, 2, gap_max_s=2.0)
+    push(first, rows)
+    first.grow(4)
+    state = first.state(4)
+    times = np.zeros((4, 3))
+    for s in range(4):
+        mine, _ = first.latest(s)
+        place = np.arange(state["count"][s] - len(mine), state["count"][s]) % 3
+        times[s, place] = mine
+    del state["ticks"], state["tick_s"]
+    second.restore({**state, "times": times})
+    more = [(s, 500.0 + n, [0.0, 0.0]) for n in range(4) for s in range(4)]
+    more = [
+        (s, state["last_s"][s] + 1 + n, v) if len(first.latest(s)[0]) else (s, t, v) for n, (s, t, v) in enumerate(more)
+    ]
+    assert push(second, more) == push(first, more)
+
+
+def test_a_longer_gap_in_the_configuration_keeps_the_windows():
+    """A snapshot taken under another `gap_max_s`, and so with ticks of another length, keeps the starts of windows."""
+    rows = [(0, 1000.0 + n, [1.0, 2.0]) for n in range(4)]
+    first, second = Rings(3, 2, gap_max_s=2.0), Rings(3, 2, gap_max_s=1e6)
+    push(first, rows)
+    second.restore(first.state(4))
+    assert push(second, [(0, 1004.0, [0.0, 0.0])])[0][1] == 1002.0
+
+
+def test_a_day_between_rows_is_within_reach_of_the_ticks():
+    """Starts are right for rows a day apart and for rows a tenth of a millisecond apart."""
+    for step_s in (86400.0, 1e-4):
+        rings = Rings(64, 2, gap_max_s=3 * step_s)
+        rows = [(0, 1.7e9 + n * step_s, [0.0, 0.0]) for n in range(64)]
+        ((_, start_s, _),) = push(rings, rows)
+        assert abs(start_s - 1.7e9) < 1e-6 + 1e-6 * step_s
+
+
 def test_windows_are_copies():
     """A window that was handed out does not change when its stream goes on."""
     rings = Rings(2, 1, gap_max_s=5.0)

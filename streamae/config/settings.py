@@ -103,6 +103,8 @@ class Inbox(Section):
     """Messages of one step of the pipeline, at most."""
     batch_wait_s: Duration = Field(default=0.05, alias="batch_wait", ge=0, le=10)
     """Longest wait to fill a batch; a larger one costs latency and saves work."""
+    thinning_max: Literal[1, 2, 4, 8, 16] = 8
+    """Under a backlog, score only every 2nd, 4th, 8th… window of each stream, at most this; 1 scores all, always."""
 
 
 class Web(Section):

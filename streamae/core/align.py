@@ -55,6 +55,10 @@ class Align(Protocol):
         """Take readings in arrival order; return the rows that are complete now."""
         ...
 
+    def interrupt(self, stream: I32) -> None:
+        """Build no row of what these streams sent before: samples of theirs are known to be lost."""
+        ...
+
     def state(self, streams: int) -> State:
         """Return what a snapshot keeps."""
         ...
@@ -80,6 +84,9 @@ class MessageRows:
     def grow(self, streams: int) -> None:
         """Make room for at least this many streams."""
         self._last_s = grown(self._last_s, streams, -np.inf)
+
+    def interrupt(self, stream: I32) -> None:
+        """Do nothing: a row is one message, and nothing is kept of it."""
 
     def step(self, readings: Readings) -> tuple[Rows, Drops]:
         """Take readings in arrival order; return the complete rows that move their stream's time forward."""
@@ -153,6 +160,11 @@ class GridRows:
             kept[oldest_first[: self._set.pending_max]] = True
             self._pending = _taken(self._pending, kept)
         return rows, +drops
+
+    def interrupt(self, stream: I32) -> None:
+        """Forget held values and open ticks of these streams: neither is to be bridged over a loss."""
+        self._held_tick[stream] = _NEVER
+        self._pending = _taken(self._pending, ~np.isin(self._pending.stream, stream))
 
     def _tick(self, time_s: F64) -> I64:
         return np.ceil(time_s / self._set.every_s - _TICK_EPS).astype(np.int64)

@@ -125,12 +125,24 @@ class Lane:
         self.newest: tuple[I32, F64, F32] | None = None  # the scaled rows of the last step, for who looks back
         self._begun = 0
 
-    def step(self, topics: Sequence[bytes], payloads: Sequence[bytes], arrival_s: F64) -> tuple[Report, Verdicts]:
-        """Take N messages in their order."""
+    def step(
+        self, topics: Sequence[bytes], payloads: Sequence[bytes], arrival_s: F64, thinning: int = 1
+    ) -> tuple[Report, Verdicts]:
+        """Take N messages in their order, and score every `thinning`-th window that is due."""
         readings, drops = self._decoder.decode(topics, payloads, arrival_s)
         self._begin()
         rows, refused = self._align.step(readings)
-        return self._judge(rows, len(topics), drops + refused)
+        return self._judge(rows, len(topics), drops + refused, thinning)
+
+    def interrupt(self, topics: Sequence[bytes] | None) -> int:
+        """Begin the windows of the streams of these topics (None: of all) anew; returns how many held rows."""
+        if topics is None:
+            stream = np.arange(len(self.streams), dtype=np.int32)
+        else:
+            found = {s for topic in topics if (s := self.router.find(topic)) is not None}
+            stream = np.array(sorted(found), np.int32)
+        self._align.interrupt(stream)
+        return self.rings.interrupt(stream)
 
     def step_rows(self, names: Sequence[str], rows: Rows) -> tuple[Report, Verdicts]:
         """Take rows as they stand in a series, past decode and align; `rows.stream` indexes `names`."""
@@ -154,15 +166,16 @@ class Lane:
             self._threshold.begin(stream, known)
         self._begun = len(self.streams)
 
-    def _judge(self, rows: Rows, messages: int, drops: Drops) -> tuple[Report, Verdicts]:
+    def _judge(self, rows: Rows, messages: int, drops: Drops, thinning: int = 1) -> tuple[Report, Verdicts]:
         kept, values = self.scale.step(rows)
         self.latest.row_s[rows.stream] = rows.time_s
         self.newest = rows.stream[kept], rows.time_s[kept], values
-        windows, _ = self.rings.push(*self.newest)
+        windows, _ = self.rings.push(*self.newest, thinning)
         windows, errors, notices = self._errors(windows, drops)
-        verdicts, transitions = self._score(windows, errors)
+        verdicts, transitions = self._score(windows, errors, thinning)
         self.latest.note(verdicts)
-        report = Report(messages, len(rows), len(windows), drops, {self.group.name: verdicts}, transitions, notices)
+        told, skipped = {self.group.name: verdicts}, self.rings.skipped
+        report = Report(messages, len(rows), len(windows), drops, told, transitions, notices, skipped)
         return report, verdicts
 
     def _errors(self, windows: Windows, drops: Drops) -> tuple[Windows, F32, list[str]]:
@@ -199,19 +212,19 @@ class Lane:
         names = ", ".join(self.streams.names[s] for s in streams[:_NAMED_MAX])
         return f"{names} and {len(streams) - _NAMED_MAX} more" if len(streams) > _NAMED_MAX else names
 
-    def _score(self, windows: Windows, errors: F32) -> tuple[Verdicts, list[Transition]]:
+    def _score(self, windows: Windows, errors: F32, thinning: int) -> tuple[Verdicts, list[Transition]]:
         B, C = len(windows), len(self.profile.channels)
         score, threshold, share = np.full(B, np.nan), np.full(B, np.nan), np.zeros((B, C), np.float32)
         state = np.full(B, AlertState.LEARNING, np.int8)
         verdicts = Verdicts(windows.stream, windows.start_s, windows.time_s, score, threshold, share, state)
-        parts = [self._round(index, errors, verdicts) for index in rounds(windows.stream)]
+        parts = [self._round(index, errors, verdicts, thinning) for index in rounds(windows.stream)]
         return verdicts, sorted(chain.from_iterable(parts), key=lambda t: t.time_s)
 
-    def _round(self, index: I64, errors: F32, v: Verdicts) -> list[Transition]:
+    def _round(self, index: I64, errors: F32, v: Verdicts, thinning: int) -> list[Transition]:
         """Score, threshold and alert for one window of each of some different streams; fills `v` at `index`."""
         s, time_s = v.stream[index], v.time_s[index]
         v.score[index], v.share[index] = self.scoring.step(s, errors[index])
-        v.threshold[index] = self._threshold.step(s, time_s, v.score[index])
+        v.threshold[index] = self._threshold.step(s, time_s, v.score[index], thinning)
         v.state[index], changes = self.alerts.step(s, time_s, v.score[index], v.threshold[index])
         return [self._transition(v, int(index[at]), changes, n) for n, at in enumerate(changes.position)]
 

@@ -9,6 +9,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -19,7 +20,8 @@ from streamae.core.types import Batch, Drop, Drops, Report
 
 __all__ = ["Pipeline"]
 
-_SNAPSHOT_FORMAT = 1
+_SNAPSHOT_FORMAT = 2
+_READABLE = (1, 2)  # 1 had the times of rows in seconds
 _TOPICS_MAX = 200_000  # remembered topics -> group, where there is more than one group
 
 
@@ -37,12 +39,14 @@ class Pipeline:
         del now_s  # kept in the signature: the journal records it, and sensor health will need it
         if len(self.lanes) == 1:
             (lane,) = self.lanes.values()
-            report, _ = lane.step(batch.topics, batch.payloads, batch.arrival_s)
+            interrupted = lane.interrupt(batch.holes) if batch.broken else 0
+            report, _ = lane.step(batch.topics, batch.payloads, batch.arrival_s, batch.thinning)
             report.drops.update(batch.lost)
-            return report
+            return replace(report, interrupted=interrupted) if interrupted else report
         return self._merge(batch)
 
     def _merge(self, batch: Batch) -> Report:
+        interrupted = self._interrupt(batch.holes) if batch.broken else 0
         drops, mine = Drops(batch.lost), {name: [] for name in self.lanes}  # type: tuple[Drops, dict[str, list[int]]]
         for i, topic in enumerate(batch.topics):
             lane = self._find(topic)
@@ -55,7 +59,7 @@ class Pipeline:
         for name, at in mine.items():
             arrival_s = batch.arrival_s[at] if at else np.zeros(0)
             topics, payloads = [batch.topics[i] for i in at], [batch.payloads[i] for i in at]
-            reports.append(self.lanes[name].step(topics, payloads, arrival_s)[0])
+            reports.append(self.lanes[name].step(topics, payloads, arrival_s, batch.thinning)[0])
             drops.update(reports[-1].drops)
         return Report(
             messages=len(batch),
@@ -65,7 +69,19 @@ class Pipeline:
             verdicts={name: v for r in reports for name, v in r.verdicts.items()},
             transitions=list(chain.from_iterable(r.transitions for r in reports)),
             notices=list(chain.from_iterable(r.notices for r in reports)),
+            skipped=sum(r.skipped for r in reports),
+            interrupted=interrupted,
         )
+
+    def _interrupt(self, topics: Sequence[bytes] | None) -> int:
+        """Tell each lane which of its topics have lost messages; returns how many streams held rows."""
+        if topics is None:
+            return sum(lane.interrupt(None) for lane in self.lanes.values())
+        interrupted = 0
+        for lane in self.lanes.values():
+            mine = [topic for topic in topics if self._find(topic) is lane]
+            interrupted += lane.interrupt(mine) if mine else 0
+        return interrupted
 
     def _find(self, topic: bytes) -> Lane | None:
         """Return the first group's lane that has a template for this topic."""
@@ -109,8 +125,8 @@ class Pipeline:
             about: Mapping[str, Any] = json.loads(arrays.pop("about").tobytes())
         except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise ValueError(f"not a snapshot: {error}") from error
-        if about["format"] != _SNAPSHOT_FORMAT:
-            raise ValueError(f"snapshot format {about['format']}: this version reads {_SNAPSHOT_FORMAT}")
+        if about["format"] not in _READABLE:
+            raise ValueError(f"snapshot format {about['format']}: this version reads up to {_SNAPSHOT_FORMAT}")
         skipped = []
         for name, said in about["groups"].items():
             lane = self.lanes.get(name)

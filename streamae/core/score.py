@@ -4,7 +4,8 @@ Features are squared errors of several kinds; `weight` puts each in units of its
 is the top 2 % of normal. Features of one `group` add up, and the groups are combined as their root mean square:
 groups that measure one thing in several ways are averaged, and a single one that is far out still carries. The
 logarithm is smoothed over rows (half weight on the newest), and counted from `zero`, where training put the
-threshold:
+threshold. Under a backlog fewer windows are scored, further apart; the average of the same number of them then varies
+no more than before, so that the false alarms of a day do not rise.
 
     s = sqrt(mean over groups of (sum of weight x error)²)      y += smoothing (ln s - y)      score = exp(y - zero)
 

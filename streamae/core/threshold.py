@@ -13,6 +13,9 @@ teach a bounded amount a row. A lasting change of level therefore stops alarming
 smaller it is; a fault that outgrows that pace stays an alarm. `theta` is bounded below, so that the threshold never
 sinks into the normal score.
 
+Time is what counts, not windows: under a backlog, where only every k-th window is scored (`rows=k`), the mean moves by
+what k windows would have moved it, and theta sinks by the clock of the samples anyway.
+
 The calibration is the same mapping as in `core.score`, of which this reads `offset`, `cold_offset`,
 `half_life_windows`, `budget_per_s`; a stream known from training brings its own `offset`.
 """
@@ -39,7 +42,7 @@ class Threshold:
     def __init__(self, calibration: Mapping[str, Any], false_alarms_per_s: float | None = None) -> None:
         rate = float(calibration["budget_per_s"]) if false_alarms_per_s is None else false_alarms_per_s
         self._sink_per_s = _BALANCE * _STEP * rate
-        self._weight = 1.0 - 0.5 ** (1.0 / float(calibration["half_life_windows"]))
+        self._half_life = float(calibration["half_life_windows"])
         self._cold = float(calibration["cold_offset"])
         self._state: dict[str, np.ndarray] = {
             "mean": np.zeros(0),
@@ -64,17 +67,22 @@ class Threshold:
         for name, value in start.items():
             self._state[name][stream_id] = value
 
-    def step(self, stream: I32, time_s: F64, score: F64) -> F64:
-        """score[B] of distinct streams at time_s[B] -> threshold[B] that it is to be held against; NaN is skipped."""
+    def step(self, stream: I32, time_s: F64, score: F64, rows: int = 1) -> F64:
+        """score[B] of distinct streams at time_s[B] -> threshold[B] that it is to be held against; NaN is skipped.
+
+        Each score stands for `rows` windows.
+        """
         s = self._state
         limit = s["mean"][stream] + s["offset"][stream] + s["theta"][stream]
         limit += np.where(s["on"][stream], np.log(_HYSTERESIS), 0.0)
         threshold = round_score(np.exp(limit))
         known = np.isfinite(score)
-        self._follow(stream[known], time_s[known], np.log(score[known]), limit[known], (score > threshold)[known])
+        weight = 1.0 - 0.5 ** (rows / self._half_life)
+        high = (score > threshold)[known]
+        self._follow(stream[known], time_s[known], np.log(score[known]), limit[known], high, weight)
         return threshold
 
-    def _follow(self, stream: I32, time_s: F64, value: F64, limit: F64, exceeds: Bool) -> None:
+    def _follow(self, stream: I32, time_s: F64, value: F64, limit: F64, exceeds: Bool, weight: float) -> None:
         """Learn from one logarithmic score of each stream."""
         s = self._state
         was_on, last_s = s["on"][stream], s["last_s"][stream]
@@ -82,7 +90,7 @@ class Threshold:
         sunk = np.maximum(s["theta"][stream] - self._sink_per_s * idle_s, _CLEARANCE - s["offset"][stream])
         raised = s["theta"][stream] + np.where(was_on, 0.0, _STEP)
         s["theta"][stream] = np.where(exceeds, raised, sunk)
-        s["mean"][stream] += self._weight * (np.where(exceeds, np.minimum(value, limit), value) - s["mean"][stream])
+        s["mean"][stream] += weight * (np.where(exceeds, np.minimum(value, limit), value) - s["mean"][stream])
         s["on"][stream], s["last_s"][stream] = exceeds, time_s
 
     def state(self) -> dict[str, np.ndarray]:

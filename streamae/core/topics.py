@@ -116,6 +116,10 @@ class Streams:
         """Return the id of the stream with these labels, registering it if there is room, else None."""
         return self.add(render(self.template, labels))
 
+    def known(self, labels: Mapping[str, str]) -> int | None:
+        """Return the id of the stream with these labels, if it has appeared."""
+        return self._ids.get(render(self.template, labels))
+
     def add(self, name: str) -> int | None:
         """Return the id of the stream of this name, registering it if there is room, else None."""
         known = self._ids.get(name)
@@ -177,6 +181,15 @@ class Router:
             if len(self._routes) < self.routes_max:
                 self._routes[topic] = known
         return known
+
+    def find(self, topic: bytes) -> int | None:
+        """Return the stream that a topic belongs to, if it is known already; registers nothing."""
+        known = self._routes.get(topic)
+        if isinstance(known, Route):
+            return known.stream
+        text = topic.decode(errors="replace")
+        found = next((labels for t in self.templates if (labels := t.match(text)) is not None), None)
+        return None if found is None else self.streams.known(found)
 
     def forget(self) -> None:
         """Drop all remembered routes (after the registry was restored)."""

@@ -84,7 +84,9 @@ class Batch:
 
     `mid[N]` is the MQTT packet id (0 at QoS 0), `dup[N]` its redelivery flag, `epoch` counts connections of this
     process, so that an acknowledgement can never reach another session than the one its message came from.
-    `lost` counts what was refused before the inbox (overflow, oversized, retained).
+    `lost` counts what was refused before the inbox (overflow, oversized, retained). What else the step depends on is
+    here, so that it is journalled: `holes` are topics of which messages are known to be lost just before this batch
+    (None: of any topic), and of the windows that are due only every `thinning`-th is scored (above 1 under a backlog).
     """
 
     topics: Sequence[bytes]
@@ -94,10 +96,17 @@ class Batch:
     dup: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
     epoch: int = 0
     lost: Drops = field(default_factory=Drops)
+    holes: Sequence[bytes] | None = ()
+    thinning: int = 1
 
     def __len__(self) -> int:
         """Return N, the number of messages."""
         return len(self.topics)
+
+    @property
+    def broken(self) -> bool:
+        """Whether messages are known to be lost just before this batch."""
+        return self.holes is None or len(self.holes) > 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -223,7 +232,8 @@ class Transition:
 class Report:
     """What one step did: counts for the metrics, verdicts per group for the page, transitions for the store.
 
-    `notices` are sentences for the log, each about something that has just begun or ended.
+    `notices` are sentences for the log, each about something that has just begun or ended. `skipped` windows were due
+    and left out by thinning; `interrupted` streams began their windows anew, for messages of theirs were lost.
     """
 
     messages: int
@@ -233,6 +243,8 @@ class Report:
     verdicts: Mapping[str, Verdicts]
     transitions: Sequence[Transition]
     notices: Sequence[str] = ()
+    skipped: int = 0
+    interrupted: int = 0
 
 
 class Reconstructor(Protocol):

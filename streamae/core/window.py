@@ -1,10 +1,16 @@
-"""Rows -> windows: one mirrored ring per stream, so that every window is one contiguous slice.
+"""Rows -> windows: one ring per stream, of which the T rows that end with each new one are a window.
 
-Ring `[S, 2T, C]`: a row is written at p and at p + T, and the T rows that end with it are then the slice
-`ring[s, p+1 : p+1+T]`, without a wrap. A window exists only where its rows are contiguous: a step in time longer than
-`gap_max_s`, or backwards, starts the stream's count anew. Every `stride`-th full window of a stream is due, with the
-streams' turns staggered by their number so that the work is spread evenly over time.
+A window exists only where its rows are contiguous: a step in time longer than `gap_max_s`, or backwards, starts the
+stream's count anew, and so does `interrupt`, where samples are known to be lost. Every `stride`-th full window of a
+stream is due, with the streams' turns staggered by their number so that the work is spread evenly over time. Under a
+backlog the daemon thins further: every `thinning`-th of those that are due, in the same turns, so that the windows that
+are left are among those that would have been.
+
+Memory decides how many streams fit, so a row costs 4 bytes a channel and 4 bytes of time: the time as ticks modulo
+2^32, of a length at which no window can span half of that; a window's start is its end less the difference.
 """
+
+import math
 
 import numpy as np
 
@@ -12,40 +18,60 @@ from streamae.core.types import F32, F64, I32, I64, State, Windows, grown, round
 
 __all__ = ["Rings"]
 
+_TICKS = 2**32
+_TICK_MIN_LOG2 = -22  # a quarter of a microsecond: what float64 resolves of today's times
+_SPAN_MAX_S = 1e12
+
 
 class Rings:
-    """The rolling windows of all streams of a group; grows by doubling as streams appear."""
+    """The rolling windows of all streams of a group; grows by doubling as streams appear.
+
+    `skipped` counts the windows that thinning left out of the last push.
+    """
 
     def __init__(self, window: int, channels: int, *, gap_max_s: float, stride: int = 1) -> None:
         self.window, self.channels = window, channels
         self.gap_max_s, self.stride = gap_max_s, stride
-        self._ring: F32 = np.zeros((0, 2 * window, channels), np.float32)
-        self._times: F64 = np.zeros((0, 2 * window), np.float64)
+        self.skipped = 0
+        span_s = min(2 * window * gap_max_s, _SPAN_MAX_S)
+        self._tick_s = 2.0 ** max(math.ceil(math.log2(max(span_s, 1e-9) / _TICKS)), _TICK_MIN_LOG2)
+        self._ring: F32 = np.zeros((0, window, channels), np.float32)
+        self._ticks = np.zeros((0, window), np.uint32)
         self._count: I64 = np.zeros(0, np.int64)  # contiguous rows so far
         self._last_s: F64 = np.zeros(0, np.float64)
 
     def grow(self, streams: int) -> None:
         """Make room for at least this many streams."""
         self._ring = grown(self._ring, streams, 0)
-        self._times = grown(self._times, streams, 0)
+        self._ticks = grown(self._ticks, streams, 0)
         self._count = grown(self._count, streams, 0)
         self._last_s = grown(self._last_s, streams, -np.inf)
 
-    def push(self, stream: I32, time_s: F64, values: F32) -> tuple[Windows, I64]:
+    def interrupt(self, stream: I32) -> int:
+        """Begin the windows of these streams anew; returns how many of them held rows."""
+        held = int(np.count_nonzero(self._count[stream]))
+        self._count[stream] = 0
+        return held
+
+    def push(self, stream: I32, time_s: F64, values: F32, thinning: int = 1) -> tuple[Windows, I64]:
         """Append scaled rows `values[N, C]`; returns the B windows that came due, and which row ended each.
 
         Windows come in the order of their rows.
         """
-        parts = [self._round(index, stream[index], time_s[index], values[index]) for index in rounds(stream)]
+        self.skipped = 0
+        parts = [self._round(i, stream[i], time_s[i], values[i], thinning) for i in rounds(stream)]
         if not parts:
             empty = Windows(stream[:0], time_s[:0], time_s[:0], np.zeros((0, self.window, self.channels), np.float32))
             return empty, np.zeros(0, np.int64)
-        row, start_s, windows = (np.concatenate(column) for column in zip(*parts, strict=True))
-        order = np.argsort(row, kind="stable")
-        row, start_s, windows = row[order], start_s[order], windows[order]
+        if len(parts) == 1:
+            ((row, start_s, windows),) = parts  # in order already: `rounds` sorts only what it must
+        else:
+            row, start_s, windows = (np.concatenate(column) for column in zip(*parts, strict=True))
+            order = np.argsort(row, kind="stable")
+            row, start_s, windows = row[order], start_s[order], windows[order]
         return Windows(stream[row], start_s, time_s[row], windows), row
 
-    def _round(self, index: I64, s: I32, time_s: F64, values: F32) -> tuple[I64, F64, F32]:
+    def _round(self, index: I64, s: I32, time_s: F64, values: F32, thinning: int) -> tuple[I64, F64, F32]:
         """Append one row to each of some different streams; returns the due rows' index, start and window."""
         T = self.window
         step_s = time_s - self._last_s[s]
@@ -53,16 +79,21 @@ class Rings:
         self._count[s], self._last_s[s] = count, time_s
         # The position follows from the count alone, so a stream that starts anew simply overwrites.
         p = (count - 1) % T
-        self._ring[s, p] = self._ring[s, p + T] = values
-        self._times[s, p] = self._times[s, p + T] = time_s
-        due = np.flatnonzero((count >= T) & ((count - T + s) % self.stride == 0))
+        self._ring[s, p], self._ticks[s, p] = values, self._ticked(time_s)
+        turn = count - T + s
+        due = np.flatnonzero((count >= T) & (turn % (self.stride * thinning) == 0))
+        if thinning > 1:
+            self.skipped += int(np.count_nonzero((count >= T) & (turn % self.stride == 0))) - len(due)
         if len(due) == 0:
             return index[:0], time_s[:0], np.zeros((0, T, self.channels), np.float32)
-        s, first = s[due], p[due] + 1
-        view = np.lib.stride_tricks.sliding_window_view(self._ring, T, axis=1)
-        # Fancy indexing copies: a view would change under the model at the stream's next row.
-        windows = view[s, first].transpose(0, 2, 1)
-        return index[due], self._times[s, first], np.ascontiguousarray(windows)
+        s, p, time_s = s[due], p[due], time_s[due]
+        oldest = (p + 1) % T
+        start_s = time_s - (self._ticks[s, p] - self._ticks[s, oldest]) * self._tick_s
+        windows = self._ring[s[:, None], (oldest[:, None] + np.arange(T)) % T]
+        return index[due], start_s, windows
+
+    def _ticked(self, time_s: F64) -> np.ndarray:
+        return np.mod(np.floor(time_s / self._tick_s), _TICKS).astype(np.uint32)
 
     def fill(self, streams: int) -> I64:
         """Return how many contiguous rows each of the first streams holds, at most T: `[S]`."""
@@ -71,25 +102,34 @@ class Rings:
     def latest(self, stream: int) -> tuple[F64, F32]:
         """Return the rows that a stream holds, oldest first: times `[n]` and values `[n, C]`, n <= T."""
         count = int(self._count[stream])
-        n = min(count, self.window)
-        end = (count - 1) % self.window + self.window + 1
-        return self._times[stream, end - n : end].copy(), self._ring[stream, end - n : end].copy()
+        place = np.arange(count - min(count, self.window), count) % self.window
+        ticks = self._ticks[stream, place]
+        age_s = (ticks[-1:] - ticks) * self._tick_s
+        return self._last_s[stream] - age_s, self._ring[stream, place]
 
     def state(self, streams: int) -> State:
-        """Return what a snapshot keeps of the first S streams; the mirror half is derived again."""
-        T = self.window
+        """Return what a snapshot keeps of the first S streams."""
         return {
-            "ring": self._ring[:streams, :T].copy(),
-            "times": self._times[:streams, :T].copy(),
+            "ring": self._ring[:streams].copy(),
+            "ticks": self._ticks[:streams].copy(),
+            "tick_s": np.array(self._tick_s),
             "count": self._count[:streams].copy(),
             "last_s": self._last_s[:streams].copy(),
         }
 
     def restore(self, state: State) -> None:
-        """Take over what `state` returned."""
+        """Take over what `state` returned, also of a former release, which kept times in seconds."""
         streams = len(state["count"])
         self.grow(streams)
-        self._ring[:streams] = np.tile(state["ring"], (1, 2, 1))
-        self._times[:streams] = np.tile(state["times"], (1, 2))
+        self._ring[:streams] = state["ring"]
         self._count[:streams] = state["count"]
         self._last_s[:streams] = state["last_s"]
+        if "times" in state:
+            self._ticks[:streams] = self._ticked(state["times"])
+        elif float(state["tick_s"]) == self._tick_s:
+            self._ticks[:streams] = state["ticks"]
+        else:  # the longest gap was configured anew
+            ticks, last = state["ticks"], (state["count"] - 1) % self.window
+            age_s = (ticks[np.arange(streams), last][:, None] - ticks) * float(state["tick_s"])
+            newest_s = np.where(state["count"] > 0, state["last_s"], 0.0)
+            self._ticks[:streams] = self._ticked(newest_s[:, None] - age_s)

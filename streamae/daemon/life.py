@@ -102,6 +102,7 @@ class Daemon:
             source, pipeline, self.store, self.metrics,
             now=clock.now, monotonic=clock.monotonic, sleep=clock.sleep,
             batch_max=settings.inbox.batch_max, snapshot_every_s=settings.state.snapshot_every_s,
+            thinning_max=settings.inbox.thinning_max,
         )  # fmt: skip
         self.loop.stopping, self.loop.waiting = self.stop_asked.is_set, self._feed_watchdog
         self.view = DaemonView(

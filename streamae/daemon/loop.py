@@ -13,6 +13,7 @@ import numpy as np
 
 from streamae.core.pipeline import Pipeline
 from streamae.core.types import I64, Batch, Bool, Report
+from streamae.daemon.pace import Pace
 from streamae.errors import StoreError
 from streamae.metrics import Metrics
 from streamae.sources.source import Source
@@ -21,6 +22,7 @@ from streamae.store.store import Store
 __all__ = ["Loop"]
 
 log = logging.getLogger(__name__)
+_TELL_EVERY_S = 10.0
 _COMMIT_RETRY_S = (0.1, 0.5, 1.0, 2.0)
 
 
@@ -39,6 +41,7 @@ class Loop:
         sleep: Callable[[float], object],
         batch_max: int = 4096,
         snapshot_every_s: float = 60.0,
+        thinning_max: int = 1,
     ) -> None:
         self.source, self.pipeline, self.store, self.metrics = source, pipeline, store, metrics
         self._now, self._monotonic, self._sleep = now, monotonic, sleep
@@ -49,6 +52,8 @@ class Loop:
         self.lag_s: float | None = None  # of the last batch: from the arrival of its first message to its commit
         self.stopping: Callable[[], bool] = lambda: False
         self.waiting: Callable[[], object] = lambda: None
+        self.pace = Pace(thinning_max)
+        self._told_s = float("-inf")
         self._sessions_lost = self._epoch = 0
         self._given_up = False  # the stop came before a commit: nothing more may be taken, saved or acknowledged
 
@@ -63,13 +68,14 @@ class Loop:
         """
         if self._given_up:
             return None
-        self.doing = "takes messages"
-        batch = self.source.take(self.batch_max, timeout_s)
+        asked_s, self.doing = self._monotonic(), "takes messages"
+        taken = self.source.take(self.batch_max, timeout_s)
         self.progress_s = self._monotonic()
+        batch = self._paced(taken, self.progress_s - asked_s)
         if not self._note_session(batch):
             self._given_up = True
             return None
-        if not len(batch) and not batch.lost:
+        if not len(batch) and not batch.lost and not batch.broken:
             return None
         fresh = _without(batch, self.store.seen(batch))
         began_s, now_s, self.doing = self._monotonic(), self._now(), "runs the pipeline and its models"
@@ -80,7 +86,8 @@ class Loop:
         if not self._commit(fresh, report, now_s):
             self._given_up = True
             return None
-        self.source.ack(batch)
+        self.source.ack(taken)
+        self._tell_of_loss(report)
         self.progress_s = ended_s = self._monotonic()
         self.lag_s = self._now() - float(fresh.arrival_s[0]) if len(fresh) else self.lag_s
         names = {name: lane.streams.names for name, lane in self.pipeline.lanes.items()}
@@ -135,6 +142,27 @@ class Loop:
             self.writable = True
             self.metrics.gauge("store_writable", 1)
             return True
+
+    def _paced(self, batch: Batch, waited_s: float) -> Batch:
+        """Decide how thinly the batch's windows are scored, and say so where that changes."""
+        before, fill = self.pace.thinning, self.source.status().fill
+        thinning = self.pace.next(fill, waited_s, self.progress_s)
+        if thinning != before:
+            level = logging.WARNING if thinning > before else logging.INFO
+            said = f"one window in {thinning} is scored" if thinning > 1 else "every window is scored again"
+            log.log(level, "%s; the inbox is %.0f %% full", said, 100 * fill)
+            self.metrics.gauge("thinning", thinning)
+        return replace(batch, thinning=thinning) if thinning > 1 else batch
+
+    def _tell_of_loss(self, report: Report) -> None:
+        """Log that streams begin anew, at most every few seconds; the metrics count each."""
+        if report.interrupted and self.progress_s - self._told_s >= _TELL_EVERY_S:
+            self._told_s = self.progress_s
+            log.warning(
+                "messages were lost (dropped so far: %d): the windows of %d streams begin anew, none spans the loss",
+                sum(self.source.status().lost.values()),
+                report.interrupted,
+            )
 
     def _note_session(self, batch: Batch) -> bool:
         """Count lost sessions; forget packet ids where `batch` is the first of a session that the broker began anew.

@@ -81,7 +81,7 @@ class DaemonView:
         self.questions = Questions()
         self._histories: dict[str, GroupHistory] = {}
         self._sequence, self._alert_changes = count(1), count(1)
-        self._alerts_version = self._dropped = 0
+        self._alerts_version = self._dropped = self._interrupted = 0
 
     def note(self, report: Report) -> None:
         """Count what a turn did, for the rates of the next picture, and remember its verdicts."""
@@ -90,6 +90,7 @@ class DaemonView:
         if report.transitions:
             self._alerts_version = next(self._alert_changes)
         self._dropped += sum(report.drops.values())
+        self._interrupted += report.interrupted
         self._counted["messages"] += report.messages
         self._counted["rows"] += report.rows
         self._counted["windows"] += report.windows
@@ -132,6 +133,8 @@ class DaemonView:
             "learning": int((states == AlertState.LEARNING).sum()),
             "firing": int((states == AlertState.FIRING).sum()),
             "dropped": self._dropped,
+            "interrupted": self._interrupted,
+            "thinning": self._loop.pace.thinning,
             "lag_s": None if self._loop.lag_s is None else round(self._loop.lag_s, 3),
             "history_bytes": sum(history.nbytes for history in self._histories.values()),
             "uptime_s": round(self._monotonic() - self._started_s, 1),

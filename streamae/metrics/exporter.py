@@ -69,6 +69,7 @@ class Metrics:
             self._collectors["messages_dropped"].labels(reason.value)
         self._started_s = now()
         self.gauge("start_time_seconds", self._started_s)
+        self.gauge("thinning", 1)
         self.gauge("config_last_reload_successful", 1.0)
         self.gauge("config_last_reload_success_timestamp_seconds", self._started_s)
 
@@ -118,6 +119,8 @@ class Metrics:
         self.count("messages_received", report.messages)
         self.count("rows", report.rows)
         self.count("windows_scored", report.windows)
+        self.count("windows_skipped", report.skipped)
+        self.count("streams_interrupted", report.interrupted)
         self.gauge("batch_messages_last", report.messages)
         for reason, number in report.drops.items():
             self.count("messages_dropped", number, reason.value)

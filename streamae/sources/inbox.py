@@ -2,12 +2,15 @@
 
 The network thread puts chunks in, the loop takes batches out. Two bounds hold, messages and bytes; what does not fit
 is counted, never silent. A refused QoS 1 message leaves its packet id behind in the order of receipt, for the broker
-has to hear of it too, when its turn comes. A batch never spans two connections.
+has to hear of it too, when its turn comes. What overflowed leaves a hole in that order, with the topics that it was
+of: a batch ends before a hole, and the next one says which topics' samples no longer follow on each other. A batch
+never spans two connections.
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,6 +21,24 @@ __all__ = ["Chunk", "Inbox"]
 # epoch, arrival_s, topics, payloads, flags, packet ids; a refusal has no topics and one packet id
 Chunk = tuple[int, float, Sequence[bytes], Sequence[bytes], Sequence[int], Sequence[int]]
 _DUP = 8
+_HOLE_TOPICS_MAX = 10_000  # beyond this many topics a hole is one of all topics
+
+
+@dataclass(slots=True)
+class _Hole:
+    """A place where messages were refused: their topics (None: too many to name) and packet ids."""
+
+    epoch: int
+    topics: set[bytes] | None = field(default_factory=set)
+    mids: list[int] = field(default_factory=list)
+
+    def add(self, topics: Sequence[bytes] | set[bytes] | None) -> None:
+        if self.topics is None or topics is None:
+            self.topics = None
+            return
+        self.topics.update(topics)
+        if len(self.topics) > _HOLE_TOPICS_MAX:
+            self.topics = None
 
 
 class Inbox:
@@ -39,49 +60,63 @@ class Inbox:
         self.bytes = 0
         self.lost_total = Drops()
         self._lost = Drops()  # since the last take
-        self._chunks: deque[Chunk] = deque()
+        self._chunks: deque[Chunk | _Hole] = deque()
         self._monotonic = monotonic
         self._changed = threading.Condition()
         self._wanted = 0  # messages that the waiting taker wants before it is woken; 0: nobody waits
 
     def put(self, chunk: Chunk) -> None:
         """Append a chunk, or as many of its messages as there is room for."""
-        epoch, arrival_s, topics, payloads, flags, mids = chunk
+        topics, payloads = chunk[2], chunk[3]
         size = sum(map(len, payloads)) + sum(map(len, topics))
         with self._changed:
             if self.messages + len(topics) <= self.max_messages and self.bytes + size <= self.max_bytes:
                 self._chunks.append(chunk)
                 self.messages += len(topics)
                 self.bytes += size
-            elif len(topics) == 1:
-                self._refuse(epoch, Drop.OVERFLOW, mids[0])
             else:
-                for i in range(len(topics)):
-                    self._put_one(
-                        (epoch, arrival_s, topics[i : i + 1], payloads[i : i + 1], flags[i : i + 1], mids[i : i + 1])
-                    )
+                self._put_what_fits(chunk)
             if self._wanted and self.messages >= self._wanted:
                 self._changed.notify()
 
-    def _put_one(self, chunk: Chunk) -> None:
-        size = len(chunk[2][0]) + len(chunk[3][0])
-        if self.messages < self.max_messages and self.bytes + size <= self.max_bytes:
-            self._chunks.append(chunk)
-            self.messages += 1
+    def _put_what_fits(self, chunk: Chunk) -> None:
+        """Take the first messages of a chunk, as far as there is room; the rest is lost, and is a hole."""
+        room, topics, payloads = self.max_messages - self.messages, chunk[2], chunk[3]
+        fits = size = 0
+        while fits < min(room, len(topics)):
+            more = len(topics[fits]) + len(payloads[fits])
+            if self.bytes + size + more > self.max_bytes:
+                break
+            fits, size = fits + 1, size + more
+        if fits:
+            self._chunks.append(_split(chunk, fits)[0])
+            self.messages += fits
             self.bytes += size
-        else:
-            self._refuse(chunk[0], Drop.OVERFLOW, chunk[5][0])
+        epoch, _, topics, _, _, mids = _split(chunk, fits)[1]
+        self._lost[Drop.OVERFLOW] += len(topics)
+        self.lost_total[Drop.OVERFLOW] += len(topics)
+        last = self._chunks[-1] if self._chunks else None
+        if not isinstance(last, _Hole) or last.epoch != epoch:
+            last = _Hole(epoch)
+            self._chunks.append(last)
+        last.add(topics)
+        last.mids += [mid for mid in mids if mid]
+
+    @property
+    def fill(self) -> float:
+        """How full it is, 0 to 1, by the bound that is nearer."""
+        return max(self.messages / self.max_messages, self.bytes / self.max_bytes)
 
     def refuse(self, epoch: int, reason: Drop, mid: int) -> None:
         """Count a message that was not put in; its packet id, where it has one, keeps its place in the order."""
         with self._changed:
-            self._refuse(epoch, reason, mid)
-
-    def _refuse(self, epoch: int, reason: Drop, mid: int) -> None:
-        self._lost[reason] += 1
-        self.lost_total[reason] += 1
-        if mid:
-            self._chunks.append((epoch, 0.0, (), (), (), (mid,)))
+            self._lost[reason] += 1
+            self.lost_total[reason] += 1
+            last = self._chunks[-1] if self._chunks else None
+            if mid and isinstance(last, _Hole) and last.epoch == epoch:
+                last.mids.append(mid)
+            elif mid:
+                self._chunks.append((epoch, 0.0, (), (), (), (mid,)))
 
     def take(self, limit: int, timeout_s: float) -> tuple[Batch, list[int]]:
         """Return up to `limit` messages of one epoch, and the packet ids to acknowledge for them, in order."""
@@ -110,12 +145,20 @@ class Inbox:
         flags: list[int] = []
         mids: list[int] = []
         acks: list[int] = []
-        epoch = self._chunks[0][0] if self._chunks else 0
-        while self._chunks and self._chunks[0][0] == epoch:
-            room = limit - len(topics)
-            if not room and self._chunks[0][2]:
+        epoch = _epoch(self._chunks[0]) if self._chunks else 0
+        hole = _Hole(epoch)
+        while self._chunks and _epoch(self._chunks[0]) == epoch:
+            room, chunk = limit - len(topics), self._chunks[0]
+            if isinstance(chunk, _Hole):
+                if topics:
+                    break
+                hole.add(chunk.topics)
+                acks += chunk.mids
+                self._chunks.popleft()
+                continue
+            if not room and chunk[2]:
                 break
-            chunk = self._chunks.popleft()
+            self._chunks.popleft()
             if len(chunk[2]) > room:
                 chunk, rest = _split(chunk, room)
                 self._chunks.appendleft(rest)
@@ -138,8 +181,13 @@ class Inbox:
             dup=(np.asarray(flags, np.int8) & _DUP) != 0,
             epoch=epoch,
             lost=lost,
+            holes=None if hole.topics is None else sorted(hole.topics),
         )
         return batch, acks
+
+
+def _epoch(chunk: Chunk | _Hole) -> int:
+    return chunk.epoch if isinstance(chunk, _Hole) else chunk[0]
 
 
 def _split(chunk: Chunk, at: int) -> tuple[Chunk, Chunk]:

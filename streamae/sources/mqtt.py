@@ -7,7 +7,7 @@ receipt, over the connection that they came from, and over no other.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamae.core.types import Batch, Drop, Drops
 from streamae.errors import UnavailableError
@@ -54,6 +54,7 @@ class MqttSource:
         self._limits = limits
         self._now = now
         self._monotonic = monotonic
+        self._lossy = any(one.qos == 0 for one in subscriptions)
         self._retained = tuple(one.filter for one in subscriptions if one.retained)
         self._inbox = Inbox(
             max_messages=limits.max_messages,
@@ -77,6 +78,7 @@ class MqttSource:
         self._accepting = True
         self._received = 0
         self._received_bytes = 0
+        self._taken_epoch = 0
         self._last_message_s: float | None = None
         self._window_epoch = 0
         self._window_received = 0  # QoS 1 messages of the window's epoch: written by the network thread,
@@ -95,7 +97,8 @@ class MqttSource:
         batch, acks = self._inbox.take(limit, timeout_s)
         if self._unacknowledged() >= self._session.connection.receive_maximum:
             self._window_limited += 1
-        if len(batch):
+        batch = self._with_gap(batch)
+        if len(batch) or batch.broken:
             self._taken.append((batch, acks))
             return batch
         if acks:  # only refusals: nothing to commit, but the broker must hear of them, behind the batches before them
@@ -106,6 +109,17 @@ class MqttSource:
         if self._session.state.fatal:
             raise UnavailableError(self._session.state.fatal)
         return batch
+
+    def _with_gap(self, batch: Batch) -> Batch:
+        """Say that there is a hole before the first batch of a connection that cannot follow on the one before.
+
+        That is so where the broker had no session for us, and always at QoS 0, which no broker need queue.
+        """
+        if not len(batch) or batch.epoch == self._taken_epoch:
+            return batch
+        begun, self._taken_epoch = self._taken_epoch, batch.epoch
+        fresh = any(begun < epoch <= batch.epoch for epoch in self._session.state.fresh_epochs)
+        return replace(batch, holes=None) if fresh or self._lossy else batch
 
     def ack(self, batch: Batch) -> None:
         """Acknowledge `batch` and, since acknowledgements go in order, every batch taken before it."""
@@ -155,6 +169,7 @@ class MqttSource:
             fatal=state.fatal or ("" if self._session.alive or not self._accepting else "the network thread is dead"),
             waiting=self._inbox.messages,
             waiting_bytes=self._inbox.bytes,
+            fill=self._inbox.fill,
             unacknowledged=self._unacknowledged(),
             window_limited=self._window_limited,
             broker_dropped=state.broker_dropped,

@@ -20,8 +20,8 @@ class SourceStatus:
     will come. `fresh_epochs` are the newest epochs that began a session: packet ids start anew there. `error` says
     why nothing may be coming, `fatal` that it never will. `unacknowledged` counts QoS 1 messages taken or waiting
     of the current connection; `window_limited` how often that stood at the limit that we gave the broker, which
-    then waits for our commits. `broker_dropped` is the broker's own count of messages that it dropped for any
-    client since it started, None where it does not say.
+    then waits for our commits. `fill` is how much of the inbox's bounds is in use, 0 to 1. `broker_dropped` is the
+    broker's own count of messages that it dropped for any client since it started, None where it does not say.
     """
 
     connected: bool = False
@@ -43,6 +43,7 @@ class SourceStatus:
     fatal: str = ""
     waiting: int = 0
     waiting_bytes: int = 0
+    fill: float = 0.0
     unacknowledged: int = 0
     window_limited: int = 0
     broker_dropped: int | None = None

@@ -5,6 +5,7 @@ A row's body is the batch as a struct of arrays, compressed when that pays:
     codec u8 | flags u8 | reasons u16 | N u32 | epoch i64 | bytes u64     little-endian, then `bytes` of, in this order,
     arrival_s f64[N] | mid i32[N]? | dup bit[N]? | topic lengths u32[N] | payload lengths u32[N]
     | topics joined | payloads joined | per reason: length u8, name, count u64
+    | thinning u32, holes u32 (2^32 - 1: all topics), lengths u32[holes], topics joined ?
 
 Its crc32 covers the row's number and time too, so that a row cannot stand in for another. Sensor topics repeat
 themselves: deflate at its fastest level takes 2 µs a message and leaves about a quarter.
@@ -13,7 +14,7 @@ themselves: deflate at its fastest level takes 2 µs a message and leaves about 
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,9 @@ _CODEC = 1
 _HEAD = struct.Struct("<BBHIqQ")
 _COUNT = struct.Struct("<Q")
 _STAMP = struct.Struct("<qd")
-_HAS_MID, _HAS_DUP, _DEFLATED = 1, 2, 4
+_HAS_MID, _HAS_DUP, _DEFLATED, _BACKLOG = 1, 2, 4, 8
+_THIN = struct.Struct("<II")
+_ALL_TOPICS = 0xFFFFFFFF
 _BODY_MAX = 1 << 30  # SQLite's own limit on a blob
 _ROW_OVERHEAD = 32
 _PRUNE_ROWS = 256  # a commit deletes no more rows than this, so that none takes long
@@ -57,6 +60,9 @@ def encode_batch(batch: Batch) -> bytes:
     for reason, count in batch.lost.items():
         name = reason.value.encode()
         parts += [bytes([len(name)]), name, _COUNT.pack(count)]
+    if batch.thinning != 1 or batch.broken:
+        flags |= _BACKLOG
+        parts += _encode_backlog(batch)
     plain = b"".join(parts)
     packed = zlib.compress(plain, 1)
     if len(packed) < len(plain):
@@ -91,8 +97,25 @@ def decode_batch(body: bytes) -> Batch:
         (count,) = _COUNT.unpack(take(_COUNT.size))
         if name in _REASONS:  # a reason that a later release no longer knows cannot be counted under any label
             lost[_REASONS[name]] = count
+    thinning, holes = _decode_backlog(take) if flags & _BACKLOG else (1, ())
     take.finish()
-    return Batch(topics, payloads, arrival_s, mid, dup, epoch, lost)
+    return Batch(topics, payloads, arrival_s, mid, dup, epoch, lost, holes, thinning)
+
+
+def _encode_backlog(batch: Batch) -> list[bytes]:
+    holes = batch.holes
+    if holes is None:
+        return [_THIN.pack(batch.thinning, _ALL_TOPICS)]
+    return [_THIN.pack(batch.thinning, len(holes)), np.fromiter(map(len, holes), "<u4", len(holes)).tobytes(), *holes]
+
+
+def _decode_backlog(take: "_Cutter") -> tuple[int, Sequence[bytes] | None]:
+    thinning, holes = _THIN.unpack(take(_THIN.size))
+    if not thinning:
+        raise ValueError("a journal row says that every 0th window is scored")
+    if holes == _ALL_TOPICS:
+        return thinning, None
+    return thinning, tuple(take(size) for size in np.frombuffer(take(4 * holes), "<u4").tolist())
 
 
 class _Cutter:

@@ -107,7 +107,7 @@ class Store:
 
         A step in which nothing came in and nothing came out is not written.
         """
-        idle = not len(batch) and not batch.lost and not report.rows and not report.windows
+        idle = not len(batch) and not batch.lost and not batch.broken and not report.rows and not report.windows
         journalled = not idle and self._durability != "none"
         if not journalled and not report.transitions and snapshot is None:
             self._taken.record(self._journal.last, batch)

@@ -94,6 +94,7 @@ def write_config(folder: Path, model: Model, broker: int, collector: int, page: 
     path.write_text(f"""
 instance: plant-1
 state: {{dir: state, snapshot_every: 2s}}
+inbox: {{thinning_max: 1}}  # the expected alerts are those of every window
 mqtt: {{host: 127.0.0.1, port: {broker}, keepalive: 5s}}
 web: {{listen: "127.0.0.1:{page}"}}
 streams:

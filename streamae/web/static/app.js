@@ -58,6 +58,8 @@ function tell(s) {
     [`lag ${duration(s.lag_s)}`, s.lag_s > 10 ? "bad" : ""],
     [`${count(s.dropped ?? 0)} dropped`, s.dropped_per_s > 0 ? "bad" : ""],
   ];
+  if (s.thinning > 1) parts.push([`backlog: one window in ${s.thinning} scored`, "bad"]);
+  if (s.interrupted) parts.push([`${count(s.interrupted)} windows begun anew after a loss`]);
   if (s.learning) parts.push([`${count(s.learning)} learning`]);
   if (s.firing) parts.push([`${count(s.firing)} firing`, "bad"]);
   line.replaceChildren(
