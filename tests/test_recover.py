@@ -6,7 +6,7 @@ import pytest
 from streamae.core.alert import AlertRule
 from streamae.core.pipeline import Pipeline
 from streamae.core.types import Batch, Report
-from streamae.daemon.recover import fold, orphans
+from streamae.daemon.recover import fold, keep, orphans
 from streamae.store.store import Store
 from tests import plants
 from tests.test_pipeline import BAD, plant
@@ -90,3 +90,18 @@ def test_a_snapshot_that_cannot_be_read_is_passed_over(open_store):
     notes = fold(store, again)
     assert any("passed over" in note for note in notes)
     assert look(again) == before
+
+
+def test_a_start_keeps_what_it_has_folded(open_store):
+    """However often a process ends before its next snapshot, each start folds only what came since the last start."""
+    open_store().close()
+    messages, folded = plant(60), []
+    for first in range(0, len(messages), 60):
+        store, pipeline = open_store(), Pipeline("i", [plants.group(alert=RULE)])
+        folded += [note for note in fold(store, pipeline) if "folded" in note]
+        assert keep(store, pipeline, 0.0) == []
+        live(store, pipeline, messages[first : first + 60], step=60)
+        store._abandon()
+    assert len(folded) > 1
+    assert all("folded 1 batches" in note for note in folded), folded
+    open_store()

@@ -28,7 +28,7 @@ from streamae.daemon.gauges import Gauges
 from streamae.daemon.homeassistant import HomeAssistant
 from streamae.daemon.loop import Loop
 from streamae.daemon.notify import Notifier
-from streamae.daemon.recover import fold, orphans
+from streamae.daemon.recover import fold, keep, orphans
 from streamae.daemon.view import DaemonView
 from streamae.errors import StoreError, StreamaeError, UnavailableError
 from streamae.metrics import Metrics
@@ -77,6 +77,7 @@ class Daemon:
             left = orphans(self.store, pipeline)
             self.store.publish(left, clock.now())
             notes += [f"resolved {len(left)} alerts that no stream stands behind any more"] if left else []
+            notes += keep(self.store, pipeline, clock.now())
             self._wire(settings, pipeline, artifacts)
         except BaseException:
             self.store.close()

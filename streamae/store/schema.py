@@ -9,6 +9,9 @@ never their content.
 """
 
 import sqlite3
+from contextlib import closing
+from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from streamae.errors import StoreError
@@ -116,15 +119,8 @@ def verify(connection: sqlite3.Connection) -> None:
     (finding,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if finding != "ok":
         raise DamagedError(str(finding).splitlines()[0])
-    blank = sqlite3.connect(":memory:", isolation_level=None)
-    try:
-        for statements in MIGRATIONS:
-            for statement in statements:
-                blank.execute(statement)
-        if _tables(connection) != _tables(blank):
-            raise DamagedError("its tables are not those of this version")
-    finally:
-        blank.close()
+    if _tables(connection) != _wanted(MIGRATIONS):
+        raise DamagedError("its tables are not those of this version")
 
 
 def _version(connection: sqlite3.Connection) -> int:
@@ -139,7 +135,16 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(header)
 
 
-def _tables(connection: sqlite3.Connection) -> set[tuple[str, str]]:
-    return set(
+@cache
+def _wanted(migrations: tuple[tuple[str, ...], ...]) -> frozenset[tuple[str, str]]:
+    """What a fresh file of this version holds."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as blank:
+        for statement in chain.from_iterable(migrations):
+            blank.execute(statement)
+        return _tables(blank)
+
+
+def _tables(connection: sqlite3.Connection) -> frozenset[tuple[str, str]]:
+    return frozenset(
         connection.execute("SELECT name, COALESCE(sql, '') FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%'")
     )
