@@ -11,7 +11,7 @@ on is scaled by its own first rows, as ever).
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +26,7 @@ from streamae.errors import SeriesError
 from streamae.sources.recording import Series
 from streamae.sources.series import open_text
 
-__all__ = ["Embedded", "code_names", "embed_file", "embed_series", "write_vectors"]
+__all__ = ["Embedded", "code_names", "embed_file", "embed_series", "windows_of", "write_vectors"]
 
 _ROWS_PER_STEP = 2048  # bounds the memory that windows take
 
@@ -54,10 +54,10 @@ def code_names(network: Mapping[str, Any]) -> list[str]:
     return [f"{kind}{i}" for kind, size in [*kinds, ("p", recurrent["linear_rank"])] for i in range(size)]
 
 
-def embed_series(series: Series, profile: Profile, encoder: Encoder, stride: int = 1) -> Embedded:
-    """Embed every `stride`-th full window of a series, as the stream of its name.
+def windows_of(series: Series, profile: Profile, stride: int = 1) -> Iterator[tuple[I64, F32]]:
+    """Yield, part by part, the rows `[n]` that every `stride`-th full window ends with, and the windows `[n, T, C]`.
 
-    Raises SeriesError where the series lacks a channel of the model.
+    Scaled as the stream of the series' name. Raises SeriesError where the series lacks a channel of the model.
     """
     usable, values = usable_rows(series, profile)
     scale = Scale(len(profile.channels), profile.warmup_rows)
@@ -65,15 +65,24 @@ def embed_series(series: Series, profile: Profile, encoder: Encoder, stride: int
     scale.grow(1)
     rings.grow(1)
     scale.begin(0, profile.streams.get(series.name))
-    rows: list[I64] = [usable[:0]]
-    vectors: list[F32] = [encoder.encode(np.zeros((0, profile.window, len(profile.channels)), np.float32))]
     for first in range(0, len(usable), _ROWS_PER_STEP):
         at = usable[first : first + _ROWS_PER_STEP]
         stream = np.zeros(len(at), np.int32)
         kept, scaled = scale.step(Rows(stream, series.time_s[at], values[at]))
         windows, ended = rings.push(stream[kept], series.time_s[at[kept]], scaled)
-        rows.append(at[kept[ended]])
-        vectors.append(encoder.encode(windows.values))
+        yield at[kept[ended]], windows.values
+
+
+def embed_series(series: Series, profile: Profile, encoder: Encoder, stride: int = 1) -> Embedded:
+    """Embed every `stride`-th full window of a series, as the stream of its name.
+
+    Raises SeriesError where the series lacks a channel of the model.
+    """
+    rows: list[I64] = [np.zeros(0, np.int64)]
+    vectors: list[F32] = [encoder.encode(np.zeros((0, profile.window, len(profile.channels)), np.float32))]
+    for ended, windows in windows_of(series, profile, stride):
+        rows.append(ended)
+        vectors.append(encoder.encode(windows))
     return Embedded(np.concatenate(rows), np.concatenate(vectors))
 
 

@@ -1,5 +1,6 @@
 """The contract of `train --classify`: incidents are held out whole, and the encoder is worth it."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from streamae.sources.faults import Fault
 from streamae.sources.recording import read_series
 from streamae.sources.series import write_series
 from streamae.sources.simulator import Pumps
-from streamae.training import classify as k
+from streamae.training import contenders as k
+from streamae.training.classify import load_classifier
 from streamae.training.design import TrainConfig
+from streamae.training.encoder import train_encoder
 from streamae.training.fit import Recipe
 from streamae.training.labels import draw, hold_out, label_windows, read_labels
 
@@ -48,7 +51,7 @@ def incidents(tmp_path_factory):
 def encoder(incidents):
     """An encoder of 24 rows, trained without labels."""
     config = TrainConfig(recipe=Recipe(steps=600, batch=32), window=24, hidden=24)
-    return k.train_encoder([read_series(path) for path in incidents], 0, config)
+    return train_encoder([read_series(path) for path in incidents], 0, config)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +152,7 @@ def test_the_verb_writes_a_classifier_that_stands_alone(trained, incidents, tmp_
     done = CliRunner().invoke(main, [*map(str, words), "--fraction", "0.05", "--seeds", "1"])
     assert done.exit_code == 0, done.output
     assert "| 5 % (" in done.output
-    network, manifest = k.load_classifier(out, None, trained.registry)
+    network, manifest = load_classifier(out, None, trained.registry)
     golden = manifest["golden"]
     with torch.no_grad():
         found = network(torch.tensor(golden["windows"]))
@@ -158,6 +161,38 @@ def test_the_verb_writes_a_classifier_that_stands_alone(trained, incidents, tmp_
     assert manifest["classes"] == ["normal", *sorted(KINDS)]
     with pytest.raises(ArtifactError):
         open_artifact(out, None, trained.registry)
+    assert manifest["contender"] in k.CONTENDERS
+    named = tmp_path / "named.csv"
+    words_classify = ["classify", out, incidents[0], "-o", named, "--stride", "7", "--registry", trained.registry]
+    said = CliRunner().invoke(main, [*map(str, words_classify)])
+    assert said.exit_code == 0, said.output
+    with named.open() as file:
+        lines = list(csv.DictReader(file))
+    assert lines
+    for line in lines:
+        each = {c: float(line[c]) for c in manifest["classes"]}
+        assert sum(each.values()) == pytest.approx(1, abs=1e-4)
+        assert line["label"] == max(each, key=each.__getitem__)
     wrong = CliRunner().invoke(main, [*map(str, words), "--fraction", "5"])
     assert wrong.exit_code == 2
     assert "--fraction" in wrong.output
+
+
+def test_each_contender_can_be_written(encoder, labelled):
+    """Scripted and eager, every contender gives the same probabilities, and its own bits whatever the batch."""
+    read, y = encoder.read(labelled.windows[:40]), torch.from_numpy(labelled.y[:40])
+    for name in k.CONTENDERS:
+        network = k.contender(name, encoder, read, y, 4, 0, unlabelled=read)
+        scripted = torch.jit.script(network)
+        with torch.no_grad():
+            assert torch.allclose(scripted(read), network(read), atol=1e-6), name
+            assert torch.equal(scripted(read[:3]), scripted(read)[:3]), name
+
+
+def test_the_best_contender_is_the_one_with_all_labels():
+    """The file holds whoever named most with the most labels, not with the fewest."""
+    low, high = (0.9, 0.9), (0.5, 0.6)
+    accuracy = {("from the encoder", 0.1): low, ("from the encoder", 1.0): high}
+    accuracy |= {("from scratch", 0.1): high, ("from scratch", 1.0): (0.55, 0.56)}
+    accuracy |= {("frozen code", 0.1): high, ("frozen code", 1.0): (0.6, 0.7)}
+    assert k.Curve((0.1, 1.0), {0.1: 5, 1.0: 50}, accuracy, ("a", "b")).best() == "frozen code"

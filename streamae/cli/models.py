@@ -7,7 +7,7 @@ import click
 
 from streamae.cli.options import FILE
 
-__all__ = ["embed", "fetch", "inspect", "score", "train"]
+__all__ = ["classify", "embed", "fetch", "inspect", "score", "train"]
 
 
 _PART, _PARTS = click.FloatRange(0, 1, min_open=True), "With --classify: part of the labels to learn from; repeatable."
@@ -98,6 +98,20 @@ def embed(model: Path, series: Path, out: Path, stride: int, sha256: str | None,
     from streamae.embedding import embed_file
 
     click.echo(embed_file(model, series, out, stride, sha256, registry))
+
+
+@click.command()
+@click.argument("model", type=FILE)
+@click.argument("series", type=FILE)
+@click.option("-o", "--out", required=True, type=FILE, help="CSV: timestamp,label and each class's probability.")
+@click.option("--stride", default=1, show_default=True, type=click.IntRange(1), help="Every N-th full window.")
+@click.option("--sha256", help="Digest of the model, where this installation did not train it.")
+@click.option("--registry", type=FILE, help="Where this installation records the models that it trained.")
+def classify(model: Path, series: Path, out: Path, stride: int, sha256: str | None, registry: Path | None) -> None:
+    """Name each window of a series with a classifier of `train --classify`."""
+    from streamae.classification import classify_file
+
+    click.echo(classify_file(model, series, out, stride, sha256, registry))
 
 
 @click.command()
