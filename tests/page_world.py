@@ -1,13 +1,16 @@
 """A fleet that exists only as a View, for tests of the page: as many streams as wanted, and alerts to open."""
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 
 from streamae.core.types import AlertState
-from streamae.web.app import Snapshot, StreamTable
+from streamae.web.app import SilenceWanted, Snapshot, StreamTable
 
 XSS = '"><img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 CHANNELS = ["flow", "pressure", "current", "temperature"]
@@ -33,6 +36,7 @@ class Fleet:
         self._alerts: list[dict[str, Any]] = []
         self.acts: list[tuple[str, str, str]] = []
         self.reasons: list[str] = []
+        self._silences: list[Mapping[str, Any]] = []
         self._lock = threading.Lock()
         self._ticks = self._version = 0
         self.tick()
@@ -72,7 +76,8 @@ class Fleet:
                 "group": "pumps", "stream": stream, "onset_s": TIME_S + self._ticks, "time_s": TIME_S + self._ticks,
                 "closed_s": None, "score": score, "threshold": 1.0, "worst_channel": "pressure",
                 "shares": {"flow": 0.1, "pressure": 0.8, "current": 0.06, "temperature": 0.04},
-                "acknowledged_s": None, "acknowledged_by": None, "note": None, "feedback": None,
+                "acknowledged_s": None, "acknowledged_by": None, "note": None, "feedback": None, "rule": "anomaly",
+                "peak_score": score, "silence": None,
             })  # fmt: skip
             self._version += 1
         self.tick()
@@ -154,6 +159,38 @@ class Fleet:
                 if action == "acknowledge":
                     alert["acknowledged_s"], alert["note"] = TIME_S + self._ticks, note or None
                 else:
-                    alert["feedback"] = "false-alarm"
+                    alert["feedback"] = None if action == "withdraw-feedback" else action
             self._version += 1
         return bool(found)
+
+    def now_s(self) -> float:
+        return time.time()
+
+    def silences(self) -> Sequence[Mapping[str, Any]]:
+        return self._silences
+
+    def silence_of(self, group: str, stream: str) -> Mapping[str, Any] | None:
+        found = [s for s in self._silences if s["state"] == "active" and fnmatchcase(stream, s["stream"])]
+        return found[0] if found else None
+
+    def silence(self, wanted: SilenceWanted) -> Mapping[str, Any]:
+        with self._lock:
+            made = {"id": len(self._silences) + 1, "state": "active", "created_s": wanted.starts_s, **asdict(wanted)}
+            self._silences = [*self._silences, made]
+        self._mark()
+        return made
+
+    def end_silence(self, number: int) -> bool:
+        with self._lock:
+            self._silences = [s if s["id"] != number else {**s, "state": "expired"} for s in self._silences]
+        self._mark()
+        return True
+
+    def _mark(self) -> None:
+        for alert in self._alerts:
+            alert["silence"] = self.silence_of(alert["group"], alert["stream"])
+        self._version += 1
+        self.tick()
+
+    def feedback(self, limit: int) -> Sequence[Mapping[str, Any]]:
+        return []

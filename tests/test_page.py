@@ -184,6 +184,74 @@ def test_an_alert_is_acknowledged_and_marked_as_false_alarm(serve, open_page):
     assert fleet.acts[0][2] == "bearing <b>worn</b>"
 
 
+def test_an_alert_is_silenced_and_the_silence_is_ended(serve, open_page, tmp_path):
+    """From its card, by keyboard: the stream is named exactly, the card and the list say so, "End now" ends it."""
+    fleet = Fleet(12, learning=0)
+    fleet.names[8] = "line1/[8]*"
+    fleet.tick()
+    fleet.fire("line1/[8]*")
+    fleet.fire("line2/pump0001")
+    page = open_page(serve(fleet) + "#/alerts")
+    card = page.locator("article.card").filter(has_text="line1/[8]*")
+    expect(page.get_by_role("region", name="Silences")).to_be_hidden()
+    card.get_by_role("button", name="Silence …").focus()
+    page.keyboard.press("Enter")
+    page.get_by_label("How long").select_option("28800")
+    page.get_by_label("Your name").fill("ada <i>")
+    page.get_by_label("Why").fill("bearing <b>worn</b>")
+    shoot(page, "silence-dialog", tmp_path)
+    page.keyboard.press("Enter")
+    page.locator("#token-value").fill(TOKEN)
+    page.keyboard.press("Enter")
+    expect(card).to_contain_text("Silenced until")
+    expect(card).to_contain_text("by ada <i>: “bearing <b>worn</b>”")
+    expect(card).to_have_class(re.compile("quieted"))
+    expect(card.get_by_role("button", name="Silence …")).to_have_count(0)
+    made = fleet.silences()[0]
+    assert (made["group"], made["stream"], made["rule"]) == ("pumps", "line1/[[]8][*]", "anomaly")
+    assert made["ends_s"] - made["starts_s"] == 28800
+    lines = page.get_by_role("region", name="Silences").get_by_role("listitem")
+    expect(lines).to_have_count(1)
+    expect(lines).to_contain_text("pumps / line1/[[]8][*], rule anomaly")
+    shoot(page, "alerts-silenced", tmp_path)
+    page.get_by_role("button", name=re.compile("End the silence of")).click()
+    expect(page.get_by_role("region", name="Silences")).to_be_hidden()
+    expect(card.get_by_role("button", name="Silence …")).to_be_visible()
+
+
+def test_a_stream_is_silenced_from_its_page(serve, open_page, tmp_path):
+    """Whatever its rule; a declined token makes nothing, Escape makes nothing; then the page says until when."""
+    fleet = Fleet()
+    page = open_page(serve(fleet) + PLACES["stream"])
+    button = page.get_by_role("button", name="Silence …")
+    button.click()
+    page.keyboard.press("Escape")
+    button.click()
+    page.get_by_role("button", name="Silence", exact=True).click()
+    page.locator("#token-cancel").click()
+    expect(page.locator("#token")).to_be_hidden()
+    assert fleet.silences() == []
+    page.get_by_role("button", name="Silence", exact=True).click()
+    page.locator("#token-value").fill(TOKEN)
+    page.keyboard.press("Enter")
+    expect(page.locator(".facts .badge.silenced")).to_contain_text("Silenced until")
+    assert [(s["stream"], s["rule"]) for s in fleet.silences()] == [(SICK, "*")]
+
+
+def test_a_false_alarm_can_be_taken_back(serve, open_page):
+    fleet = Fleet()
+    fleet.resolve(fleet.fire(SICK))
+    page = open_page(serve(fleet) + "#/alerts")
+    card = page.locator("article.card")
+    expect(card).to_contain_text("peak 6.5")
+    card.get_by_role("button", name="False alarm").click()
+    page.locator("#token-value").fill(TOKEN)
+    page.keyboard.press("Enter")
+    card.get_by_role("button", name="Not a false alarm").click()
+    expect(card.get_by_role("button", name="False alarm", exact=True)).to_be_visible()
+    assert [act[1] for act in fleet.acts] == ["false-alarm", "withdraw-feedback"]
+
+
 def test_without_a_token_the_page_says_that_it_is_read_only(serve, open_page):
     fleet = Fleet()
     fleet.fire(SICK)

@@ -78,6 +78,9 @@ class FakeView:
         self.silenced.append(("active", wanted))
         return {"id": len(self.silenced) - 1, "state": "active", **asdict(wanted)}
 
+    def silence_of(self, group: str, stream: str) -> Mapping[str, Any] | None:
+        return None
+
     def end_silence(self, number: int) -> bool:
         return number == 0
 

@@ -222,6 +222,14 @@ class DaemonView:
         self._alerts_version = next(self._alert_changes)
         return self._silence(made)
 
+    def silence_of(self, group: str, stream: str) -> Mapping[str, Any] | None:
+        """Return the active silence that names alerts of this stream."""
+        lane = self._loop.pipeline.lanes.get(group)
+        number = None if lane is None else lane.streams.index(stream)
+        labels = {} if lane is None or number is None else lane.streams.labels(number)
+        found = self._store.silences.matching(group, stream, None, labels, self._now())
+        return None if found is None else self._silence(found)
+
     def end_silence(self, number: int) -> bool:
         """End a silence; False where there is none that has not ended."""
         done = self._store.silences.expire(number, self._now())

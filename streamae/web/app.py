@@ -129,7 +129,9 @@ class _Routes:
             raise HTTPException(404, "there is no such stream")
         said = line(table, list(table.names).index(stream))
         alerts = self._view.alerts(None, 100, group, stream)
-        return JSONResponse({**said, "history": finite(found), "alerts": [finite(alert) for alert in alerts]})
+        silence = self._view.silence_of(group, stream)
+        told = {"alerts": [finite(a) for a in alerts], "silence": None if silence is None else finite(silence)}
+        return JSONResponse({**said, "history": finite(found), **told})
 
     def models(self, _: Request) -> Response:
         return JSONResponse({"models": [finite(model) for model in self._view.models()]})

@@ -110,6 +110,10 @@ class View(Protocol):
         """Return all silences that are kept, as JSON values, those that end last first."""
         ...
 
+    def silence_of(self, group: str, stream: str) -> Mapping[str, Any] | None:
+        """Return the active silence that names alerts of this stream; None where none does."""
+        ...
+
     def silence(self, wanted: SilenceWanted) -> Mapping[str, Any]:
         """Make a silence. Raises UnavailableError where there are too many."""
         ...

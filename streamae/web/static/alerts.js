@@ -4,6 +4,7 @@ import { act, expected, get } from "./api.js";
 import { badge, el, select } from "./dom.js";
 import { duration, moment, number, percent } from "./format.js";
 import { streamHash } from "./overview.js";
+import { askSilence, silenceList, told } from "./silences.js";
 
 export function alertsPage() {
   let wanted = "";
@@ -13,8 +14,9 @@ export function alertsPage() {
   let closed = false;
   const cards = el("div", { class: "cards" });
   const hint = el("p", { class: "note", hidden: true },
-    "Read-only: set ", el("code", {}, "web.token"), " in the configuration to acknowledge alerts here.");
-  const root = el("section", {}, el("h1", {}, "Alerts"), hint,
+    "Read-only: set ", el("code", {}, "web.token"), " in the configuration to acknowledge and to silence alerts here.");
+  const silences = silenceList(() => refresh());
+  const root = el("section", {}, el("h1", {}, "Alerts"), hint, silences.root,
     el("div", { class: "tools" }, select("Which alerts", [["", "Open and past"], ["firing", "Firing"], ["resolved", "Past"]], wanted,
       (value) => { wanted = value; refresh(); })),
     cards);
@@ -25,7 +27,10 @@ export function alertsPage() {
     try {
       const { alerts } = await get("alerts", { state: wanted, limit: 200 });
       if (closed) return;
-      const order = [...alerts].sort((a, b) => (b.state === "firing") - (a.state === "firing"));
+      await silences.refresh(readOnly);
+      if (closed) return;
+      const weight = (a) => (a.state === "firing" ? 2 - Boolean(a.silence) : 0);
+      const order = [...alerts].sort((a, b) => weight(b) - weight(a));
       showCards(cards, order, { readOnly, done: refresh, none: "No alerts. That is the usual state of things." });
     } catch (error) {
       expected(error);
@@ -91,21 +96,31 @@ function alertCard(alert, readOnly, done, linked) {
     `${moment(alert.onset_s)}${alert.closed_s ? ` – ${moment(alert.closed_s)} (${duration(lasted)})` : ""}`,
     // A resolved alert carries the numbers of the window that ended it.
     alert.state === "firing" ? `score ${number(alert.score)} over ${number(alert.threshold)}` : `ended at score ${number(alert.score)}`,
+    alert.peak_score === null || alert.peak_score === undefined ? "" : `peak ${number(alert.peak_score)}`,
     worst,
   ];
   const said = [];
   if (alert.acknowledged_s) said.push(`Acknowledged ${moment(alert.acknowledged_s)}`);
   if (alert.feedback) said.push(`Marked as ${alert.feedback.replaceAll(/[-_]/g, " ")}`);
+  if (alert.silence) said.push(told(alert.silence));
   if (alert.note) said.push(`“${alert.note}”`);
   const name = `${alert.group} ${alert.stream}`;
-  return el("article", { class: `card ${alert.state === "firing" ? "open" : ""}`, "data-alert": alert.id, "aria-label": `Alert of ${name}` },
+  const silence = async () => {
+    if (await askSilence(alert)) done();
+  };
+  const kind = alert.state !== "firing" ? "" : alert.silence ? "open quieted" : "open";
+  return el("article", { class: `card ${kind}`, "data-alert": alert.id, "aria-label": `Alert of ${name}` },
     el("h3", {}, badge(alert.state), alert.severity === "critical" ? badge("critical") : null,
+      alert.rule && alert.rule !== "anomaly" ? badge(alert.rule) : null, alert.silence ? badge("silenced") : null,
       linked ? el("a", { href: streamHash(alert.group, alert.stream) }, alert.stream) : null,
       linked ? el("span", { class: "muted" }, alert.group) : null),
     el("p", {}, facts.filter(Boolean).join(" · ")),
     said.length ? el("p", { class: "said" }, said.join(" · ")) : null,
     readOnly ? null : el("p", { class: "row" }, note,
       el("button", { type: "button", "data-part": "acknowledge", disabled: Boolean(alert.acknowledged_s), on: { click: press("acknowledge") } }, "Acknowledge"),
-      el("button", { type: "button", class: "quiet", "data-part": "false-alarm", disabled: Boolean(alert.feedback), on: { click: press("false-alarm") } }, "False alarm")),
+      alert.state === "firing" && !alert.silence ? el("button", { type: "button", class: "quiet", "data-part": "silence", on: { click: silence } }, "Silence …") : null,
+      alert.feedback
+        ? el("button", { type: "button", class: "quiet", "data-part": "false-alarm", on: { click: press("withdraw-feedback") } }, "Not a false alarm")
+        : el("button", { type: "button", class: "quiet", "data-part": "false-alarm", on: { click: press("false-alarm") } }, "False alarm")),
     failed);
 }

@@ -22,17 +22,22 @@ export async function get(path, parameters = {}) {
   return answer(await fetch(`api/v1/${path}${query && `?${query}`}`));
 }
 
-/** Do something to an alert; asks for the token where there is none yet, null where that was declined. */
-export async function act(alert, action, note) {
+/** POST a change; asks for the token where there is none yet, null where that was declined. */
+export async function change(path, body = "", type = "text/plain") {
   const token = sessionStorage.getItem(TOKEN) ?? (await askToken());
   if (token === null) return null;
-  const response = await fetch(`api/v1/alerts/${encodeURIComponent(alert)}/${action}`, {
-    method: "POST", body: note, headers: { authorization: `Bearer ${latin(token)}`, "content-type": "text/plain" },
+  const response = await fetch(`api/v1/${path}`, {
+    method: "POST", body, headers: { authorization: `Bearer ${latin(token)}`, "content-type": type },
   });
   if (response.status === 401) sessionStorage.removeItem(TOKEN);
   const done = await answer(response);
   sessionStorage.setItem(TOKEN, token);
   return done;
+}
+
+/** Do something to an alert. */
+export function act(alert, action, note) {
+  return change(`alerts/${encodeURIComponent(alert)}/${action}`, note);
 }
 
 /** A header carries bytes: UTF-8, each byte as one character. */

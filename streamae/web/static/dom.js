@@ -40,5 +40,5 @@ export function setOptions(box, options, value) {
 
 /** The badge of a state or a severity. */
 export function badge(state) {
-  return el("span", { class: `badge ${/^[a-z]+$/.test(state) ? state : "none"}` }, state);
+  return el("span", { class: `badge ${/^[a-z]+$/.test(state) ? state : "none"}` }, state.replaceAll("_", " "));
 }

@@ -5,6 +5,7 @@ import { expected, get } from "./api.js";
 import { Chart, ChartGroup } from "./charts.js";
 import { badge, el, select, text } from "./dom.js";
 import { moment, number, percent } from "./format.js";
+import { askSilence, told } from "./silences.js";
 
 const CHANNELS_MAX = 8;
 const SCORE = [{ label: "score", colour: "accent", width: 1.8 }, { label: "threshold", colour: "bad", width: 1.2, dash: [5, 4] }];
@@ -30,13 +31,17 @@ export function streamPage(group, stream) {
   let closed = false;
   let state = null;
 
+  const silence = el("button", { type: "button", class: "quiet", hidden: true, on: { click: async () => {
+    if (await askSilence({ group, stream, rule: null })) refresh();
+  } } }, "Silence …");
+
   const root = el("section", {},
     el("p", { class: "crumbs" }, el("a", { href: "#/" }, "Streams"), " / ", group),
     el("h1", {}, stream), head, note,
     el("div", { class: "tools" }, charts.buttons(),
       select("Length of history", [["128", "Last 128 rows"], ["512", "Last 512 rows"], ["2048", "All that is kept"]], rows,
         (value) => { rows = value; charts.show(null); refresh(); }),
-      el("span", { class: "muted hint" }, "drag over a chart to zoom, double-click to see all")),
+      silence, el("span", { class: "muted hint" }, "drag over a chart to zoom, double-click to see all")),
     el("div", { class: "pair" },
       el("div", { class: "panel" }, el("h2", {}, "Score"), legend([...SCORE, { label: "alert", colour: "shade", block: true }]), score.root),
       el("div", { class: "panel side" }, el("h2", {}, "Share of the error"), shares)),
@@ -64,7 +69,8 @@ export function streamPage(group, stream) {
 
   function draw(found) {
     const spans = found.alerts.map((a) => [a.onset_s, a.closed_s]);
-    head.replaceChildren(badge(found.state), ...(found.marks ?? []).map(badge),
+    silence.hidden = state?.read_only ?? true;
+    head.replaceChildren(badge(found.state), found.silence ? el("span", { class: "badge silenced", title: told(found.silence) }, told(found.silence)) : "", ...(found.marks ?? []).map(badge),
       fact("score", number(found.score)), fact("threshold", number(found.threshold)),
       fact("worst channel", found.worst_channel ?? "–"), fact("last window", moment(found.time_s)));
     if (found.state === "learning") {
