@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streamae.config import Settings, load
-from streamae.config.convert import connection, filters, payload_specs, templates
+from streamae.config.convert import chosen_group, connection, filters, payload_specs, templates
 from streamae.core.decode import PayloadSpec
 from streamae.core.topics import CHANNEL, Template
 from streamae.daemon.clock import Clock
@@ -132,12 +132,7 @@ def parse_fault(text: str) -> Fault:
 
 
 def _topics(settings: Settings, group: str | None) -> list[tuple[Template, PayloadSpec]]:
-    names = list(settings.streams)
-    if group is None and len(names) > 1:
-        raise ConfigError(f"--group: the configuration has {', '.join(names)}; say which one")
-    chosen = settings.streams.get(group or names[0])
-    if chosen is None:
-        raise ConfigError(f"--group: got {group}; the configuration has {', '.join(names)}")
+    _, chosen = chosen_group(settings, group)
     return list(zip(templates(chosen), payload_specs(chosen), strict=True))
 
 

@@ -12,11 +12,13 @@ from streamae.core.payloads import SPARKPLUG
 from streamae.core.payloads.sparkplug import NAMESPACE
 from streamae.core.topics import Template
 from streamae.core.types import Profile, Reconstructor
+from streamae.errors import ConfigError
 from streamae.mqtt.connection import Connection, Tls
 
 __all__ = [
     "alert_rule",
     "align",
+    "chosen_group",
     "connection",
     "core_group",
     "filters",
@@ -55,6 +57,17 @@ def connection(settings: Settings) -> Connection:
 def filters(settings: Settings) -> tuple[str, ...]:
     """Return the MQTT filters to subscribe to, each once, in the order of the file."""
     return tuple(dict.fromkeys(t.filter for group in settings.streams.values() for t, _ in readers(group)))
+
+
+def chosen_group(settings: Settings, name: str | None) -> tuple[str, Group]:
+    """Return the group of this name, or the only one. Raises ConfigError where that says nothing."""
+    known = ", ".join(settings.streams)
+    if name is None and len(settings.streams) > 1:
+        raise ConfigError(f"--group: the configuration has {known}; say which one")
+    found = name or next(iter(settings.streams))
+    if found not in settings.streams:
+        raise ConfigError(f"--group: got {found}; the configuration has {known}")
+    return found, settings.streams[found]
 
 
 def templates(group: Group) -> list[Template]:
@@ -106,12 +119,12 @@ def stream_template(name: str, group: Group) -> str:
     return "/".join("{" + label + "}" for label in group.topics[0].stream_labels) or name
 
 
-def align(group: Group, profile: Profile) -> RowAlign | GridAlign:
-    """Return how readings become rows; a longest gap that is not configured is the model's own."""
+def align(group: Group, profile: Profile | None) -> RowAlign | GridAlign:
+    """Return how readings become rows; a longest gap that is not configured is the model's own, if there is one yet."""
     if not isinstance(group.align, Grid):
         return RowAlign()
     grid = group.align
-    gap_max_s = grid.gap_max_s or profile.gap_max_s or _GAP_PERIODS * grid.every_s
+    gap_max_s = grid.gap_max_s or (profile.gap_max_s if profile else 0.0) or _GAP_PERIODS * grid.every_s
     return GridAlign(
         every_s=grid.every_s,
         method=grid.method,

@@ -26,6 +26,7 @@ __all__ = [
     "RecordingSource",
     "Series",
     "message_line",
+    "read_batches",
     "read_messages",
     "read_series",
     "scan_messages",
@@ -76,6 +77,16 @@ def read_messages(path: Path | str) -> Batch:
     :raises SeriesError: see `scan_messages`.
     """
     return _batch(list(scan_messages(path)))
+
+
+def read_batches(path: Path | str, size: int = 4096) -> Iterator[Batch]:
+    """Read a recording in batches, in bounded memory.
+
+    :raises SeriesError: see `scan_messages`.
+    """
+    messages = scan_messages(path)
+    while part := list(islice(messages, size)):
+        yield _batch(part)
 
 
 def _batch(messages: Sequence[Message]) -> Batch:

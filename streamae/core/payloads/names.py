@@ -10,7 +10,7 @@ from streamae.core.payloads.spec import MEASUREMENT, PayloadSpec, Record
 from streamae.core.topics import CHANNEL, Streams, Template
 from streamae.core.types import Drop
 
-__all__ = ["Names", "escaped"]
+__all__ = ["Names", "escaped", "selected"]
 
 _ABSENT = object()
 _ESCAPES = {ord(c): f"%{ord(c):02X}" for c in "/+#%{}"} | {i: f"%{i:02X}" for i in (*range(32), 127)}
@@ -24,6 +24,11 @@ def escaped(value: str) -> str | None:
     return value.translate(_ESCAPES) if 0 < len(value) <= _LABEL_MAX else None
 
 
+def selected(record: Record, where: Mapping[str, str]) -> bool:
+    """Whether the record has the tags that a topic asks for."""
+    return not where or all(record.tags.get(tag) == value for tag, value in where.items())
+
+
 class Names:
     """The names of one topic's payloads."""
 
@@ -33,11 +38,7 @@ class Names:
         self._channel = {source: number[name] for name, source in sources.items() if name in number}
         self._template = None if spec.name is None else Template.parse(spec.name)
         self._places: dict[str, Place | None] = {}
-        self._labels, self._where, self._streams = spec.labels, spec.where, streams
-
-    def selects(self, record: Record) -> bool:
-        """Whether the record has the tags that the topic asks for."""
-        return not self._where or all(record.tags.get(tag) == value for tag, value in self._where.items())
+        self._labels, self._streams = spec.labels, streams
 
     def place(self, name: str) -> Place | None:
         """Return what a name means where a template takes it apart, or names are looked up one by one."""

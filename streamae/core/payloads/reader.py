@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Protocol
 
-from streamae.core.payloads.names import Names
+from streamae.core.payloads.names import Names, selected
 from streamae.core.payloads.spec import Format, Loads, PayloadSpec, Record
 from streamae.core.payloads.values import to_number
 from streamae.core.topics import Route
@@ -63,7 +63,7 @@ class RecordReader:
             if isinstance(record, Drop):
                 out.drops[record] += 1
                 known += 1
-            elif self._names.selects(record):
+            elif selected(record, self._spec.where):
                 asked += 1
                 known += self._take(record, route, times, out)
         if asked and not known:

@@ -1,0 +1,81 @@
+"""What a state directory remembers, for reading only: the journal's batches, and when alerts fired.
+
+The daemon may be running: it is the one that writes, and does not notice. Nothing is locked, repaired or set aside.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamae.core.types import Batch
+from streamae.errors import StoreError
+from streamae.store.alerts import decoded
+from streamae.store.journal import read_rows
+from streamae.store.schema import APPLICATION_ID, MIGRATIONS
+
+__all__ = ["Past", "Spell", "open_past"]
+
+_FILE = "state.db"
+_FALSE_ALARM = "false_alarm"
+
+
+@dataclass(frozen=True, slots=True)
+class Spell:
+    """A stretch of event time in which a stream was not as usual; `end_s` is infinite while it lasts."""
+
+    stream: str
+    start_s: float
+    end_s: float
+
+
+class Past:
+    """An open state file; see `open_past`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.damaged = 0  # journal rows that could not be read
+
+    def batches(self, since_s: float) -> Iterator[Batch]:
+        """Yield what was taken in since then (arrival, wall clock), in order; damaged rows are counted and left out."""
+        (before,) = self._connection.execute(
+            "SELECT COALESCE(MAX(seq), 0) FROM journal WHERE now_s < ?", (since_s,)
+        ).fetchone()
+        for _, batch, _ in read_rows(self._connection, before):
+            if isinstance(batch, str):
+                self.damaged += 1
+            else:
+                yield batch
+
+    def alerts(self, group: str) -> list[Spell]:
+        """Return when alerts of a group fired, from the start of their first window; false alarms are left out."""
+        rows = self._connection.execute(
+            """SELECT f.body, f.crc, a.closed_s FROM alert a JOIN transition f ON f.seq = a.first
+               WHERE a.grp = ? AND COALESCE(a.feedback, '') <> ?""",
+            (group, _FALSE_ALARM),
+        ).fetchall()
+        first = [(decoded(body, crc), closed_s) for body, crc, closed_s in rows]
+        return [
+            Spell(one.stream, one.window_start_s, float("inf") if closed_s is None else float(closed_s))
+            for one, closed_s in first
+            if one is not None
+        ]
+
+
+@contextmanager
+def open_past(directory: Path) -> Iterator[Past]:
+    """Open the file of a state directory for the block. Raises StoreError where it is none of ours, or not readable."""
+    path = directory.absolute() / _FILE
+    if not path.exists():
+        raise StoreError(f"{directory}: has no {_FILE}; name the directory that state.dir of the daemon names")
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            connection.isolation_level = None
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            if application != APPLICATION_ID or version > len(MIGRATIONS):
+                raise StoreError(f"{path}: not a state file of this release; use the release that wrote it")
+            yield Past(connection)
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: cannot be read ({error}); give this user the directory, or copy it first") from error
