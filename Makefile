@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long check clean
+.PHONY: demo test test-long check docs pictures clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -26,7 +26,14 @@ check: $(STAMP)
 	$(BIN)/ruff format --check streamae tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest tests/test_tidy.py
+	$(BIN)/python -m pytest tests/test_tidy.py tests/test_docs.py
+
+docs: $(STAMP)
+	$(BIN)/python deploy/docs/generate.py
+
+pictures: $(STAMP)
+	$(BIN)/pip install --quiet 'matplotlib>=3.8'
+	$(BIN)/python deploy/docs/pictures.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -193,3 +193,53 @@ def test_stopping_is_said(world):
     daemon, notify, _, _ = world
     assert daemon.stop() == 0
     wait_until(lambda: notify.said("STOPPING") == ["1"], 5)
+
+
+STUB_PYTHON = """#!/bin/sh
+# A Python that makes an environment whose pip only notes what it was asked for.
+[ "$1" = -c ] && exec {python} "$@"
+mkdir -p "$3/bin"
+printf '#!/bin/sh\necho "$@" >> "{log}"\n' > "$3/bin/pip"
+chmod +x "$3/bin/pip"
+"""
+
+
+def install(folder: Path, python: str) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": "/usr/bin:/bin", "DESTDIR": str(folder / "machine"), "PYTHON": python}
+    script = ROOT / "deploy" / "systemd" / "install.sh"
+    return subprocess.run([str(script)], env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_install_script_brings_what_the_unit_wants_and_keeps_what_is_there(tmp_path):
+    """Program, unit, configuration and credential stand where the unit looks; a second run overwrites no configuration.
+
+    The environment is a stub here: what a real pip installs is seen by following deploy/README.md.
+    """
+    stub = tmp_path / "python"
+    stub.write_text(STUB_PYTHON.format(python=sys.executable, log=tmp_path / "pip.log"))
+    stub.chmod(0o755)
+    done = install(tmp_path, str(stub))
+    assert done.returncode == 0, done.stderr
+    machine, unit = tmp_path / "machine", UNIT.read_text()
+    program = re.search(r"ExecStart=(/\S+/)streamae run -c (\S+)", unit)
+    assert (machine / program[1].removeprefix("/")).is_dir()
+    config = machine / program[2].removeprefix("/")
+    credential = machine / re.search(r"LoadCredential=\S+:/(\S+)", unit)[1]
+    assert config.read_text() == (ROOT / "deploy" / "streamae.yaml").read_text()
+    assert (config.stat().st_mode & 0o777, credential.stat().st_mode & 0o777) == (0o644, 0o600)
+    assert (machine / "etc/systemd/system/streamae.service").read_text() == unit
+    assert f"{ROOT}[fast]" in (tmp_path / "pip.log").read_text()
+    config.write_text("mine")
+    credential.write_text("secret")
+    assert install(tmp_path, str(stub)).returncode == 0
+    assert (config.read_text(), credential.read_text()) == ("mine", "secret")
+
+
+def test_the_install_script_refuses_a_python_that_will_not_do(tmp_path):
+    old = tmp_path / "python2"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    done = install(tmp_path, str(old))
+    assert done.returncode == 1
+    assert "is not Python 3.11 to 3.13" in done.stderr
+    assert not (tmp_path / "machine").exists()

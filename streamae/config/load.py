@@ -59,9 +59,9 @@ def _refusal(document: Document, mistakes: Iterable[Mistake]) -> ConfigError:
     return ConfigError("\n".join(mistake.text(document.path) for mistake in sorted(set(mistakes))))
 
 
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of the file, for editors and for the reference."""
-    schema = Settings.model_json_schema(by_alias=True, mode="validation")
+def json_schema(root: type[BaseModel] = Settings) -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of the file, or of another section, for editors and for the reference."""
+    schema = root.model_json_schema(by_alias=True, mode="validation")
     _standard(schema)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

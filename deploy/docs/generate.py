@@ -1,0 +1,234 @@
+"""Writes config-reference.md, metrics.md and api.md from the code that they describe: `make docs`.
+
+A test holds the files against this text, so a reference never says what was true once.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from streamae.config import json_schema
+from streamae.config.history import History
+from streamae.core.types import Drop
+from streamae.metrics import CATALOGUE, PER_STREAM, Metric
+
+__all__ = ["api_reference", "config_reference", "documents", "main", "metrics_reference"]
+
+FOLDER = Path(__file__).parent
+OPENAPI = FOLDER.parent.parent / "streamae" / "web" / "static" / "openapi.json"
+MADE = "<!-- Made by `make docs` from {}; change that, not this file. -->\n"
+_PATTERNS = {"now|-": "moment", "ms|s|m": "duration", "B|kB|KiB": "size", "hour|day": "rate, such as 1/week"}
+Schema = dict[str, Any]
+
+
+def documents() -> dict[str, str]:
+    """Return the text of each file, by its name."""
+    return {
+        "config-reference.md": config_reference(),
+        "metrics.md": metrics_reference(),
+        "api.md": api_reference(json.loads(OPENAPI.read_text())),
+    }
+
+
+def config_reference() -> str:
+    """Return every key of streamae.yaml and of train.yaml's sources: type, default, meaning."""
+    settings, history = json_schema(), json_schema(History)
+    lines = [
+        "# Every key of the configuration",
+        "",
+        MADE.format("streamae/config"),
+        "`deploy/streamae.yaml` shows the same keys in their places, `deploy/train.yaml` those of `sources:`;",
+        "`streamae check` says what a file would do, `streamae schema` prints this as JSON Schema for editors.",
+        "",
+        "Durations carry a unit (`ms s m h d w`), sizes too (`B kB KiB MB MiB GB GiB`). Paths start at the folder of",
+        "the file. A *secret* is `file:/path`, `credential:name` (systemd) or `${NAME}`, never plain text.",
+        "",
+        *_file("streamae.yaml", settings),
+        *_file("train.yaml", history),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _file(name: str, schema: Schema) -> Iterator[str]:
+    """The file's own keys, then each section in the order in which it is first mentioned."""
+    yield from _section(name, "the file itself", schema, schema)
+    for section, place in _places(schema, schema, "").items():
+        yield from _section(section, f"`{place}`", schema["$defs"][section], schema)
+
+
+def _places(schema: Schema, part: Schema, here: str) -> dict[str, str]:
+    """Where in the file each section stands: its name -> the path of keys that leads to it."""
+    found: dict[str, str] = {}
+    for key, about in part.get("properties", {}).items():
+        place = f"{here}.{key}".removeprefix(".")
+        place += "[]" if about.get("type") == "array" else ".<name>" if "additionalProperties" in about else ""
+        for section in _sections(about):
+            found.setdefault(section, place)
+            for name, deeper in _places(schema, schema["$defs"][section], place).items():
+                found.setdefault(name, deeper)
+    return found
+
+
+def _sections(about: Schema) -> Iterator[str]:
+    if "$ref" in about:
+        yield about["$ref"].rpartition("/")[2]
+    for inner in ("items", "additionalProperties"):
+        if isinstance(about.get(inner), dict):
+            yield from _sections(about[inner])
+    for one in (*about.get("anyOf", ()), *about.get("oneOf", ())):
+        yield from _sections(one)
+
+
+def _section(name: str, place: str, part: Schema, schema: Schema) -> Iterator[str]:
+    yield f"## {name}"
+    yield ""
+    yield f"At {place}. {_plain(part.get('description', ''))}"
+    yield ""
+    yield "| key | type | default | meaning |"
+    yield "|---|---|---|---|"
+    required = set(part.get("required", ()))
+    for key, about in part.get("properties", {}).items():
+        target = schema["$defs"].get(about.get("$ref", "").rpartition("/")[2], {})
+        needed = key in required and not (target and not target.get("required"))  # no mapping: one with all defaults
+        default = "**required**" if needed else _default(about)
+        meaning = about.get("description") or target["description"]
+        yield f"| `{key}` | {_type(about)} | {default} | {_cell(_plain(meaning))} |"
+    yield ""
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _default(about: Schema) -> str:
+    value = about.get("default")
+    if "$ref" in about and "enum" not in about:
+        return "its defaults"
+    if value is None or value in ([], {}):
+        return "none" if value is None else "empty"
+    text = value if isinstance(value, str) else json.dumps(value)
+    return f"`{_cell(text)}`"
+
+
+def _type(about: Schema) -> str:  # noqa: PLR0911  (a table of cases)
+    if "$ref" in about:
+        name = about["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    for union in ("anyOf", "oneOf"):
+        if union in about:
+            kinds = dict.fromkeys(_type(one) for one in about[union] if one.get("type") != "null")
+            return " or ".join(kinds)
+    if "const" in about or "enum" in about:
+        return " ".join(f"`{one}`" for one in about.get("enum", [about.get("const")]))
+    if about.get("writeOnly"):
+        return "secret"
+    match about.get("type"):
+        case "array":
+            return f"list of {_type(about['items'])}"
+        case "object":
+            return f"mapping to {_type(about['additionalProperties'])}"
+        case "string":
+            pattern = about.get("pattern", "")
+            return next((name for mark, name in _PATTERNS.items() if mark in pattern), about.get("format", "text"))
+        case "integer" | "number":
+            return _number(about)
+        case "boolean":
+            return "`true` `false`"
+        case other:
+            raise ValueError(f"no words for the type {other}: {about}")
+
+
+def _number(about: Schema) -> str:
+    kind = "whole number" if about["type"] == "integer" else "number"
+    low, high = about.get("minimum", about.get("exclusiveMinimum")), about.get("maximum")
+    above = "above " if "exclusiveMinimum" in about else ""
+    if low is None:
+        return kind
+    return f"{kind}, {above}{low}" + (f" to {high}" if high is not None else " or more" if not above else "")
+
+
+def metrics_reference() -> str:
+    """Return every metric with kind, labels and meaning."""
+    lines = [
+        "# Every metric",
+        "",
+        MADE.format("streamae/metrics/catalogue.py and streamae/core/types.py"),
+        "All begin with `streamae_`. Units are seconds, bytes or ratios; labels are bounded by the configuration,",
+        "not by topics. `deploy/prometheus/rules` and `deploy/grafana/dashboards` use them.",
+        "",
+        *_metrics(CATALOGUE),
+        "",
+        "## For single streams",
+        "",
+        "With `metrics.per_stream: true`, for at most `metrics.per_stream_max` streams; gone when one falls silent:",
+        "",
+        *_metrics(PER_STREAM),
+        "",
+        "## Reasons of `streamae_messages_dropped_total`",
+        "",
+        ", ".join(f"`{reason.value}`" for reason in sorted(Drop)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _metrics(metrics: tuple[Metric, ...]) -> Iterator[str]:
+    yield "| metric | kind | labels | meaning |"
+    yield "|---|---|---|---|"
+    for metric in metrics:
+        name = f"streamae_{metric.name}" + ("_total" if metric.kind == "counter" else "")
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        yield f"| `{name}` | {metric.kind} | {labels} | {_cell(metric.help)} |"
+
+
+def api_reference(api: Schema) -> str:
+    """Return the paths of the page's port: what they take and give."""
+    lines = ["# The JSON API", "", MADE.format("streamae/web/static/openapi.json"), _plain(api["info"]["description"])]
+    lines += ["", "The daemon serves the same as OpenAPI under `/api/v1/openapi.json`.", ""]
+    for path, methods in api["paths"].items():
+        for method, about in methods.items():
+            if method in {"get", "post"}:
+                lines += _path(api, method, path, about)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _path(api: Schema, method: str, path: str, about: Schema) -> Iterator[str]:
+    yield f"## {method.upper()} `{path}`"
+    yield ""
+    yield ". ".join(_plain(about[key]).rstrip(".") for key in ("summary", "description") if key in about) + "."
+    yield ""
+    given = [_resolved(api, one) for one in about.get("parameters", ())]
+    if given:
+        yield "| parameter | type | default | meaning |"
+        yield "|---|---|---|---|"
+    for one in given:
+        schema = _resolved(api, one["schema"])
+        default = "**required**" if one.get("required") else _default(schema)
+        yield f"| `{one['name']}` | {_type(schema)} | {default} | {_cell(_plain(one.get('description', '')))} |"
+    if given:
+        yield ""
+    for status, answer in about["responses"].items():
+        yield f"- {status}: {_plain(_resolved(api, answer).get('description', ''))}"
+    yield ""
+
+
+def _resolved(api: Schema, part: Schema) -> Schema:
+    if "$ref" not in part:
+        return part
+    for step in part["$ref"].removeprefix("#/").split("/"):
+        api = api[step]
+    return api
+
+
+def main() -> None:
+    """Write the files."""
+    for name, text in documents().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
