@@ -107,3 +107,15 @@ def test_remembered_topics_are_bounded():
         router.route(b"pump%d" % i)
     assert len(router._routes) == router.routes_max
     assert router.route(b"another") is Drop.MAX_STREAMS
+
+
+def test_find_knows_streams_and_makes_none():
+    """`find` gives the stream of a topic that has appeared, -1 where the payload decides, and registers nothing."""
+    streams = Streams("{pump}", 10)
+    templates = [Template.parse("plant/{pump}"), Template.parse("nodes/{pump}")]
+    router = Router(templates, ["a"], streams, deferred=[1])
+    assert router.find(b"plant/p0") is None
+    router.route(b"plant/p0")
+    router.forget()
+    assert (router.find(b"plant/p0"), router.find(b"nodes/x"), router.find(b"\xff")) == (0, -1, None)
+    assert streams.names == ["p0"]

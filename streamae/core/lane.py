@@ -136,11 +136,8 @@ class Lane:
 
     def interrupt(self, topics: Sequence[bytes] | None) -> int:
         """Begin the windows of the streams of these topics (None: of all) anew; returns how many held rows."""
-        if topics is None:
-            stream = np.arange(len(self.streams), dtype=np.int32)
-        else:
-            found = {s for topic in topics if (s := self.router.find(topic)) is not None}
-            stream = np.array(sorted(found), np.int32)
+        found = {-1} if topics is None else {s for topic in topics if (s := self.router.find(topic)) is not None}
+        stream = np.array(sorted(range(len(self.streams)) if -1 in found else found), np.int32)
         self._align.interrupt(stream)
         return self.rings.interrupt(stream)
 

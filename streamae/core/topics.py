@@ -183,13 +183,16 @@ class Router:
         return known
 
     def find(self, topic: bytes) -> int | None:
-        """Return the stream that a topic belongs to, if it is known already; registers nothing."""
+        """Return the stream that a topic belongs to, if it has appeared (-1: any, by its payload); registers nothing."""
         known = self._routes.get(topic)
         if isinstance(known, Route):
             return known.stream
         text = topic.decode(errors="replace")
-        found = next((labels for t in self.templates if (labels := t.match(text)) is not None), None)
-        return None if found is None else self.streams.known(found)
+        for index, template in enumerate(self.templates):
+            labels = template.match(text)
+            if labels is not None:
+                return -1 if index in self._deferred else self.streams.known(labels)
+        return None
 
     def forget(self) -> None:
         """Drop all remembered routes (after the registry was restored)."""
