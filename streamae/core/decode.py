@@ -168,8 +168,13 @@ class Decoder:
         """Take over what `state` returned."""
         self._nodes.restore(state)
 
-    def decode(self, topics: Sequence[bytes], payloads: Sequence[bytes], arrival_s: F64) -> tuple[Readings, Drops]:
-        """Return the readings of N messages in their order, and what was refused."""
+    def decode(
+        self, topics: Sequence[bytes], payloads: Sequence[bytes], arrival_s: F64, wall_s: float = -math.inf
+    ) -> tuple[Readings, Drops]:
+        """Return the readings of N messages in their order, and what was refused.
+
+        The future is judged by the arrival or the wall clock, whichever is later: one of them may have been set wrong.
+        """
         out = _Columns()
         route_of, readers, ahead_s = self._router.route, self._readers, self._future_max_s
         for topic, payload, now_s in zip(topics, payloads, arrival_s.tolist(), strict=True):
@@ -182,7 +187,7 @@ class Decoder:
                 continue
             reader = readers[route.template]
             if reader is not None:
-                reader.read(topic, route, payload, (now_s, now_s + ahead_s), out)
+                reader.read(topic, route, payload, (now_s, max(now_s, wall_s) + ahead_s), out)
                 continue
             try:
                 value = float(payload)

@@ -126,10 +126,16 @@ class Lane:
         self._begun = 0
 
     def step(
-        self, topics: Sequence[bytes], payloads: Sequence[bytes], arrival_s: F64, thinning: int = 1
+        self,
+        topics: Sequence[bytes],
+        payloads: Sequence[bytes],
+        arrival_s: F64,
+        *,
+        wall_s: float = -np.inf,
+        thinning: int = 1,
     ) -> tuple[Report, Verdicts]:
         """Take N messages in their order, and score every `thinning`-th window that is due."""
-        readings, drops = self._decoder.decode(topics, payloads, arrival_s)
+        readings, drops = self._decoder.decode(topics, payloads, arrival_s, wall_s)
         self._begin()
         rows, refused = self._align.step(readings)
         return self._judge(rows, len(topics), drops + refused, thinning)

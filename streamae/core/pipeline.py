@@ -30,22 +30,23 @@ class Pipeline:
 
     def __init__(self, instance: str, groups: Sequence[Group], loads: Callable[[bytes], Any] = json.loads) -> None:
         self.lanes = {group.name: Lane(instance, group, loads) for group in groups}
+        self.arrival_s = -np.inf  # the newest arrival of any message
         self._lane_of: dict[bytes, Lane | None] = {}
         self._listening = [x for x in self.lanes.values() if any(spec.listens for spec in x.group.payloads)]
         self._listeners_of: dict[bytes, list[Lane]] = {}
 
     def step(self, batch: Batch, now_s: float) -> Report:
-        """Take a batch of messages; `now_s` is the wall clock, which no verdict depends on."""
-        del now_s  # kept in the signature: the journal records it, and sensor health will need it
+        """Take a batch of messages; `now_s` is the wall clock, which only bounds how far ahead a sample may be."""
+        self.arrival_s = max(self.arrival_s, float(batch.arrival_s.max(initial=-np.inf)))
         if len(self.lanes) == 1:
             (lane,) = self.lanes.values()
             interrupted = lane.interrupt(batch.holes) if batch.broken else 0
-            report, _ = lane.step(batch.topics, batch.payloads, batch.arrival_s, batch.thinning)
+            report, _ = lane.step(batch.topics, batch.payloads, batch.arrival_s, wall_s=now_s, thinning=batch.thinning)
             report.drops.update(batch.lost)
             return replace(report, interrupted=interrupted) if interrupted else report
-        return self._merge(batch)
+        return self._merge(batch, now_s)
 
-    def _merge(self, batch: Batch) -> Report:
+    def _merge(self, batch: Batch, now_s: float) -> Report:
         interrupted = self._interrupt(batch.holes) if batch.broken else 0
         drops, mine = Drops(batch.lost), {name: [] for name in self.lanes}  # type: tuple[Drops, dict[str, list[int]]]
         for i, topic in enumerate(batch.topics):
@@ -57,9 +58,9 @@ class Pipeline:
                 mine[one.group.name].append(i)
         reports = []
         for name, at in mine.items():
-            arrival_s = batch.arrival_s[at] if at else np.zeros(0)
+            lane, arrival_s = self.lanes[name], batch.arrival_s[at] if at else np.zeros(0)
             topics, payloads = [batch.topics[i] for i in at], [batch.payloads[i] for i in at]
-            reports.append(self.lanes[name].step(topics, payloads, arrival_s, batch.thinning)[0])
+            reports.append(lane.step(topics, payloads, arrival_s, wall_s=now_s, thinning=batch.thinning)[0])
             drops.update(reports[-1].drops)
         return Report(
             messages=len(batch),
@@ -107,6 +108,7 @@ class Pipeline:
         """Return the whole state as one block of bytes, readable by `restore`."""
         about = {
             "format": _SNAPSHOT_FORMAT,
+            "arrival_s": self.arrival_s if np.isfinite(self.arrival_s) else None,
             "groups": {n: {"model": x.profile.digest, "streams": x.streams.names} for n, x in self.lanes.items()},
         }
         arrays = {f"{n}/{key}": a for n, lane in self.lanes.items() for key, a in lane.state().items()}
@@ -127,6 +129,8 @@ class Pipeline:
             raise ValueError(f"not a snapshot: {error}") from error
         if about["format"] not in _READABLE:
             raise ValueError(f"snapshot format {about['format']}: this version reads up to {_SNAPSHOT_FORMAT}")
+        if about.get("arrival_s") is not None:
+            self.arrival_s = float(about["arrival_s"])
         skipped = []
         for name, said in about["groups"].items():
             lane = self.lanes.get(name)

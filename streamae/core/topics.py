@@ -183,7 +183,7 @@ class Router:
         return known
 
     def find(self, topic: bytes) -> int | None:
-        """Return the stream that a topic belongs to, if it has appeared (-1: any, by its payload); registers nothing."""
+        """Return the stream of a topic, if it has appeared (-1: any, its payload decides); registers nothing."""
         known = self._routes.get(topic)
         if isinstance(known, Route):
             return known.stream

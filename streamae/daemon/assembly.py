@@ -18,7 +18,7 @@ from streamae.config.sinks import LogSink as LogSettings
 from streamae.config.sinks import MqttSink as MqttSettings
 from streamae.config.sinks import Sink as SinkSettings
 from streamae.core.lane import Group
-from streamae.daemon.clock import Clock
+from streamae.daemon.clock import ArrivalClock, Clock
 from streamae.errors import ConfigError
 from streamae.model.artifact import Artifact, default_registry, open_artifact
 from streamae.mqtt import Subscription, transient
@@ -81,9 +81,9 @@ def subscriptions_of(settings: Settings) -> list[Subscription]:
 
 
 def make_source(
-    settings: Settings, clock: Clock, stale: Sequence[str] = (), expect_session: bool = False
+    settings: Settings, clock: Clock, arrivals: ArrivalClock, stale: Sequence[str] = (), expect_session: bool = False
 ) -> MqttSource:
-    """Return the broker's source, not yet started; `stale` filters of a former configuration are given up."""
+    """Return the broker's source, not yet started; `arrivals` stamps, `stale` filters are given up."""
     limits = Limits(
         max_messages=settings.inbox.max_messages,
         max_bytes=_INBOX_BYTES,
@@ -94,7 +94,7 @@ def make_source(
         connection(settings),
         subscriptions_of(settings),
         limits,
-        now=clock.now,
+        now=arrivals.now,
         monotonic=clock.monotonic,
         jitter=clock.jitter,
         status_topic=f"streamae/{settings.instance}/status",

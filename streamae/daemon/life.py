@@ -22,7 +22,7 @@ from streamae.config.reload import applicable, changes
 from streamae.core.pipeline import Pipeline
 from streamae.core.types import Report
 from streamae.daemon.assembly import Models, groups_of, json_loads, make_source, subscriptions_of
-from streamae.daemon.clock import Clock
+from streamae.daemon.clock import ArrivalClock, Clock
 from streamae.daemon.couriers import Couriers
 from streamae.daemon.gauges import Gauges
 from streamae.daemon.homeassistant import HomeAssistant
@@ -98,10 +98,11 @@ class Daemon:
         expect_session = settings.mqtt.session_expiry_s > 0 and (
             kept.journal_rows_last > 0 or kept.snapshot_s is not None
         )
-        source = make_source(settings, clock, expect_session=expect_session)
+        self.arrivals = ArrivalClock(clock, pipeline.arrival_s)
+        source = make_source(settings, clock, self.arrivals, expect_session=expect_session)
         self.loop = Loop(
             source, pipeline, self.store, self.metrics,
-            now=clock.now, monotonic=clock.monotonic, sleep=clock.sleep,
+            now=clock.now, arrived=self.arrivals.now, monotonic=clock.monotonic, sleep=clock.sleep,
             batch_max=settings.inbox.batch_max, snapshot_every_s=settings.state.snapshot_every_s,
             thinning_max=settings.inbox.thinning_max,
         )  # fmt: skip
@@ -163,6 +164,7 @@ class Daemon:
             log.warning("silences wait for the store: %s", error)
 
     def _housekeeping(self) -> None:
+        self.arrivals.follow()
         self._apply_silences()
         self.view.publish()
         for name, lane in self.loop.pipeline.lanes.items():
@@ -215,7 +217,7 @@ class Daemon:
             kept = {s.filter for s in after}
             stale = [s.filter for s in before if s.filter not in kept]
             self.loop.source.close()
-            self.loop.attach(make_source(settings, self.clock, stale, expect_session=True))
+            self.loop.attach(make_source(settings, self.clock, self.arrivals, stale, expect_session=True))
             self.loop.source.start()
         if old.sinks != settings.sinks:
             self.couriers.stop(1.0)

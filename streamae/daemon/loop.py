@@ -37,6 +37,7 @@ class Loop:
         metrics: Metrics,
         *,
         now: Callable[[], float],
+        arrived: Callable[[], float],
         monotonic: Callable[[], float],
         sleep: Callable[[float], object],
         batch_max: int = 4096,
@@ -44,6 +45,7 @@ class Loop:
         thinning_max: int = 1,
     ) -> None:
         self.source, self.pipeline, self.store, self.metrics = source, pipeline, store, metrics
+        self._arrived = arrived  # the clock that stamps what arrives
         self._now, self._monotonic, self._sleep = now, monotonic, sleep
         self.batch_max, self.snapshot_every_s = batch_max, snapshot_every_s
         self.progress_s = self._snapshot_s = monotonic()
@@ -89,9 +91,11 @@ class Loop:
         self.source.ack(taken)
         self._tell_of_loss(report)
         self.progress_s = ended_s = self._monotonic()
-        self.lag_s = self._now() - float(fresh.arrival_s[0]) if len(fresh) else self.lag_s
+        arrived_s = self._arrived()
+        self.lag_s = arrived_s - float(fresh.arrival_s[0]) if len(fresh) else self.lag_s
         names = {name: lane.streams.names for name, lane in self.pipeline.lanes.items()}
-        self.metrics.observe(report, names, fresh.arrival_s, stepped_s - began_s, ended_s - stepped_s)
+        by_wall_s = fresh.arrival_s + (self._now() - arrived_s)
+        self.metrics.observe(report, names, by_wall_s, stepped_s - began_s, ended_s - stepped_s)
         return report
 
     def save(self) -> None:

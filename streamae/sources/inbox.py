@@ -5,6 +5,9 @@ is counted, never silent. A refused QoS 1 message leaves its packet id behind in
 has to hear of it too, when its turn comes. What overflowed leaves a hole in that order, with the topics that it was
 of: a batch ends before a hole, and the next one says which topics' samples no longer follow on each other. A batch
 never spans two connections.
+
+Brokers send in clumps, so messages of one stream may come in one read. They get stamps a microsecond apart, in their
+order: two samples of one time would be taken for one that came twice.
 """
 
 import threading
@@ -16,10 +19,11 @@ import numpy as np
 
 from streamae.core.types import Batch, Drop, Drops
 
-__all__ = ["Chunk", "Inbox"]
+__all__ = ["STAMP_STEP_S", "Chunk", "Inbox"]
 
 # epoch, arrival_s, topics, payloads, flags, packet ids; a refusal has no topics and one packet id
 Chunk = tuple[int, float, Sequence[bytes], Sequence[bytes], Sequence[int], Sequence[int]]
+STAMP_STEP_S = 1e-6
 _DUP = 8
 _HOLE_TOPICS_MAX = 10_000  # beyond this many topics a hole is one of all topics
 
@@ -173,10 +177,11 @@ class Inbox:
         self.messages -= len(topics)
         self.bytes -= sum(map(len, payloads)) + sum(map(len, topics))
         lost, self._lost = self._lost, Drops()
+        place = np.arange(len(topics)) - np.repeat(np.cumsum(counts) - counts, counts)
         batch = Batch(
             topics=topics,
             payloads=payloads,
-            arrival_s=np.repeat(np.asarray(arrivals, np.float64), counts),
+            arrival_s=np.repeat(np.asarray(arrivals, np.float64), counts) + STAMP_STEP_S * place,
             mid=np.asarray(mids, np.int32),
             dup=(np.asarray(flags, np.int8) & _DUP) != 0,
             epoch=epoch,
@@ -193,5 +198,5 @@ def _epoch(chunk: Chunk | _Hole) -> int:
 def _split(chunk: Chunk, at: int) -> tuple[Chunk, Chunk]:
     epoch, arrival_s, topics, payloads, flags, mids = chunk
     head = (epoch, arrival_s, topics[:at], payloads[:at], flags[:at], mids[:at])
-    tail = (epoch, arrival_s, topics[at:], payloads[at:], flags[at:], mids[at:])
+    tail = (epoch, arrival_s + at * STAMP_STEP_S, topics[at:], payloads[at:], flags[at:], mids[at:])
     return head, tail

@@ -13,7 +13,7 @@ from streamae.core.types import Batch, Drop, Drops
 from streamae.errors import UnavailableError
 from streamae.mqtt import Connection, Session, Subscription, topic_matches
 from streamae.mqtt.connection import ClientMaker
-from streamae.sources.inbox import Inbox
+from streamae.sources.inbox import STAMP_STEP_S, Inbox
 from streamae.sources.source import SourceStatus
 
 __all__ = ["Limits", "MqttSource"]
@@ -79,6 +79,7 @@ class MqttSource:
         self._received = 0
         self._received_bytes = 0
         self._taken_epoch = 0
+        self._stamp_s = float("-inf")  # of the next message, at least
         self._last_message_s: float | None = None
         self._window_epoch = 0
         self._window_received = 0  # QoS 1 messages of the window's epoch: written by the network thread,
@@ -197,17 +198,18 @@ class MqttSource:
         self._received += len(topics)
         self._received_bytes += sum(map(len, payloads))
         plain = max(map(len, payloads)) <= self._limits.max_payload and not any(flag & _RETAINED for flag in flags)
-        arrival_s = self._now()
+        arrival_s = max(self._now(), self._stamp_s)
+        self._stamp_s = arrival_s + len(topics) * STAMP_STEP_S
         if plain:
             self._inbox.put((epoch, arrival_s, topics, payloads, flags, mids))
             return
-        for topic, payload, flag, mid in zip(topics, payloads, flags, mids, strict=True):
+        for i, (topic, payload, flag, mid) in enumerate(zip(topics, payloads, flags, mids, strict=True)):
             if len(payload) > self._limits.max_payload:
                 self._inbox.refuse(epoch, Drop.TOO_LARGE, mid)
             elif flag & _RETAINED and not self._wants_retained(topic):
                 self._inbox.refuse(epoch, Drop.RETAINED, mid)
             else:
-                self._inbox.put((epoch, arrival_s, (topic,), (payload,), (flag,), (mid,)))
+                self._inbox.put((epoch, arrival_s + i * STAMP_STEP_S, (topic,), (payload,), (flag,), (mid,)))
 
     def _wants_retained(self, topic: bytes) -> bool:
         text = topic.decode(errors="replace")

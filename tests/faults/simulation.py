@@ -329,7 +329,8 @@ class World:
         self.metrics = Metrics()
         self.loop = SimLoop(
             self.source, self.pipeline, self.store, self.metrics,  # type: ignore[arg-type]
-            now=self.now, monotonic=self.monotonic, sleep=self.sleep, batch_max=4, snapshot_every_s=2.0,
+            now=self.now, arrived=self.now, monotonic=self.monotonic, sleep=self.sleep, batch_max=4,
+            snapshot_every_s=2.0,
         )  # fmt: skip
         self.stopping = False
         self.loop.stopping = lambda: self.stopping
