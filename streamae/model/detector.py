@@ -155,8 +155,13 @@ class Detector(nn.Module):
     @torch.jit.export
     def errors(self, windows: Tensor, lengths: Optional[Tensor] = None) -> Tensor:  # noqa: UP045
         """[B, T, C] -> [B, E], mean squares as `DetectorSpec.features` names them."""
+        found, read = self._banks(windows)
+        return torch.cat([found, self.network.errors(read, self._lengths(lengths)).square()], dim=1)
+
+    def _banks(self, windows: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: UP006
+        """-> the features of the banks [B, e], and what the network reads [B, Tn, inputs]."""
         x = windows.index_select(2, self.targets)
-        found: List[Tensor] = []  # noqa: UP006
+        found: List[Tensor] = [x.new_zeros([x.size(0), 0])]  # noqa: UP006
         read = windows[:, windows.size(1) - self.network_window :].index_select(2, self.inputs)
         for i, bank in enumerate(self.residuals):
             rest, left = bank(x)
@@ -167,8 +172,38 @@ class Detector(nn.Module):
             found.append(bank(x))
         for bank in self.prototypes:
             found.append(bank(x))
-        found.append(self.network.errors(read, self._lengths(lengths)).square())
-        return torch.cat(found, dim=1)
+        return torch.cat(found, dim=1), read
+
+    # `errors` in three parts, so that an executor may put another recurrence between the first and the last.
+
+    @torch.jit.export
+    def opened(self, windows: Tensor) -> Tuple[Tensor, Tensor, Tensor, Tensor]:  # noqa: UP006
+        """[B, T, C] -> features of the banks, what the network reads, its rest [B, L, inputs], coordinates."""
+        found, read = self._banks(windows)
+        rest, coordinates = self.network.rest(read, None)
+        return found, read, rest, coordinates
+
+    @torch.jit.export
+    def closed(
+        self,
+        found: Tensor,
+        read: Tensor,
+        rest: Tensor,
+        coordinates: Tensor,
+        code: Tensor,
+        rebuilt: Tensor,
+        foreseen: Tensor,
+    ) -> Tensor:
+        """What `opened` gave, code [B, 2H] and frames as decoded -> [B, E] as `errors`."""
+        errors = self.network.judge(read, rest, coordinates, code, rebuilt, foreseen)
+        return torch.cat([found, errors.square()], dim=1)
+
+    @torch.jit.export
+    def looped(self, windows: Tensor) -> Tensor:
+        """`errors` with the recurrence of `model.loop`; only where `NetworkSpec.arranged`."""
+        found, read, rest, coordinates = self.opened(windows)
+        code, rebuilt, foreseen = self.network.recur(rest)
+        return self.closed(found, read, rest, coordinates, code, rebuilt, foreseen)
 
     @torch.jit.export
     def reconstruct(self, windows: Tensor, lengths: Optional[Tensor] = None) -> Tensor:  # noqa: UP045

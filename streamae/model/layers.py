@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["affine", "initialise", "mean_square"]
+__all__ = ["affine", "initialise", "square_sum"]
 
 
 def affine(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:  # noqa: UP045
@@ -21,12 +21,16 @@ def affine(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:  # noqa
     return functional.linear(padded, functional.pad(weight, [0, wide]), bias)[:n]
 
 
-def mean_square(x: Tensor) -> Tensor:
-    """[B, n, Q] -> [B, Q]; summed row by row, an order that no batch size can change."""
-    total = torch.zeros_like(x[:, 0])
-    for t in range(x.size(1)):
-        total = total + x[:, t] * x[:, t]
-    return total
+def square_sum(x: Tensor) -> Tensor:
+    """[B, n, Q] -> [B, Q], the sum of squares over n; halves added to halves, an order that no batch size can change."""
+    size = 1
+    while size < x.size(1):
+        size *= 2
+    squares = functional.pad(x * x, [0, 0, 0, size - x.size(1)])
+    while size > 1:
+        size = size // 2
+        squares = squares[:, :size] + squares[:, size:]
+    return squares[:, 0]
 
 
 def initialise(rnn: nn.RNNBase, hidden: int) -> None:

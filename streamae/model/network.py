@@ -17,90 +17,15 @@ from typing import Final, List, Optional, Tuple  # noqa: UP035  TorchScript read
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
 
-from streamae.model.layers import affine, initialise, mean_square
+from streamae.model.layers import affine, square_sum
+from streamae.model.loop import encode_loop
+from streamae.model.recurrent import Decoder, Recurrent
 from streamae.model.spec import NetworkSpec
 
 __all__ = ["METHODS", "EncoderDecoder"]
 
 METHODS = ("errors", "reconstruct", "forecast", "encode")  # what a scripted network offers
-
-
-class _Recurrent(nn.Module):
-    """LSTM or GRU with one signature; state[1 or 2, layers, B, H] holds h and, for an LSTM, c."""
-
-    is_lstm: Final[bool]
-
-    def __init__(self, inputs: int, spec: NetworkSpec) -> None:
-        super().__init__()
-        self.is_lstm = spec.cell == "lstm"
-        kind = nn.LSTM if self.is_lstm else nn.GRU
-        self.rnn = kind(inputs, spec.hidden, spec.layers, batch_first=True)
-        self.state_shape: List[int] = [2 if self.is_lstm else 1, spec.layers, spec.hidden]  # noqa: UP006
-        initialise(self.rnn, spec.hidden)
-
-    def start(self, x: Tensor) -> Tensor:
-        a, layers, hidden = self.state_shape
-        return torch.zeros([a, layers, x.size(0), hidden], dtype=x.dtype, device=x.device)
-
-    def forward(self, x: Tensor, state: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: UP006
-        if self.is_lstm:
-            out, (h, c) = self.rnn(x, (state[0], state[1]))
-            return out, torch.stack([h, c])
-        else:  # noqa: RET505  the scripter compiles only the branch that a constant selects
-            out, h = self.rnn(x, state[0])
-            return out, torch.stack([h])
-
-    def final(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """State after each window's own last row, never after its padding."""
-        packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        state = self.start(x)
-        if self.is_lstm:
-            _, (h, c) = self.rnn(packed, (state[0], state[1]))
-            return torch.stack([h, c])
-        else:  # noqa: RET505
-            _, h = self.rnn(packed, state[0])
-            return torch.stack([h])
-
-
-class _Decoder(nn.Module):
-    """Unrolls a code into frames of the Q target channels; the mode says what it is fed besides the code."""
-
-    conditional: Final[bool]
-    teacher: Final[bool]
-
-    def __init__(self, spec: NetworkSpec) -> None:
-        super().__init__()
-        self.conditional = spec.decoder != "unconditional"
-        self.teacher = spec.decoder == "conditional_teacher"
-        targets = len(spec.targets)
-        self.cell = _Recurrent(spec.hidden + (targets if self.conditional else 0), spec)
-        self.readout = nn.Linear(spec.hidden, targets)
-        nn.init.xavier_uniform_(self.readout.weight)
-        nn.init.zeros_(self.readout.bias)
-
-    def frames(self, out: Tensor) -> Tensor:
-        flat = affine(out.reshape(-1, out.size(2)), self.readout.weight, self.readout.bias)
-        return flat.view(out.size(0), out.size(1), flat.size(1))
-
-    def forward(self, state: Tensor, first: Tensor, truth: Tensor) -> Tensor:
-        """state, first [B, Q] (the frame before the first step), truth [B, n, Q] -> [B, n, Q]."""
-        code = state[0, -1].unsqueeze(1)
-        steps = truth.size(1)
-        if not self.conditional:
-            return self.frames(self.cell(code.expand(-1, steps, -1), state)[0])
-        if self.training or self.teacher:
-            previous = torch.cat([first.unsqueeze(1), truth[:, :-1]], dim=1)
-            fed = torch.cat([code.expand(-1, steps, -1), previous], dim=2)
-            return self.frames(self.cell(fed, state)[0])
-        outputs: List[Tensor] = []  # noqa: UP006
-        frame = first.unsqueeze(1)
-        for _ in range(steps):
-            out, state = self.cell(torch.cat([code, frame], dim=2), state)
-            frame = self.frames(out)
-            outputs.append(frame)
-        return torch.cat(outputs, dim=1)
 
 
 class EncoderDecoder(nn.Module):
@@ -116,6 +41,7 @@ class EncoderDecoder(nn.Module):
     has_code: Final[bool]
     is_lstm: Final[bool]
     backwards: Final[bool]
+    arranged: Final[bool]
     window: Final[int]
     horizon: Final[int]
     history: Final[int]
@@ -136,13 +62,14 @@ class EncoderDecoder(nn.Module):
         self.reconstructs, self.forecasts = spec.reconstructs, spec.forecasts
         self.has_linear, self.has_code = spec.linear_rank > 0, spec.code_distance
         self.is_lstm, self.backwards = spec.cell == "lstm", spec.reversed
+        self.arranged = spec.arranged
         self.window, self.horizon, self.history = spec.window, spec.horizon, spec.history
         self.tail = spec.tail or spec.history
-        self.encoder = _Recurrent(spec.channels, spec)
+        self.encoder = Recurrent(spec.channels, spec)
         if self.reconstructs:
-            self.reconstructor = _Decoder(spec)
+            self.reconstructor = Decoder(spec)
         if self.forecasts:
-            self.forecaster = _Decoder(spec)
+            self.forecaster = Decoder(spec)
         flat, ahead, rank = spec.history * spec.channels, spec.horizon * len(spec.targets), max(spec.linear_rank, 1)
         self.register_buffer("targets", torch.tensor(spec.targets, dtype=torch.long))
         self.register_buffer("linear_mean", torch.zeros(flat))
@@ -202,14 +129,18 @@ class EncoderDecoder(nn.Module):
         flat = affine(coordinates, self.linear_basis.t().contiguous(), self.linear_mean)
         return flat.view(coordinates.size(0), self.history, -1)
 
-    def _read(self, windows: Tensor, lengths: Optional[Tensor]) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006, UP045
-        """-> rest of the history [B, L, C] in units of its scale, final state, linear coordinates."""
+    def rest(self, windows: Tensor, lengths: Optional[Tensor]) -> Tuple[Tensor, Tensor]:  # noqa: UP006, UP045
+        """-> what the linear path leaves of the history, [B, L, C], in units of its scale; linear coordinates."""
         past = self._past(windows, lengths)
         coordinates = torch.zeros([past.size(0), self.linear_basis.size(0)], dtype=past.dtype, device=past.device)
         if self.has_linear:
             coordinates = self._linear(past)
             past = past - self._smooth(coordinates)
-        rest = past / self.residual_scale
+        return past / self.residual_scale, coordinates
+
+    def _read(self, windows: Tensor, lengths: Optional[Tensor]) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006, UP045
+        """-> rest of the history, final state, linear coordinates."""
+        rest, coordinates = self.rest(windows, lengths)
         if lengths is None:
             return rest, self.encoder(rest, self.encoder.start(rest))[1], coordinates
         return rest, self.encoder.final(rest, self._lengths(windows, lengths)), coordinates
@@ -280,24 +211,70 @@ class EncoderDecoder(nn.Module):
         With `lengths`, sums run over true rows and are divided by how many those are.
         """
         rest, state, coordinates = self._read(windows, lengths)
+        rebuilt = rest.new_zeros([rest.size(0), 0, self.targets.size(0)])
+        foreseen = rebuilt
+        if self.reconstructs:
+            rebuilt = self._rebuild(rest, state, lengths)
+        if self.forecasts:
+            told = self._told(windows, coordinates, lengths)
+            foreseen = self._foresee(rest, state, told, lengths)
+        return self._judge(windows, lengths, rest, coordinates, state, rebuilt, foreseen)
+
+    def _told(self, windows: Tensor, coordinates: Tensor, lengths: Optional[Tensor]) -> Tensor:  # noqa: UP045
+        """What the linear path leaves of the rows ahead, [B, K, Q], in units of its scale."""
+        ahead = self._ahead(windows, lengths)
+        return (ahead - self._linear_ahead(coordinates, ahead)) / self.ahead_scale
+
+    def _judge(
+        self,
+        windows: Tensor,
+        lengths: Optional[Tensor],  # noqa: UP045
+        rest: Tensor,
+        coordinates: Tensor,
+        state: Tensor,
+        rebuilt: Tensor,
+        foreseen: Tensor,
+    ) -> Tensor:
+        """Hold what the recurrent parts say against the window: see `errors`."""
         true = self._lengths(windows, lengths)
         found: List[Tensor] = []  # noqa: UP006
         if self.reconstructs:
-            miss = rest.index_select(2, self.targets) - self._rebuild(rest, state, lengths)
+            miss = rest.index_select(2, self.targets) - rebuilt
             row = torch.arange(self.history, device=rest.device).unsqueeze(0)
             counted = (row < true.unsqueeze(1)) & (row >= (true - self.tail).unsqueeze(1))
             miss = torch.where(counted.unsqueeze(2), miss, torch.zeros_like(miss))
             count = torch.clamp(true, max=self.tail).unsqueeze(1)
-            found.append((mean_square(miss) / count).sqrt() * self.residual_scale.index_select(0, self.targets))
+            found.append((square_sum(miss) / count).sqrt() * self.residual_scale.index_select(0, self.targets))
         if self.forecasts:
-            ahead = self._ahead(windows, lengths)
-            told = (ahead - self._linear_ahead(coordinates, ahead)) / self.ahead_scale
-            miss = told - self._foresee(rest, state, told, lengths)
-            found.append((mean_square(miss) / self.horizon).sqrt() * self.ahead_scale)
+            miss = self._told(windows, coordinates, lengths) - foreseen
+            found.append((square_sum(miss) / self.horizon).sqrt() * self.ahead_scale)
         if self.has_code:
             away = (self._code(state, coordinates) - self.code_center) / self.code_spread
-            found.append((mean_square(away.unsqueeze(2)) / away.size(1)).sqrt())
+            found.append((square_sum(away.unsqueeze(2)) / away.size(1)).sqrt())
         return torch.cat(found, dim=1)
+
+    # ---- the recurrence by other means: one layer of LSTM, unconditional decoders, full windows
+
+    def recur(self, rest: Tensor) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006
+        """`model.loop` on the rest [B, L, C] -> code [B, 2H], frames [B, L, Q] and [B, K, Q] as decoded."""
+        rebuilt = rest.new_zeros([rest.size(0), 0, self.targets.size(0)])
+        foreseen = rebuilt
+        code = rebuilt
+        if self.arranged:
+            h, c = encode_loop(rest, self.encoder.rnn._flat_weights)
+            code = torch.cat([2.0 * h, 0.5 * c]).t().contiguous()
+            if self.reconstructs:
+                rebuilt = self.reconstructor.loop(h, c, self.history)
+            if self.forecasts:
+                foreseen = self.forecaster.loop(h, c, self.horizon)
+        return code, rebuilt, foreseen
+
+    def judge(
+        self, windows: Tensor, rest: Tensor, coordinates: Tensor, code: Tensor, rebuilt: Tensor, foreseen: Tensor
+    ) -> Tensor:
+        """`errors` from what `recur`, or anything that computes the same, made of the rest."""
+        state = torch.stack(torch.chunk(code, 2, dim=1)).unsqueeze(1)
+        return self._judge(windows, None, rest, coordinates, state, self._turn(rebuilt, None), foreseen)
 
     def loss(self, windows: Tensor, lengths: Optional[Tensor] = None) -> Tensor:  # noqa: UP045
         """Summed losses of the tasks, each divided by its own number of (true) rows and in units of its scale."""
@@ -310,7 +287,6 @@ class EncoderDecoder(nn.Module):
             miss = miss * inside.unsqueeze(2)
             total = total + (miss.square().sum(dim=1) / true.unsqueeze(1)).mean()
         if self.forecasts:
-            ahead = self._ahead(windows, lengths)
-            told = (ahead - self._linear_ahead(coordinates, ahead)) / self.ahead_scale
+            told = self._told(windows, coordinates, lengths)
             total = total + (told - self._foresee(rest, state, told, lengths)).square().mean()
         return total

@@ -1,10 +1,10 @@
 """Runs a network on NumPy windows, behind the `Reconstructor` protocol of the core.
 
-One torch thread (a second one spins against the other processes of the machine), inference mode, denormals flushed,
-and a few calls to warm up, since the first calls of a scripted module compile it. On the CPU a window's result is the
-same to the bit whatever batch it came in: nn.LSTM is, from two windows on, so an odd window gets company; nn.GRU is
-in multiples of 16; and the network pads its own matrix products. On CUDA results agree to about 1e-5, and scores are
-rounded anyway.
+`errors` goes by the executor that `model.executors` chooses, and on several cores where `model.scorers` finds that it
+pays; the page's pictures go by the scripted module. Inference mode, denormals flushed, and a few calls to warm up,
+since the first calls of a scripted module compile it. On the CPU a window's result is the same to the bit whatever
+batch it came in: nn.LSTM is, from two windows on, so an odd window gets company; nn.GRU is in multiples of 16; and the
+network pads its own matrix products. On CUDA results agree to about 1e-5, and scores are rounded anyway.
 """
 
 import numpy as np
@@ -12,16 +12,17 @@ import numpy.typing as npt
 import torch
 
 from streamae.core.types import F32
+from streamae.model.cuda import CudaExecutor
+from streamae.model.executors import Executor, build
 from streamae.model.network import METHODS
+from streamae.model.scorers import choose_scorers
 from streamae.model.spec import DetectorSpec, NetworkSpec
 
 __all__ = ["TorchReconstructor", "choose_device", "prepare_torch"]
 
-_TILE = 256  # windows a call: measured best for nn.LSTM between 96 and 256
-_WARM_UP_CALLS = 3
-# Batches are filled up to one of these: oneDNN keeps half a megabyte for every batch size that it has seen.
-_SIZES = (2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256)
-_MULTIPLE = {"lstm": 2, "gru": 16}  # batch sizes at which a window's bits are its own: measured, and tested
+_WARM_UP = (1, 1, 1, 2, 16, 64, 256)
+_PARTS = ("opened", "closed", "looped")  # of files written since there is more than one way
+_TILE = 256
 
 
 def prepare_torch() -> None:
@@ -41,20 +42,46 @@ def choose_device(wanted: str) -> str:
 
 
 class TorchReconstructor:
-    """A scripted network, frozen, as arrays in and arrays out; all shapes as in `core.types`."""
+    """A scripted network, frozen, as arrays in and arrays out; all shapes as in `core.types`.
 
-    def __init__(self, scripted: torch.jit.ScriptModule, spec: NetworkSpec | DetectorSpec, device: str = "cpu") -> None:
+    `executor` is one of `model.executors.CHOICES` (CPU only), `scorers` how many cores a large batch may take, None
+    for all where it pays. Raises ValueError where the executor is not to be had.
+    """
+
+    def __init__(
+        self,
+        scripted: torch.jit.ScriptModule,
+        spec: NetworkSpec | DetectorSpec,
+        device: str = "cpu",
+        *,
+        executor: str = "auto",
+        scorers: int | None = 1,
+    ) -> None:
         prepare_torch()
         self.device = device
-        cell = spec.network.cell if isinstance(spec, DetectorSpec) else spec.cell
-        self._sizes = [size for size in _SIZES if size % _MULTIPLE[cell] == 0]
-        self._module = torch.jit.freeze(scripted.to(device).eval(), preserved_attrs=list(METHODS))
-        for size in (*self._sizes[:1] * _WARM_UP_CALLS, *self._sizes[1:]):
+        scripted = scripted.to(device).eval()
+        kept = [name for name in (*METHODS, *_PARTS) if hasattr(scripted, name)]
+        self._module = torch.jit.freeze(scripted, preserved_attrs=kept)
+        self._errors: Executor
+        if device == "cpu":
+            self._errors = build(executor, scripted, self._module, spec)
+        else:
+            self._errors = CudaExecutor(self._module, spec)
+        for size in _WARM_UP:
             self.errors(np.zeros((size, spec.window, spec.channels), np.float32))
+        if device == "cpu":
+            self._errors = choose_scorers(self._errors, scorers, (spec.window, spec.channels))
+
+    @property
+    def executor(self) -> str:
+        """What computes the errors, in words."""
+        return self._errors.name
 
     def errors(self, windows: F32) -> F32:
         """[B, T, C] -> [B, E] error features, named by the manifest's `features`."""
-        return self._call("errors", windows)
+        if len(windows) == 0:
+            return self._errors.errors(np.zeros((1, *windows.shape[1:]), np.float32))[:0]
+        return self._errors.errors(windows)
 
     def reconstruct(self, windows: F32) -> F32:
         """[B, T, C] -> [B, L, Q], the history of the target channels as rebuilt, in time order."""
@@ -73,7 +100,7 @@ class TorchReconstructor:
         count = len(windows)
         if count == 0:
             return self._call(method, np.zeros((1, *windows.shape[1:]), np.float32))[:0]
-        company = self._padded(count) - count
+        company = -count % 16  # see `executors`: the sizes at which a window's bits are its own, for every cell
         if company:
             windows = np.concatenate([windows, np.repeat(windows[-1:], company, axis=0)])
             lengths = None if lengths is None else np.r_[lengths, np.repeat(lengths[-1:], company)]
@@ -86,7 +113,3 @@ class TorchReconstructor:
                 found.append(run(x, n).cpu().numpy())
         joined: F32 = np.concatenate(found)[:count]
         return joined
-
-    def _padded(self, count: int) -> int:
-        whole, rest = divmod(count, _TILE)
-        return whole * _TILE + min(n for n in (0, *self._sizes) if n >= rest)

@@ -77,6 +77,11 @@ class NetworkSpec:
         return self.task != "reconstruction"
 
     @property
+    def arranged(self) -> bool:
+        """Whether the recurrence can also be computed by `model.loop` and the native kernel."""
+        return self.cell == "lstm" and self.layers == 1 and self.decoder == "unconditional"
+
+    @property
     def code_size(self) -> int:
         """Z: h (and c of an LSTM) of the top layer, then the coordinates on the linear path."""
         return self.hidden * (2 if self.cell == "lstm" else 1) + self.linear_rank

@@ -1,0 +1,176 @@
+"""The ladder: several ways to compute the same errors, and which of them a process takes.
+
+    module   the scripted network as it is, nn.LSTM: always there; every other way must agree with it to 1e-5
+    loop     `model.loop`, in the same archive (of files written since there is one): pays in large batches
+    native   the compiled recurrence between the archive's own first and last part, where the extra is installed
+
+Scores may not depend on how windows were grouped into batches, nor may a restart change them. Two ways differ in the
+last digits, and rounding cannot mend that (a value may lie next to where it is rounded), so a process takes one way
+for all batch sizes, and by what is there, not by how fast it was: `native`, else `module`. Each is the same to the bit
+for a window in any batch. "batch" takes `module` below a measured batch size and `loop` above: it is for throughput
+where the last digits do not matter.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from time import perf_counter as _perf_counter
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from streamae.core.types import F32
+from streamae.model import native
+from streamae.model.spec import DetectorSpec, NetworkSpec
+
+__all__ = ["CHOICES", "Executor", "Grouped", "ModuleExecutor", "NativeExecutor", "admitted", "build"]
+
+log = logging.getLogger(__name__)
+CHOICES = ("auto", "module", "loop", "native", "batch")
+PARITY = 1e-5
+_PROBE = 48  # windows that another way is compared on
+_TILE = 256  # windows a call: measured best for nn.LSTM between 96 and 256
+_LOOP_TILE = 512
+# Batches are filled up to one of these: oneDNN keeps half a megabyte for every batch size that it has seen.
+_SIZES = (2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256)
+_LOOP_SIZES = (64, 128, 192, 256, 384, 512)
+_MULTIPLE = {"lstm": 2, "gru": 16}  # batch sizes at which a window's bits are its own: measured, and tested
+_CROSSOVERS = (64, 128, 256, 512)
+_WORTH = 1.05
+
+
+class Executor(Protocol):
+    """One way from windows to errors."""
+
+    name: str
+
+    def errors(self, windows: F32) -> F32:
+        """[B, T, C] -> [B, E], B > 0."""
+        ...
+
+
+class ModuleExecutor:
+    """A method of the frozen archive, in tiles, each filled up to one of a few sizes."""
+
+    def __init__(self, module: torch.jit.ScriptModule, method: str, sizes: Sequence[int], name: str = "module") -> None:
+        self.name, self.sizes, self._run = name, sizes, getattr(module, method)
+
+    def errors(self, windows: F32) -> F32:
+        """[B, T, C] -> [B, E]."""
+        count, tile = len(windows), self.sizes[-1]
+        whole, rest = divmod(count, tile)
+        company = whole * tile + min(n for n in (0, *self.sizes) if n >= rest) - count
+        if company:
+            windows = np.concatenate([windows, np.repeat(windows[-1:], company, axis=0)])
+        with torch.inference_mode():
+            parts = [
+                self._run(torch.from_numpy(np.ascontiguousarray(windows[start : start + tile], np.float32))).numpy()
+                for start in range(0, len(windows), tile)
+            ]
+        joined: F32 = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return joined[:count]
+
+
+class NativeExecutor:
+    """The archive's `opened`, the compiled recurrence, its `closed`. Raises RuntimeError without the extra."""
+
+    name = "native"
+
+    def __init__(self, scripted: torch.jit.ScriptModule, module: torch.jit.ScriptModule, spec: NetworkSpec) -> None:
+        weights = {name: p.detach().cpu().numpy() for name, p in scripted.network.named_parameters()}
+        self.recurrence = native.Recurrence(weights, rows=spec.history, horizon=spec.horizon, targets=len(spec.targets))
+        self._opened, self._closed = module.opened, module.closed
+
+    def errors(self, windows: F32) -> F32:
+        """[B, T, C] -> [B, E]."""
+        parts = [self._part(windows[start : start + _LOOP_TILE]) for start in range(0, len(windows), _LOOP_TILE)]
+        joined: F32 = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return joined
+
+    def _part(self, windows: F32) -> F32:
+        with torch.inference_mode():
+            opened = self._opened(torch.from_numpy(np.ascontiguousarray(windows, np.float32)))
+            made = map(torch.from_numpy, self.recurrence(opened[2].numpy()))
+            errors: F32 = self._closed(*opened, *made).numpy()
+        return errors
+
+
+class Grouped:
+    """One way below `at` windows, another from there on: fast, and in the last digits a function of the batch."""
+
+    def __init__(self, small: Executor, large: Executor, at: int) -> None:
+        self.name, self._small, self._large, self._at = f"{small.name}, {large.name} from {at}", small, large, at
+
+    def errors(self, windows: F32) -> F32:
+        """[B, T, C] -> [B, E]."""
+        return (self._small if len(windows) < self._at else self._large).errors(windows)
+
+
+def build(
+    choice: str, scripted: torch.jit.ScriptModule, module: torch.jit.ScriptModule, spec: NetworkSpec | DetectorSpec
+) -> Executor:
+    """Return the way to take on the CPU; `module` is `scripted`, frozen.
+
+    Raises ValueError where a way was asked for by name that is not there, or that does not agree with the module.
+    """
+    if choice not in CHOICES:
+        raise ValueError(f"executor must be one of {', '.join(CHOICES)}; got {choice!r}")
+    network = spec.network if isinstance(spec, DetectorSpec) else spec
+    sizes = [size for size in _SIZES if size % _MULTIPLE[network.cell] == 0]
+    base = ModuleExecutor(module, "errors", sizes)
+    if choice == "module" or not (network.arranged and hasattr(module, "looped")):
+        return _only(base, choice)
+    probe = np.random.default_rng(0).normal(size=(_PROBE, spec.window, spec.channels)).astype(np.float32)
+    if choice in {"auto", "native"}:
+        fast = _native(scripted, module, network)
+        return fast if fast is not None and admitted(fast, base, probe) else _only(base, choice)
+    loop = ModuleExecutor(module, "looped", _LOOP_SIZES, "loop")
+    if not admitted(loop, base, probe):
+        return _only(base, choice)
+    if choice == "batch":
+        return _by_batch(base, ModuleExecutor(module, "looped", range(16, _LOOP_TILE + 1, 16), "loop"), probe)
+    # Where a product's bits depend on its width here, every batch is filled up to one width.
+    same = all(np.array_equal(loop.errors(probe[:n]), loop.errors(np.tile(probe, (11, 1, 1)))[:n]) for n in (1, 7))
+    return loop if same else ModuleExecutor(module, "looped", _LOOP_SIZES[-1:], "loop")
+
+
+def admitted(way: Executor, base: Executor, probe: F32) -> bool:
+    """Whether a way agrees with the module within PARITY, relative for errors above 1."""
+    wanted, got = base.errors(probe), way.errors(probe)
+    worst = float(np.max(np.abs(got - wanted) / np.maximum(1.0, np.abs(wanted))))
+    if worst <= PARITY:
+        return True
+    log.warning("executor %s is off by %.2g on a probe, and is not used", way.name, worst)
+    return False
+
+
+def _only(base: Executor, choice: str) -> Executor:
+    if choice in {"loop", "native"}:
+        raise ValueError(f"executor {choice} is not to be had for this model and processor; use auto")
+    return base
+
+
+def _native(
+    scripted: torch.jit.ScriptModule, module: torch.jit.ScriptModule, spec: NetworkSpec
+) -> NativeExecutor | None:
+    try:
+        return NativeExecutor(scripted, module, spec)
+    except RuntimeError:
+        return None
+
+
+def _by_batch(base: Executor, loop: Executor, probe: F32, clock: Callable[[], float] = _perf_counter) -> Executor:
+    """Take the loop from the smallest measured batch from which on it is always faster."""
+    at = 0
+    for size in reversed(_CROSSOVERS):
+        windows = np.resize(probe, (size, *probe.shape[1:]))
+        seconds: dict[str, list[float]] = {base.name: [], loop.name: []}
+        for _ in range(4):  # the first compiles
+            for way in (base, loop):
+                began_s = clock()
+                way.errors(windows)
+                seconds[way.name].append(clock() - began_s)
+        if min(seconds[base.name]) < _WORTH * min(seconds[loop.name]):
+            break
+        at = size
+    return Grouped(base, loop, at) if at else base
