@@ -229,6 +229,7 @@ PLACES = {  # definition of the schema -> where its keys stand in the example
     "Mqtt": lambda tree: [tree["mqtt"]],
     "Tls": lambda tree: [tree["mqtt"]["tls"]],
     "Inbox": lambda tree: [tree["inbox"]],
+    "Scoring": lambda tree: [tree["scoring"]],
     "Web": lambda tree: [tree["web"]],
     "Metrics": lambda tree: [tree["metrics"]],
     "HomeAssistant": lambda tree: [tree["home_assistant"]],

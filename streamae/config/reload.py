@@ -14,7 +14,7 @@ from streamae.config.settings import Settings
 
 __all__ = ["Change", "applicable", "changes"]
 
-_RESTART = ("instance", "state", "mqtt", "inbox", "web", "metrics")
+_RESTART = ("instance", "state", "mqtt", "inbox", "scoring", "web", "metrics")
 _RESHAPES = ("stream", "align", "stride")  # of a group that stays: its windows mean something else afterwards
 
 

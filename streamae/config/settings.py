@@ -15,7 +15,7 @@ from streamae.config.section import Name, Section
 from streamae.config.sinks import LogSink, Sink
 from streamae.config.units import Duration, FilePath, Flag, Secret, Size, Text, Whole
 
-__all__ = ["HomeAssistant", "Inbox", "Log", "Metrics", "Mqtt", "Settings", "State", "Tls", "Web"]
+__all__ = ["HomeAssistant", "Inbox", "Log", "Metrics", "Mqtt", "Scoring", "Settings", "State", "Tls", "Web"]
 
 _LOOPBACK = ("127.", "localhost", "[::1]")
 
@@ -107,6 +107,16 @@ class Inbox(Section):
     """Under a backlog, score only every 2nd, 4th, 8th… window of each stream, at most this; 1 scores all, always."""
 
 
+class Scoring(Section):
+    """How windows are computed; scores change by no more than their last digits."""
+
+    executor: Literal["auto", "module", "loop", "native", "batch"] = "auto"
+    """`auto`: the compiled kernel where it is installed, else the model as it is. `batch` takes what is faster for each
+    batch size; scores then depend, in their last digits, on how messages were grouped."""
+    scorers: Literal["auto"] | Annotated[Whole, Field(ge=1, le=256)] = "auto"
+    """Cores that a large batch may take; `auto` measures at start whether more than one pays."""
+
+
 class Web(Section):
     """The page, the JSON API, /metrics, /healthz and /readyz, on one port."""
 
@@ -189,6 +199,8 @@ class Settings(Section):
     """The broker to read from."""
     inbox: Inbox = Inbox()
     """The bounded queue between the connection and the pipeline."""
+    scoring: Scoring = Scoring()
+    """How windows are computed."""
     web: Web = Web()
     """The page, the JSON API and the metrics."""
     metrics: Metrics = Metrics()

@@ -21,6 +21,7 @@ from streamae.core.lane import Group
 from streamae.daemon.clock import ArrivalClock, Clock
 from streamae.errors import ConfigError
 from streamae.model.artifact import Artifact, default_registry, open_artifact
+from streamae.model.means import Means
 from streamae.mqtt import Subscription, transient
 from streamae.sinks.alertmanager import AlertmanagerSink
 from streamae.sinks.log import LogSink
@@ -52,9 +53,11 @@ class Models:
 
     def open(self, settings: Settings) -> dict[str, Artifact]:
         """Open and verify the model of every group. Raises ArtifactError."""
-        registry = self.registry or default_registry()
+        registry, scoring = self.registry or default_registry(), settings.scoring
+        scorers = None if scoring.scorers == "auto" else scoring.scorers
+        means = Means(scoring.executor, scorers, Clock().monotonic)
         return {
-            name: open_artifact(Path(group.model.path), group.model.sha256, registry)
+            name: open_artifact(Path(group.model.path), group.model.sha256, registry, means=means)
             for name, group in settings.streams.items()
         }
 

@@ -84,6 +84,8 @@ class Daemon:
             raise
         for note in notes:
             log.info("%s", note)
+        for name, artifact in artifacts.items():
+            log.info("group %s is scored by %s", name, artifact.reconstructor.executor)
         broker, page = f"{settings.mqtt.host}:{settings.mqtt.port}", f"http://{settings.web.host}:{self.web.port}/"
         log.info("streamae %s ready: %s on %s, page %s", __version__, ", ".join(pipeline.lanes), broker, page)
         self.notifier.send("READY=1", "STATUS=running")

@@ -23,6 +23,7 @@ import numpy as np
 
 from streamae.core.types import F32, Profile
 from streamae.errors import ArtifactError
+from streamae.model.means import Means
 
 if TYPE_CHECKING:
     import torch
@@ -106,8 +107,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return _manifest(path, _content(path))
 
 
-def open_artifact(path: Path, sha256: str | None, registry: Path | None, device: str = "cpu") -> Artifact:
+def open_artifact(
+    path: Path, sha256: str | None, registry: Path | None, device: str = "cpu", means: Means | None = None
+) -> Artifact:
     """Verify and load a model file; `sha256` is the pin of the configuration, `registry` that of `register`.
+
+    `means` say how it is to be run, by default as it is fastest on one core.
 
     Raises ArtifactError, before any code of the file runs, if it is missing, damaged, of another digest than the
     pinned one, unknown to the registry where nothing is pinned, or of a newer format; and after loading, if it does
@@ -115,7 +120,7 @@ def open_artifact(path: Path, sha256: str | None, registry: Path | None, device:
     """
     content, digest = verified(path, sha256, registry)
     manifest = _manifest(path, content)
-    reconstructor = _LOADERS[manifest["format"]["kind"]](path, content, manifest, device)
+    reconstructor = _LOADERS[manifest["format"]["kind"]](path, content, manifest, device, means)
     _check_golden(path, manifest, reconstructor)
     return Artifact(path, digest, manifest, profile_of(manifest, digest), reconstructor)
 
@@ -232,7 +237,9 @@ def _manifest(path: Path, content: bytes) -> dict[str, Any]:
     return manifest
 
 
-def _load_torchscript(path: Path, content: bytes, manifest: Mapping[str, Any], device: str) -> "TorchReconstructor":
+def _load_torchscript(
+    path: Path, content: bytes, manifest: Mapping[str, Any], device: str, means: Means | None
+) -> "TorchReconstructor":
     from streamae.model.export import load_archive
     from streamae.model.runtime import TorchReconstructor, choose_device
     from streamae.model.spec import DetectorSpec
@@ -240,13 +247,14 @@ def _load_torchscript(path: Path, content: bytes, manifest: Mapping[str, Any], d
     try:
         where = choose_device(device)
         scripted = load_archive(content, where)
-        return TorchReconstructor(scripted, DetectorSpec.from_mapping(manifest["network"]), where)
+        spec = DetectorSpec.from_mapping(manifest["network"])
+        return TorchReconstructor(scripted, spec, where, means)
     except (RuntimeError, ValueError, AttributeError) as error:
         cause = str(error).splitlines()[0]
         raise ArtifactError(f"{path}: torch cannot run it ({cause}); train it anew with this installation") from error
 
 
-_LOADERS: dict[str, Callable[[Path, bytes, Mapping[str, Any], str], "TorchReconstructor"]] = {
+_LOADERS: dict[str, Callable[[Path, bytes, Mapping[str, Any], str, Means | None], "TorchReconstructor"]] = {
     "torchscript": _load_torchscript
 }
 

@@ -13,7 +13,6 @@ where the last digits do not matter.
 
 import logging
 from collections.abc import Callable, Sequence
-from time import perf_counter as _perf_counter
 from typing import Protocol
 
 import numpy as np
@@ -21,12 +20,12 @@ import torch
 
 from streamae.core.types import F32
 from streamae.model import native
+from streamae.model.means import CHOICES, Means
 from streamae.model.spec import DetectorSpec, NetworkSpec
 
-__all__ = ["CHOICES", "Executor", "Grouped", "ModuleExecutor", "NativeExecutor", "admitted", "build"]
+__all__ = ["Executor", "Grouped", "ModuleExecutor", "NativeExecutor", "admitted", "build"]
 
 log = logging.getLogger(__name__)
-CHOICES = ("auto", "module", "loop", "native", "batch")
 PARITY = 1e-5
 _PROBE = 48  # windows that another way is compared on
 _TILE = 256  # windows a call: measured best for nn.LSTM between 96 and 256
@@ -107,12 +106,13 @@ class Grouped:
 
 
 def build(
-    choice: str, scripted: torch.jit.ScriptModule, module: torch.jit.ScriptModule, spec: NetworkSpec | DetectorSpec
+    means: Means, scripted: torch.jit.ScriptModule, module: torch.jit.ScriptModule, spec: NetworkSpec | DetectorSpec
 ) -> Executor:
     """Return the way to take on the CPU; `module` is `scripted`, frozen.
 
     Raises ValueError where a way was asked for by name that is not there, or that does not agree with the module.
     """
+    choice = means.executor
     if choice not in CHOICES:
         raise ValueError(f"executor must be one of {', '.join(CHOICES)}; got {choice!r}")
     network = spec.network if isinstance(spec, DetectorSpec) else spec
@@ -128,7 +128,8 @@ def build(
     if not admitted(loop, base, probe):
         return _only(base, choice)
     if choice == "batch":
-        return _by_batch(base, ModuleExecutor(module, "looped", range(16, _LOOP_TILE + 1, 16), "loop"), probe)
+        loose = ModuleExecutor(module, "looped", range(16, _LOOP_TILE + 1, 16), "loop")
+        return base if means.monotonic is None else _by_batch(base, loose, probe, means.monotonic)
     # Where a product's bits depend on its width here, every batch is filled up to one width.
     same = all(np.array_equal(loop.errors(probe[:n]), loop.errors(np.tile(probe, (11, 1, 1)))[:n]) for n in (1, 7))
     return loop if same else ModuleExecutor(module, "looped", _LOOP_SIZES[-1:], "loop")
@@ -159,7 +160,7 @@ def _native(
         return None
 
 
-def _by_batch(base: Executor, loop: Executor, probe: F32, clock: Callable[[], float] = _perf_counter) -> Executor:
+def _by_batch(base: Executor, loop: Executor, probe: F32, clock: Callable[[], float]) -> Executor:
     """Take the loop from the smallest measured batch from which on it is always faster."""
     at = 0
     for size in reversed(_CROSSOVERS):

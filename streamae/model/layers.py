@@ -22,7 +22,7 @@ def affine(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:  # noqa
 
 
 def square_sum(x: Tensor) -> Tensor:
-    """[B, n, Q] -> [B, Q], the sum of squares over n; halves added to halves, an order that no batch size can change."""
+    """[B, n, Q] -> [B, Q], sums of squares over n: halves added to halves, an order that no batch changes."""
     size = 1
     while size < x.size(1):
         size *= 2

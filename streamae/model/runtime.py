@@ -14,6 +14,7 @@ import torch
 from streamae.core.types import F32
 from streamae.model.cuda import CudaExecutor
 from streamae.model.executors import Executor, build
+from streamae.model.means import Means
 from streamae.model.network import METHODS
 from streamae.model.scorers import choose_scorers
 from streamae.model.spec import DetectorSpec, NetworkSpec
@@ -44,8 +45,7 @@ def choose_device(wanted: str) -> str:
 class TorchReconstructor:
     """A scripted network, frozen, as arrays in and arrays out; all shapes as in `core.types`.
 
-    `executor` is one of `model.executors.CHOICES` (CPU only), `scorers` how many cores a large batch may take, None
-    for all where it pays. Raises ValueError where the executor is not to be had.
+    `means` matter on the CPU only. Raises ValueError where the executor that they name is not to be had.
     """
 
     def __init__(
@@ -53,24 +53,24 @@ class TorchReconstructor:
         scripted: torch.jit.ScriptModule,
         spec: NetworkSpec | DetectorSpec,
         device: str = "cpu",
-        *,
-        executor: str = "auto",
-        scorers: int | None = 1,
+        means: Means | None = None,
     ) -> None:
         prepare_torch()
+        means = means or Means()
         self.device = device
         scripted = scripted.to(device).eval()
         kept = [name for name in (*METHODS, *_PARTS) if hasattr(scripted, name)]
         self._module = torch.jit.freeze(scripted, preserved_attrs=kept)
         self._errors: Executor
         if device == "cpu":
-            self._errors = build(executor, scripted, self._module, spec)
+            self._errors = build(means, scripted, self._module, spec)
         else:
             self._errors = CudaExecutor(self._module, spec)
         for size in _WARM_UP:
             self.errors(np.zeros((size, spec.window, spec.channels), np.float32))
-        if device == "cpu":
-            self._errors = choose_scorers(self._errors, scorers, (spec.window, spec.channels))
+        if device == "cpu" and means.monotonic is not None:
+            shape = spec.window, spec.channels
+            self._errors = choose_scorers(self._errors, means.scorers, shape, means.monotonic)
 
     @property
     def executor(self) -> str:

@@ -9,7 +9,6 @@ These threads, which live only within a call, are the one exception to "the daem
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from time import perf_counter as _perf_counter
 
 import numpy as np
 import torch
@@ -67,9 +66,7 @@ class TorchThreads:
             torch.set_num_threads(1)
 
 
-def choose_scorers(
-    way: Executor, wanted: int | None, shape: tuple[int, int], clock: Callable[[], float] = _perf_counter
-) -> Executor:
+def choose_scorers(way: Executor, wanted: int | None, shape: tuple[int, int], clock: Callable[[], float]) -> Executor:
     """Return the way on `wanted` cores (None: all of this process), or as it is where more cores do not pay.
 
     `shape` is (T, C) of its windows. A way on several cores that does not give the same bits is not taken.
