@@ -41,7 +41,7 @@ _CALM_S = 20.0  # normal operation before the first fault
 _FAULT_S = 40.0
 _PATIENCE_S = 45.0
 _TOPIC = "plant/{line}/{pump}"
-_FAULTS = ("oscillation", "leak", "drift", "spike")
+_FAULTS = ("oscillation", "leak", "stuck", "drift", "spike")
 _CONFIG = """\
 # The configuration of the demo; deploy/streamae.yaml explains every key.
 instance: demo
@@ -204,9 +204,10 @@ def _judge(seen: Sequence[Transition], injected: _Injected) -> int:
         click.echo(f"MISSED   no alert for the {injected.fault.kind} in {injected.fault.stream}")
         return 1
     t = right[0]
-    share, delay_s = 100 * t.shares[t.worst_channel], t.time_s - injected.at_s
-    click.echo(
-        f"ALERT    {t.stream}: {t.worst_channel} carries {share:.0f} % of the error, "
-        f"score {t.score:.3g} over {t.threshold:.3g}, {delay_s:.1f} s after the {injected.fault.kind} began"
-    )
+    delay_s = t.time_s - injected.at_s
+    told = f"{t.worst_channel} carries {100 * t.shares[t.worst_channel]:.0f} % of the error, "
+    told += f"score {t.score:.3g} over {t.threshold:.3g}"
+    if t.rule == "stuck":
+        told = f"{t.worst_channel} is stuck: {t.score:.0f} equal values"
+    click.echo(f"ALERT    {t.stream}: {told}, {delay_s:.1f} s after the {injected.fault.kind} began")
     return 1 if wrong else 0

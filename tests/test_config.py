@@ -238,6 +238,7 @@ PLACES = {  # definition of the schema -> where its keys stand in the example
     "Topic": lambda tree: tree["streams"]["pumps"]["topics"],
     "Grid": lambda tree: [tree["streams"]["pumps"]["align"]],
     "Alert": lambda tree: [tree["streams"]["pumps"]["alert"]],
+    "Health": lambda tree: [tree["streams"]["pumps"]["health"]],
     "Model": lambda tree: [tree["streams"]["pumps"]["model"]],
     "LogSink": lambda tree: [s for s in tree["sinks"] if s["type"] == "log"],
     "MqttSink": lambda tree: [s for s in tree["sinks"] if s["type"] == "mqtt"],

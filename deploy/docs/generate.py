@@ -18,7 +18,13 @@ __all__ = ["api_reference", "config_reference", "documents", "main", "metrics_re
 FOLDER = Path(__file__).parent
 OPENAPI = FOLDER.parent.parent / "streamae" / "web" / "static" / "openapi.json"
 MADE = "<!-- Made by `make docs` from {}; change that, not this file. -->\n"
-_PATTERNS = {"now|-": "moment", "ms|s|m": "duration", "B|kB|KiB": "size", "hour|day": "rate, such as 1/week"}
+_PATTERNS = {
+    "^(auto|off)": "auto, off or duration",
+    "now|-": "moment",
+    "ms|s|m": "duration",
+    "B|kB|KiB": "size",
+    "hour|day": "rate, such as 1/week",
+}
 Schema = dict[str, Any]
 
 
@@ -129,7 +135,8 @@ def _type(about: Schema) -> str:  # noqa: PLR0911  (a table of cases)
         return "secret"
     match about.get("type"):
         case "array":
-            return f"list of {_type(about['items'])}"
+            parts = about.get("prefixItems")  # a tuple has them instead
+            return f"[{', '.join(map(_type, parts))}]" if parts else f"list of {_type(about['items'])}"
         case "object":
             return f"mapping to {_type(about['additionalProperties'])}"
         case "string":

@@ -66,6 +66,10 @@ def fits(name: str, group: Group, profile: Profile) -> list[str]:
         for channel in topic.values.keys() - set(profile.channels):
             known = ", ".join(profile.channels)
             lines.append(f"streams.{name}.topics[{i}].values: got {channel}; use the channels of the model: {known}")
+    lines += [
+        f"streams.{name}.health.range: got {channel}; use the channels of the model: {', '.join(profile.channels)}"
+        for channel in group.health.range.keys() - set(profile.channels)
+    ]
     missing = [channel for channel in profile.channels if channel not in mapped]
     if missing and not open_ended:
         lines.append(f"streams.{name}.topics: got no path for {', '.join(missing)}; add them to `values`")
@@ -91,6 +95,7 @@ def describe(settings: Settings, profiles: dict[str, Profile]) -> list[str]:
     ]
     for name, group in settings.streams.items():
         lines.append(f"group {name}: {_model(group, profiles.get(name))}")
+        lines.append(f"  sensors: {_health(group)}")
         for topic, template in zip(group.topics, templates(group), strict=True):
             lines.append(f"  {topic.topic}")
             lines += [f"    {line}" for line in _topic(name, group, topic, template, profiles.get(name))]
@@ -106,6 +111,16 @@ def _model(group: Group, profile: Profile | None) -> str:
         f"model {group.model.path} ({profile.digest[:12]}): windows of {profile.window} rows of "
         f"{', '.join(profile.channels)}; new streams learn for {group.warmup_rows or profile.warmup_rows} rows"
     )
+
+
+def _health(group: Group) -> str:
+    """Say which verdicts on sensors there will be."""
+    health = group.health
+    said = [
+        f"{rule} " + ("off" if after_s is None else f"after {duration_text(after_s)}" if after_s else "as learnt")
+        for rule, after_s in (("stale", health.stale_after_s), ("stuck", health.stuck_after_s))
+    ]
+    return "; ".join(said + [f"{c} in [{low:g}, {high:g}]" for c, (low, high) in health.range.items()])
 
 
 def _topic(name: str, group: Group, topic: Topic, template: Template, profile: Profile | None) -> list[str]:

@@ -7,6 +7,7 @@ from streamae.config.settings import Settings
 from streamae.core.alert import AlertRule
 from streamae.core.align import GridAlign, RowAlign
 from streamae.core.decode import PayloadSpec
+from streamae.core.health import HealthRule
 from streamae.core.lane import Group as CoreGroup
 from streamae.core.payloads import SPARKPLUG
 from streamae.core.payloads.sparkplug import NAMESPACE
@@ -22,6 +23,7 @@ __all__ = [
     "connection",
     "core_group",
     "filters",
+    "health_rule",
     "payload_specs",
     "readers",
     "stream_template",
@@ -143,6 +145,17 @@ def alert_rule(group: Group) -> AlertRule:
     )
 
 
+def health_rule(group: Group) -> HealthRule:
+    """Return the rules for the sensors."""
+    health = group.health
+    return HealthRule(
+        stale_after_s=health.stale_after_s,
+        stuck_after_s=health.stuck_after_s,
+        range=health.range,
+        keep_s=group.alert.keep_firing_for_s,
+    )
+
+
 def core_group(name: str, group: Group, profile: Profile, reconstructor: Reconstructor) -> CoreGroup:
     """Return the group as the pipeline takes it."""
     read = readers(group)
@@ -155,6 +168,7 @@ def core_group(name: str, group: Group, profile: Profile, reconstructor: Reconst
         reconstructor=reconstructor,
         align=align(group, profile),
         alert=alert_rule(group),
+        health=health_rule(group),
         stride=group.stride,
         max_streams=group.max_streams,
         warmup_rows=group.warmup_rows,

@@ -6,11 +6,11 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
 
 from streamae.config.section import Section, placeholders
-from streamae.config.units import Duration, FilePath, Number, Rate, Text, Whole
+from streamae.config.units import Duration, FilePath, Number, Patience, Rate, Text, Whole
 from streamae.core.payloads.values import parse_path
 from streamae.core.topics import CHANNEL, Template
 
-__all__ = ["Alert", "Grid", "Group", "Model", "Topic"]
+__all__ = ["Alert", "Grid", "Group", "Health", "Model", "Topic"]
 
 
 def _template(text: str) -> str:
@@ -93,6 +93,23 @@ class Alert(Section):
     """Ratio of score to threshold from which an alert is critical, not a warning."""
 
 
+def _limits(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] >= limits[1]:
+        raise ValueError("write the lower limit first, then the upper, such as [0, 10]")
+    return limits
+
+
+class Health(Section):
+    """Verdicts on the sensors themselves, apart from the model's."""
+
+    stale_after_s: Patience = Field(default=0.0, alias="stale_after")
+    """Silence of a stream that is told: a duration, off, or auto: five times its longest so far, 1m at least."""
+    stuck_after_s: Patience = Field(default=0.0, alias="stuck_after")
+    """Time without any change that is told; auto: ten times the longest run so far, 60 samples at least."""
+    range: dict[Text, Annotated[tuple[Number, Number], AfterValidator(_limits)]] = Field(default_factory=dict)
+    """Channel -> lowest and highest value that its sensor can mean; what is beyond is told."""
+
+
 class Model(Section):
     """The trained model of a group."""
 
@@ -131,5 +148,7 @@ class Group(Section):
     """Rows from which a new stream learns its own scale. Without it, the model's own."""
     alert: Alert = Alert()
     """When an anomalous score becomes an alert."""
+    health: Health = Health()
+    """Verdicts on the sensors themselves: stale, stuck, out of range."""
     false_alarms_per_s: Rate | None = Field(default=None, alias="false_alarms")
     """False alarms that are acceptable for each stream, such as 1/week. Without it, the threshold as calibrated."""

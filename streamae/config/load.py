@@ -19,7 +19,7 @@ from streamae.config.agreement import disagreements
 from streamae.config.document import Document, Loc, Mistake, read
 from streamae.config.section import Section
 from streamae.config.settings import Settings
-from streamae.config.units import duration_text, size_text
+from streamae.config.units import duration_text, patience_text, size_text
 from streamae.errors import ConfigError
 
 __all__ = ["json_schema", "load", "load_as"]
@@ -67,7 +67,7 @@ def json_schema(root: type[BaseModel] = Settings) -> dict[str, Any]:
 
 
 _KEYWORDS = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
-_SPELLED = {"ms|s|m": duration_text, "B|kB|KiB": size_text}
+_SPELLED = {"auto|off": patience_text, "ms|s|m": duration_text, "B|kB|KiB": size_text}
 
 
 def _standard(schema: Any) -> None:

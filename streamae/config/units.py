@@ -30,6 +30,7 @@ __all__ = [
     "Flag",
     "HiddenText",
     "Number",
+    "Patience",
     "Rate",
     "Secret",
     "Size",
@@ -38,6 +39,7 @@ __all__ = [
     "duration_text",
     "parse_duration",
     "parse_size",
+    "patience_text",
     "size_text",
 ]
 
@@ -48,6 +50,7 @@ _DURATION = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d|w)$"
 _SIZE = r"^[0-9]+(\.[0-9]+)?(B|kB|KiB|MB|MiB|GB|GiB)$"
 _RATE = r"^[0-9]+(\.[0-9]+)?/(hour|day|week|month|year)$"
 _SECRET_MAX = 65536
+PATIENCE_MIN_S = 30.0
 
 
 def parse_duration(value: Any) -> float:
@@ -57,6 +60,24 @@ def parse_duration(value: Any) -> float:
         example = f", for example {value:g}s" if isinstance(value, int | float) and not isinstance(value, bool) else ""
         raise ValueError(f"write a number with its unit (ms, s, m, h, d or w){example or ', for example 90s'}")
     return float(match[1]) * _SECONDS[match[2]]
+
+
+def _parse_patience(value: Any) -> float | None:
+    """`"auto"` -> 0, which is none of the durations; `"off"` -> None."""
+    if value in ("auto", "off"):
+        return 0.0 if value == "auto" else None
+    try:
+        seconds = parse_duration(value)
+    except ValueError:
+        raise ValueError("write auto, off, or a duration such as 5m") from None
+    if seconds < PATIENCE_MIN_S:
+        raise ValueError(f"write auto, off, or a duration of {duration_text(PATIENCE_MIN_S)} or more")
+    return seconds
+
+
+def patience_text(seconds: float | None) -> str:
+    """300.0 -> `"5m"`, 0.0 -> `"auto"`, None -> `"off"`."""
+    return "off" if seconds is None else duration_text(seconds) if seconds else "auto"
 
 
 def duration_text(seconds: float) -> str:
@@ -177,6 +198,12 @@ Duration: TypeAlias = Annotated[
     BeforeValidator(parse_duration),
     PlainSerializer(duration_text, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": _DURATION}),
+]
+Patience: TypeAlias = Annotated[
+    float | None,
+    BeforeValidator(_parse_patience),
+    PlainSerializer(patience_text, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": f"^(auto|off)$|{_DURATION}"}),
 ]
 Size: TypeAlias = Annotated[
     int,

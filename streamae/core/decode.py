@@ -30,7 +30,7 @@ __all__ = ["Decoder", "PayloadSpec", "deferred"]
 class _Columns:
     """The readings of a batch while it is read, one list per column."""
 
-    __slots__ = ("channel", "drops", "origin", "origins", "stream", "time_s", "value")
+    __slots__ = ("arrival_s", "channel", "drops", "now_s", "origin", "origins", "stream", "time_s", "value")
 
     def __init__(self) -> None:
         self.stream: list[int] = []
@@ -38,6 +38,8 @@ class _Columns:
         self.time_s: list[float] = []
         self.value: list[float] = []
         self.origin: list[int] = []
+        self.arrival_s: list[float] = []
+        self.now_s = 0.0  # arrival of the message that is read
         self.origins = 0
         self.drops = Drops()
 
@@ -47,6 +49,7 @@ class _Columns:
         self.time_s.append(time_s)
         self.value.append(value)
         self.origin.append(self.origins)
+        self.arrival_s.append(self.now_s)
 
     def readings(self) -> Readings:
         return Readings(
@@ -55,6 +58,7 @@ class _Columns:
             np.array(self.time_s, np.float64),
             np.array(self.value, np.float64),
             np.array(self.origin, np.int32),
+            np.array(self.arrival_s, np.float64),
         )
 
 
@@ -187,6 +191,7 @@ class Decoder:
                 continue
             reader = readers[route.template]
             if reader is not None:
+                out.now_s = now_s
                 reader.read(topic, route, payload, (now_s, max(now_s, wall_s) + ahead_s), out)
                 continue
             try:
@@ -198,6 +203,6 @@ class Decoder:
             if not abs(value) <= FLOAT32_MAX or math.isinf(value) or b"_" in payload:
                 out.drops[Drop.NOT_A_NUMBER if b"_" in payload else Drop.NOT_FINITE] += 1
                 continue
-            out.origins += 1
+            out.origins, out.now_s = out.origins + 1, now_s
             out.add(route.stream, max(route.channel, 0), now_s, value)
         return out.readings(), out.drops

@@ -1,27 +1,29 @@
 """One group's way from messages to verdicts: the only file that knows the order of the stages.
 
     decode -> align -> scale -> window -> model -> score -> threshold -> alert
+           -> health, which has nothing to do with the model
 
 A lane is a deterministic fold: its state after some messages depends on the messages only, not on how they were
 grouped into batches.
 """
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from streamae.core.alert import SEVERITIES, AlertRule, Alerts, Changes
+from streamae.core.alert import AlertRule, Alerts
 from streamae.core.align import GridAlign, RowAlign, align_stage
 from streamae.core.decode import Decoder, PayloadSpec, deferred
+from streamae.core.health import Health, HealthRule
 from streamae.core.quarantine import Quarantine, judged
 from streamae.core.scale import Scale
 from streamae.core.score import Scoring
+from streamae.core.telling import Teller, alert_id
 from streamae.core.threshold import Threshold
 from streamae.core.topics import Router, Streams, Template
 from streamae.core.types import (
@@ -48,9 +50,6 @@ from streamae.core.window import Rings
 
 __all__ = ["Group", "Lane", "Latest", "alert_id"]
 
-RULE = "anomaly"
-_NAMED_MAX = 5  # streams in one line of the log
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:
@@ -64,6 +63,7 @@ class Group:
     reconstructor: Reconstructor
     align: RowAlign | GridAlign = field(default_factory=RowAlign)
     alert: AlertRule = field(default_factory=AlertRule)
+    health: HealthRule = field(default_factory=HealthRule)
     stride: int = 1
     max_streams: int = 10_000
     warmup_rows: int | None = None
@@ -96,12 +96,6 @@ class Latest:
         self.worst[v.stream] = v.share.argmax(axis=1) if v.share.shape[1] else -1
 
 
-def alert_id(instance: str, group: str, stream: str, rule: str, onset_s: float) -> str:
-    """Return the id of an alert: the same after a replay and on another machine, never from the wall clock."""
-    text = "\0".join((instance, group, stream, rule, f"{onset_s:.6f}"))
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
 class Lane:
     """All stages of one group, in their order, and the registry of its streams."""
 
@@ -111,6 +105,7 @@ class Lane:
         warmup_rows = self.profile.warmup_rows if group.warmup_rows is None else group.warmup_rows
         self.streams = Streams(group.stream_template, group.max_streams)
         self.router = Router(group.templates, channels, self.streams, deferred(group.payloads))
+        self._teller = Teller(instance, group.name, self.streams, self.profile)
         self._decoder = Decoder(self.router, group.payloads, channels, future_max_s=group.future_max_s, loads=loads)
         self._align = align_stage(group.align, len(channels))
         self.scale = Scale(len(channels), warmup_rows, self.profile.calibration.get("calm"))
@@ -120,6 +115,8 @@ class Lane:
         self._threshold = Threshold(self.profile.calibration, group.false_alarms_per_s)
         self.alerts = Alerts(group.alert)
         self.quarantine = Quarantine()
+        apart = len(channels) > 1 and not isinstance(group.align, RowAlign)
+        self.health = Health(group.health, channels, apart=apart)
         self.broken = ""  # why the model can judge nothing at all, as far as its last call showed
         self.latest = Latest()
         self.newest: tuple[I32, F64, F32] | None = None  # the scaled rows of the last step, for who looks back
@@ -134,11 +131,18 @@ class Lane:
         wall_s: float = -np.inf,
         thinning: int = 1,
     ) -> tuple[Report, Verdicts]:
-        """Take N messages in their order, and score every `thinning`-th window that is due."""
+        """Take N messages in their order, and score every `thinning`-th window that is due.
+
+        None is to know at `wall_s`, the present, that there were none.
+        """
         readings, drops = self._decoder.decode(topics, payloads, arrival_s, wall_s)
         self._begin()
+        calm, resting = np.zeros(len(readings), np.bool_), np.zeros(len(self.streams), np.bool_)
+        findings = self.health.step(readings, calm, resting, wall_s)
         rows, refused = self._align.step(readings)
-        return self._judge(rows, len(topics), drops + refused, thinning)
+        report, verdicts = self._judge(rows, len(topics), drops + refused, thinning)
+        told = [self._teller.finding(finding) for finding in findings]
+        return replace(report, transitions=[*report.transitions, *told]), verdicts
 
     def interrupt(self, topics: Sequence[bytes] | None) -> int:
         """Begin the windows of the streams of these topics (None: of all) anew; returns how many held rows."""
@@ -158,7 +162,7 @@ class Lane:
         if self._begun == len(self.streams):
             return
         stages = (self._align, self.scale, self.rings, self.scoring, self._threshold, self.alerts, self.quarantine)
-        for stage in (*stages, self.latest):
+        for stage in (*stages, self.health, self.latest):
             stage.grow(len(self.streams))
         for stream in range(self._begun, len(self.streams)):
             name = self.streams.names[stream]
@@ -167,6 +171,8 @@ class Lane:
             self.scale.begin(stream, known)
             self.scoring.begin(stream, known)
             self._threshold.begin(stream, known)
+            runs = self.profile.calibration.get("runs") if known is None else known.get("runs")
+            self.health.begin(stream, runs, known=known is not None)
         self._begun = len(self.streams)
 
     def _judge(self, rows: Rows, messages: int, drops: Drops, thinning: int = 1) -> tuple[Report, Verdicts]:
@@ -206,14 +212,8 @@ class Lane:
         return kept, whole[good], self._notices(answer.reason, fresh, free)
 
     def _notices(self, reason: str, fresh: list[int], free: list[int]) -> list[str]:
-        said = [f"in quarantine, the model fails on it ({reason})"] * bool(fresh) + ["judged again"] * bool(free)
-        streams = [some for some in (fresh, free) if some]
-        return [f"group {self.group.name}: {self._some(s)}: {words}" for s, words in zip(streams, said, strict=True)]
-
-    def _some(self, streams: list[int]) -> str:
-        """Name streams, at most a few of them."""
-        names = ", ".join(self.streams.names[s] for s in streams[:_NAMED_MAX])
-        return f"{names} and {len(streams) - _NAMED_MAX} more" if len(streams) > _NAMED_MAX else names
+        said = [(fresh, f"in quarantine, the model fails on it ({reason})"), (free, "judged again")]
+        return [self._teller.notice(streams, words) for streams, words in said if streams]
 
     def _score(self, windows: Windows, errors: F32, thinning: int) -> tuple[Verdicts, list[Transition]]:
         B, C = len(windows), len(self.profile.channels)
@@ -229,41 +229,25 @@ class Lane:
         v.score[index], v.share[index] = self.scoring.step(s, errors[index])
         v.threshold[index] = self._threshold.step(s, time_s, v.score[index], thinning)
         v.state[index], changes = self.alerts.step(s, time_s, v.score[index], v.threshold[index])
-        return [self._transition(v, int(index[at]), changes, n) for n, at in enumerate(changes.position)]
-
-    def _transition(self, v: Verdicts, b: int, changes: Changes, n: int) -> Transition:
-        stream = int(v.stream[b])
-        name, onset_s = self.streams.names[stream], float(changes.onset_s[n])
-        return Transition(
-            id=alert_id(self.instance, self.group.name, name, RULE, onset_s),
-            sequence=int(changes.sequence[n]),
-            instance=self.instance,
-            group=self.group.name,
-            stream=name,
-            labels=self.streams.labels(stream),
-            rule=RULE,
-            state="firing" if changes.state[n] == AlertState.FIRING else "resolved",
-            severity=SEVERITIES[changes.severity[n]],
-            onset_s=onset_s,
-            time_s=float(v.time_s[b]),
-            window_start_s=float(v.start_s[b]),
-            score=float(v.score[b]),
-            threshold=float(v.threshold[b]),
-            shares={c: round(float(x), 4) for c, x in zip(self.profile.channels, v.share[b], strict=True)},
-            model_digest=self.profile.digest,
-            peak_score=float(changes.peak[n]),
-        )
+        return [self._teller.anomaly(v, int(index[at]), changes, n) for n, at in enumerate(changes.position)]
 
     def firing_ids(self) -> list[str]:
-        """Return the ids of the alerts that fire now."""
+        """Return the ids of the alerts and of the verdicts on sensors that fire now."""
         firing = self.alerts.firing(len(self.streams))
-        onsets_s, names = self.alerts.onset_s(firing).tolist(), self.streams.names
-        pairs = zip(firing.tolist(), onsets_s, strict=True)
-        return [alert_id(self.instance, self.group.name, names[s], RULE, onset_s) for s, onset_s in pairs]
+        pairs = zip(firing.tolist(), self.alerts.onset_s(firing).tolist(), strict=True)
+        alerts = [self._teller.anomaly_id(*pair) for pair in pairs]
+        return alerts + [self._teller.finding_id(*one) for one in self.health.open()]
 
     def marks(self) -> dict[int, list[str]]:
         """Return what is special about some streams beside the state of their alert, in words."""
-        return {stream: ["quarantined"] for stream in self.quarantine.held(len(self.streams)).tolist()}
+        found: defaultdict[int, list[str]] = defaultdict(list)
+        for stream in self.quarantine.held(len(self.streams)).tolist():
+            found[stream].append("quarantined")
+        for stream, channel, rule, _ in self.health.open():
+            if stream >= 0:
+                words = rule.replace("_", " ")
+                found[stream].append(f"{words}: {self.profile.channels[channel]}" if channel >= 0 else words)
+        return dict(found)
 
     def state(self) -> State:
         """Return what a snapshot keeps."""
@@ -277,6 +261,7 @@ class Lane:
             "threshold": self._threshold.state(),
             "alerts": self.alerts.state(S),
             "quarantine": self.quarantine.state(S),
+            "health": self.health.state(S),
         }
         return {f"{stage}.{name}": array for stage, kept in stages.items() for name, array in kept.items()}
 
@@ -298,6 +283,7 @@ class Lane:
         self._threshold.restore(parts["threshold"])
         self.alerts.restore(parts["alerts"])
         self.quarantine.restore(parts["quarantine"])
+        self.health.restore(parts["health"])
         S = np.arange(len(names), dtype=np.int32)
         learnt = (self.scale.seen(len(S)) >= self.scale.warmup_rows) & (self.scoring.remaining(S) == 0)
         self.latest.state[S] = np.where(learnt, parts["alerts"]["state"], AlertState.LEARNING)

@@ -36,15 +36,26 @@ class Pipeline:
         self._listeners_of: dict[bytes, list[Lane]] = {}
 
     def step(self, batch: Batch, now_s: float) -> Report:
-        """Take a batch of messages; `now_s` is the wall clock, which only bounds how far ahead a sample may be."""
+        """Take a batch of messages, or none: that is a tick, and says that at `now_s` there were none.
+
+        `now_s` is the wall clock: it bounds how far ahead a sample may be, and measures the silence of a whole group,
+        in steps of bounded length. A batch with refusals alone is no tick.
+        """
         self.arrival_s = max(self.arrival_s, float(batch.arrival_s.max(initial=-np.inf)))
         if len(self.lanes) == 1:
             (lane,) = self.lanes.values()
             interrupted = lane.interrupt(batch.holes) if batch.broken else 0
             report, _ = lane.step(batch.topics, batch.payloads, batch.arrival_s, wall_s=now_s, thinning=batch.thinning)
             report.drops.update(batch.lost)
-            return replace(report, interrupted=interrupted) if interrupted else report
-        return self._merge(batch, now_s)
+            report = replace(report, interrupted=interrupted) if interrupted else report
+        else:
+            report = self._merge(batch, now_s)
+        return report if len(batch) or batch.lost or batch.broken else replace(report, ticked=True)
+
+    @property
+    def listening(self) -> bool:
+        """Whether a tick could change anything: some group has spoken, and its silence would be told."""
+        return any(lane.health.listening for lane in self.lanes.values())
 
     def _merge(self, batch: Batch, now_s: float) -> Report:
         interrupted = self._interrupt(batch.holes) if batch.broken else 0

@@ -114,6 +114,7 @@ class Readings:
     """Samples of single channels, in arrival order. A value of NaN ends the validity of the channel's last one.
 
     Samples of the same `origin[N]` were measured together: one message, or one entry of the array that it carried.
+    `arrival_s[N]` is when their message came; empty where nobody knows.
     """
 
     stream: I32
@@ -121,6 +122,7 @@ class Readings:
     time_s: F64
     value: F64
     origin: I32
+    arrival_s: F64 = field(default_factory=lambda: np.zeros(0))
 
     def __len__(self) -> int:
         """Return N, the number of samples."""
@@ -224,7 +226,7 @@ class Transition:
 
     @property
     def worst_channel(self) -> str:
-        """The channel with the largest share of the error."""
+        """The channel with the largest share of the error; of a verdict on a sensor, its channel."""
         return max(self.shares, key=self.shares.__getitem__) if self.shares else ""
 
 
@@ -234,6 +236,7 @@ class Report:
 
     `notices` are sentences for the log, each about something that has just begun or ended. `skipped` windows were due
     and left out by thinning; `interrupted` streams began their windows anew, for messages of theirs were lost.
+    `ticked`: it took no messages, and knows now that there were none; the journal must know it too.
     """
 
     messages: int
@@ -245,6 +248,7 @@ class Report:
     notices: Sequence[str] = ()
     skipped: int = 0
     interrupted: int = 0
+    ticked: bool = False
 
 
 class Reconstructor(Protocol):

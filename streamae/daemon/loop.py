@@ -23,6 +23,7 @@ __all__ = ["Loop"]
 
 log = logging.getLogger(__name__)
 _TELL_EVERY_S = 10.0
+_TICK_S = 10.0  # of silence, after which the pipeline is told of it
 _COMMIT_RETRY_S = (0.1, 0.5, 1.0, 2.0)
 
 
@@ -48,7 +49,7 @@ class Loop:
         self._arrived = arrived  # the clock that stamps what arrives
         self._now, self._monotonic, self._sleep = now, monotonic, sleep
         self.batch_max, self.snapshot_every_s = batch_max, snapshot_every_s
-        self.progress_s = self._snapshot_s = monotonic()
+        self.progress_s = self._snapshot_s = self._stepped_s = monotonic()
         self.thread, self.doing = threading.current_thread().name, "starts"  # what a hang is named by
         self.writable = True
         self.lag_s: float | None = None  # of the last batch: from the arrival of its first message to its commit
@@ -77,12 +78,13 @@ class Loop:
         if not self._note_session(batch):
             self._given_up = True
             return None
-        if not len(batch) and not batch.lost and not batch.broken:
+        if not len(batch) and not batch.lost and not batch.broken and not self._silence():
             return None
         fresh = _without(batch, self.store.seen(batch))
         began_s, now_s, self.doing = self._monotonic(), self._now(), "runs the pipeline and its models"
         report = self.pipeline.step(fresh, now_s)
-        stepped_s, self.doing = self._monotonic(), "commits"
+        stepped_s = self._stepped_s = self._monotonic()
+        self.doing = "commits"
         for notice in report.notices:
             log.warning("%s", notice)
         if not self._commit(fresh, report, now_s):
@@ -97,6 +99,13 @@ class Loop:
         by_wall_s = fresh.arrival_s + (self._now() - arrived_s)
         self.metrics.observe(report, names, by_wall_s, stepped_s - began_s, ended_s - stepped_s)
         return report
+
+    def _silence(self) -> bool:
+        """Whether the pipeline is to be told that nothing comes, though we could hear it; the journal learns it too."""
+        status = self.source.status()
+        if not status.connected or not status.subscribed or status.waiting:
+            self._stepped_s = self._monotonic()  # we were deaf: nobody's silence
+        return self._monotonic() - self._stepped_s >= _TICK_S and self.pipeline.listening
 
     def save(self) -> None:
         """Commit a snapshot of the state as it is, with nothing else. Raises StoreError.

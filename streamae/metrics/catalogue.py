@@ -34,6 +34,8 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("alerts_resolved", "counter", "Alerts that resolved.", ("group",)),
     Metric("alerts_firing", "gauge", "Alerts that fire now.", ("group",)),
     Metric("streams", "gauge", "Streams by the state of their alert.", ("group", "state")),
+    Metric("health_verdicts", "counter", "Verdicts on sensors that began, by rule.", ("group", "rule")),
+    Metric("health_verdicts_firing", "gauge", "Verdicts on sensors that stand now, by rule.", ("group", "rule")),
     Metric("streams_quarantined", "gauge", "Streams that the model fails on, and that are not judged.", ("group",)),
     Metric("model_broken", "gauge", "1 while the model of the group can judge nothing at all.", ("group",)),
     Metric(

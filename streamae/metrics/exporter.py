@@ -25,7 +25,9 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric as Family
 
-from streamae.core.types import AlertState, Drop, Report
+from streamae.core.health import HEALTH_RULES
+from streamae.core.telling import ANOMALY
+from streamae.core.types import AlertState, Drop, Report, Transition
 from streamae.metrics.catalogue import CATALOGUE, Metric
 from streamae.metrics.series import Histogram, StreamSeries
 
@@ -94,6 +96,9 @@ class Metrics:
         self._collectors["alerts_resolved"].labels(group)
         for name in ("alerts_firing", "streams_quarantined", "model_broken"):
             self.gauge(name, 0.0, group)
+        for rule in HEALTH_RULES:
+            self._collectors["health_verdicts"].labels(group, rule)
+            self.gauge("health_verdicts_firing", 0.0, group, rule)
         for state in AlertState:
             self.gauge("streams", 0.0, group, state.name.lower())
         if self._digests.get(group, digest) != digest:
@@ -125,7 +130,7 @@ class Metrics:
         for reason, number in report.drops.items():
             self.count("messages_dropped", number, reason.value)
         for transition in report.transitions:
-            self._count_transition(transition.group, transition.state, transition.severity, transition.sequence)
+            self._count_transition(transition)
         for group, verdicts in report.verdicts.items():
             self.time("event_to_score_seconds", now_s - verdicts.time_s)
             scores = verdicts.score[np.isfinite(verdicts.score)]
@@ -139,11 +144,18 @@ class Metrics:
             self._series.observe(report, names, now_s)
             self.gauge("metrics_streams_left_out", self._series.left_out)
 
-    def _count_transition(self, group: str, state: str, severity: str, sequence: int) -> None:
-        if state == "resolved":
-            self.count("alerts_resolved", 1, group)
-        elif sequence == 0:
-            self.count("alerts", 1, group, severity)
+    def _count_transition(self, t: Transition) -> None:
+        if t.rule != ANOMALY:
+            self.count("health_verdicts", t.state == "firing", t.group, t.rule)
+        elif t.state == "resolved":
+            self.count("alerts_resolved", 1, t.group)
+        elif t.sequence == 0:
+            self.count("alerts", 1, t.group, t.severity)
+
+    def observe_health(self, group: str, rules: Sequence[str]) -> None:
+        """Set how many verdicts on sensors stand, from the rule of each."""
+        for rule in HEALTH_RULES:
+            self.gauge("health_verdicts_firing", sum(one == rule for one in rules), group, rule)
 
     def observe_streams(self, group: str, states: npt.NDArray[np.int8]) -> None:
         """Set the number of streams in each state, and of alerts firing, from `states[S]`."""

@@ -105,10 +105,10 @@ class Store:
     def commit(self, batch: Batch, report: Report, now_s: float, snapshot: bytes | None = None) -> None:
         """Make one step last, all of it or (StoreError) nothing; `snapshot` is the state after this batch.
 
-        A step in which nothing came in and nothing came out is not written.
+        A step in which nothing came in and nothing came out is not written, unless it was a tick.
         """
         idle = not len(batch) and not batch.lost and not batch.broken and not report.rows and not report.windows
-        journalled = not idle and self._durability != "none"
+        journalled = (not idle or report.ticked) and self._durability != "none"
         if not journalled and not report.transitions and snapshot is None:
             self._taken.record(self._journal.last, batch)
             return

@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from streamae.core.score import Scoring, excess
-from streamae.core.types import F32, F64, I32
+from streamae.core.types import F32, F64, I32, I64
+from streamae.core.vitals import KINDS_MIN, MOVES_MIN
 
-__all__ = ["DEFAULT_BUDGET_PER_S", "Levels", "calibrate", "feature_groups", "log_scores"]
+__all__ = ["DEFAULT_BUDGET_PER_S", "Levels", "calibrate", "feature_groups", "log_scores", "longest_runs"]
 
 DEFAULT_BUDGET_PER_S = 1.0 / 604_800.0  # one a week and stream
 _QUANTILE = 0.98
@@ -148,3 +150,16 @@ def _distance(units: F64) -> dict[str, Any]:
     inverse: F64 = np.linalg.inv((1 - shrink) * correlation + shrink * np.eye(features))
     assert np.isfinite(excess(units, center, spread)).all()
     return {"center": center.tolist(), "spread": spread.tolist(), "precision": inverse.tolist()}
+
+
+def longest_runs(rows: npt.NDArray[np.floating[Any]]) -> I64:
+    """Rows [n, C] of one stream -> the longest run of equal values of each channel; 0 where it cannot be stuck.
+
+    That is a channel with fewer than five values, or one that rests more often than not (see `core.health`).
+    """
+    longest = np.zeros(rows.shape[1], np.int64)
+    for c, column in enumerate(rows.T):
+        begins = np.flatnonzero(np.r_[True, column[1:] != column[:-1]])
+        if len(np.unique(column[begins])) >= KINDS_MIN and len(begins) * MOVES_MIN >= len(column):
+            longest[c] = np.diff(np.r_[begins, len(column)]).max()
+    return longest

@@ -7,6 +7,7 @@ network, and `training.calibrate` finds what is normal for each stream.
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from streamae.model.runtime import TorchReconstructor, choose_device, prepare_to
 from streamae.model.spec import DetectorSpec
 from streamae.sources.series import Series
 from streamae.training.banks import fit_banks
-from streamae.training.calibrate import calibrate
+from streamae.training.calibrate import calibrate, longest_runs
 from streamae.training.cold import calibrate_cold
 from streamae.training.dataset import Dataset, build, load
 from streamae.training.design import TrainConfig, design, ends_of, flat_windows, rows_at
@@ -163,6 +164,8 @@ def _record(
     )
     warmup_rows = config.warmup_rows or max(4 * spec.window, 64)
     calibration |= calibrate_cold(calibration, dataset, spec, runner.errors, warmup_rows)
+    runs = [longest_runs(dataset.values[a:b]) for a, b in pairwise(dataset.bounds.tolist())]
+    calibration["runs"] = np.max(runs, axis=0).tolist()
     golden = rows_at(dataset, ends[0][:: max(1, len(ends[0]) // _GOLDEN_WINDOWS)][:_GOLDEN_WINDOWS], spec.window)
     return {
         "format": {"kind": "torchscript", "version": artifact.FORMAT_VERSION},
@@ -176,6 +179,7 @@ def _record(
         "warmup_rows": warmup_rows,
         "streams": {
             name: {"location": dataset.location[s].tolist(), "scale": dataset.scale[s].tolist(), **streams[s]}
+            | {"runs": runs[s].tolist()}
             for s, name in enumerate(dataset.names)
         },
         "calibration": calibration,

@@ -1,0 +1,218 @@
+"""Verdicts on the sensors themselves, apart from the model's: stale, stuck, out of range.
+
+    stale         a stream (or, where channels arrive apart, a channel) has said nothing for five times its longest
+                  silence so far, and for a minute at least
+    stuck         a value has stood still for ten times its longest run of equal values so far, and 60 samples at least;
+                  never of a channel that has shown fewer than five values, or that rests most of the time
+    out_of_range  a value lies outside of the range that the operator declared
+
+Nothing is judged before it has been seen often enough, and what was told teaches only up to the limit that it broke:
+a sensor that is silent every night is told some nights, and then is known.
+
+Silence is measured in the time of the group: a clock that advances with the samples of its other streams, each step
+bounded. So a broker that is away, a restart and a clock that jumps silence nobody, and where a whole group is silent
+(its gateway is dead) its clock stands, and one verdict about the group, not thousands, comes from the ticks of the
+shell, which ticks only while it could hear. Everything is a fold over samples and ticks. What is usual is done in
+arrays; the few streams in which something happens are walked sample by sample (`core.vitals`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from streamae.core.types import F64, I32, I64, Bool, Readings, State
+from streamae.core.vitals import AUTO, RULES, Finding, HealthRule, Vitals
+
+__all__ = ["HEALTH_RULES", "Finding", "Health", "HealthRule"]
+
+HEALTH_RULES = RULES
+
+_TICK_MAX_S = 20.0  # of one step of the shell's clock: longer ones are jumps, restarts, or time that we were deaf
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """Samples by stream and channel, each beside what came before it: all `[N]`."""
+
+    at: I64  # place in the batch
+    stream: I32
+    channel: I32
+    time_s: F64
+    value: F64
+    heard_s: F64
+    begins: Bool  # a channel's first sample of the batch
+    ends: Bool
+    changed: Bool
+    run: I64
+    run_from_s: F64
+    run_before: I64
+    gap_s: F64
+    fresh_run: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))  # the run began in this batch
+
+
+class Health:
+    """The sensors of a group; `apart` where the channels of a stream arrive on their own."""
+
+    def __init__(self, rule: HealthRule, channels: Sequence[str], *, apart: bool) -> None:
+        self.rule = rule
+        self.vitals = Vitals(rule, channels, apart=apart)
+        self._alive_s = 0.0  # the group's own clock
+        self._arrival_s = np.nan
+        self._check_s = -np.inf  # nobody can be stale before
+        self._idle_s = 0.0  # that the group has been silent while we listened
+        self._idle_max_s = 0.0
+        self._now_s = np.nan
+        self._samples = 0
+        self._newest_s = -np.inf
+        self._silent_since_s = np.nan
+
+    def grow(self, streams: int) -> None:
+        """Make room for at least this many streams."""
+        self.vitals.grow(streams)
+
+    def begin(self, stream: int, longest_run: Sequence[float] | None, *, known: bool) -> None:
+        """Start a stream with the longest runs of training, if there are any; `known`: they are its own."""
+        self.vitals.begin(stream, longest_run, known=known)
+
+    @property
+    def listening(self) -> bool:
+        """Whether a tick could still change anything: the group has spoken, and its silence is not told yet."""
+        return self.rule.stale_after_s is not None and self._samples > 0 and np.isnan(self._silent_since_s)
+
+    def step(self, r: Readings, calm: Bool, resting: Bool, now_s: float) -> list[Finding]:
+        """Take samples in their order, or none (a tick); returns what began and what ended, by time.
+
+        Samples that are `calm[N]` (maintenance) begin and teach nothing; streams that are `resting[S]` are not missed.
+        """
+        heeds = self.rule.stale_after_s is not None
+        found = self._listen(r, now_s, bool(len(resting)) and bool(resting.all())) if heeds else []
+        if len(r):
+            found += self._take(r, self._advance(r.arrival_s) if heeds else np.zeros(len(r)), calm)
+        if heeds:
+            found += self._missing(resting, np.unique(r.stream) if self.vitals.apart else None)
+        return sorted(found, key=lambda f: (f.time_s, f.stream, f.channel))
+
+    def _advance(self, arrival_s: F64) -> F64:
+        """Move the group's clock along the samples' arrivals; returns what it showed at each."""
+        limit_s = self.rule.stale_after_s or self.rule.stale_min_s
+        steps_s = np.diff(arrival_s, prepend=arrival_s[0] if np.isnan(self._arrival_s) else self._arrival_s)
+        heard_s = self._alive_s + np.cumsum(np.clip(steps_s, 0.0, limit_s / 2))
+        self._alive_s, self._arrival_s = float(heard_s[-1]), float(arrival_s[-1])
+        return heard_s
+
+    def _listen(self, r: Readings, now_s: float, resting: bool) -> list[Finding]:
+        """Follow the silence of the whole group, from tick to tick."""
+        step_s = 0.0 if not np.isfinite(now_s - self._now_s) else min(max(now_s - self._now_s, 0.0), _TICK_MAX_S)
+        self._now_s = now_s
+        auto_s = max(self.rule.stale_min_s, 5.0 * self._idle_max_s) if self._samples >= self.rule.learn else np.inf
+        limit_s = auto_s if self.rule.stale_after_s == AUTO else self.rule.stale_after_s or np.inf
+        began_s, name = self._silent_since_s, -1
+        if len(r):
+            found = []
+            if not np.isnan(began_s):
+                end_s = max(began_s + limit_s, float(r.time_s[0]))
+                found = [Finding(name, -1, "stale", False, began_s, end_s, end_s - began_s, limit_s)]
+            self._idle_max_s = max(self._idle_max_s, min(self._idle_s, limit_s))
+            self._idle_s, self._silent_since_s = 0.0, np.nan
+            self._samples += len(r)
+            self._newest_s = max(self._newest_s, float(r.time_s.max()))
+            return found
+        self._idle_s = 0.0 if resting else self._idle_s + step_s
+        if self._idle_s <= limit_s or not self.listening:
+            return []
+        self._silent_since_s = self._newest_s
+        return [Finding(name, -1, "stale", True, self._newest_s, self._newest_s + limit_s, limit_s, limit_s)]
+
+    def _take(self, r: Readings, heard_s: F64, calm: Bool) -> list[Finding]:
+        x = self._sorted(r, heard_s)
+        eventful = np.zeros(len(self.vitals.busy), np.bool_)
+        eventful[x.stream[self._eventful(x, calm)]] = True
+        quick = ~eventful[x.stream]
+        if quick.any():
+            self._pass_by(x, quick)
+        found: list[Finding] = []
+        for i in np.flatnonzero(eventful[r.stream]).tolist():
+            s, c, times_s = int(r.stream[i]), int(r.channel[i]), (float(r.time_s[i]), float(heard_s[i]))
+            found += self.vitals.walk(s, c, times_s, float(r.value[i]), calm=bool(calm[i]))
+        return found
+
+    def _sorted(self, r: Readings, heard_s: F64) -> _Sorted:
+        v, n = self.vitals, len(r)
+        at = np.lexsort((np.arange(n), r.channel, r.stream))
+        s, c, time_s, value, heard_s = r.stream[at], r.channel[at], r.time_s[at], r.value[at], heard_s[at]
+        begins = np.r_[True, (s[1:] != s[:-1]) | (c[1:] != c[:-1])]
+        before = np.where(begins, v.last[s, c], np.r_[0.0, value[:-1]])
+        changed = value != before
+        start = np.maximum.accumulate(np.where(begins | changed, np.arange(n), 0))
+        carried = ~changed[start]
+        run = np.arange(n) - start + 1 + np.where(carried, v.run[s, c], 0)
+        return _Sorted(
+            at, s, c, time_s, value, heard_s, begins, np.r_[begins[1:], True], changed, run,
+            run_from_s=np.where(carried, v.run_from_s[s, c], time_s[start]),
+            run_before=np.where(begins, v.run[s, c], np.r_[0, run[:-1]]),
+            gap_s=heard_s - np.where(begins, v.heard_s[s, c], np.r_[0.0, heard_s[:-1]]),
+            fresh_run=~carried,
+        )  # fmt: skip
+
+    def _eventful(self, x: _Sorted, calm: Bool) -> Bool:
+        """Return which samples may mean more than that all goes on as it was; rather too many than too few."""
+        v = self.vitals
+        s, c = x.stream, x.channel
+        found: Bool = v.busy[s] | calm[x.at] | np.isnan(v.last[s, c])
+        if self.rule.stale_after_s is not None:
+            found |= x.gap_s > np.minimum(v.gap_s[s, c], v.stale_limit_s(s))
+        found |= x.changed & (x.run_before > v.longest[s, c])
+        found |= x.changed & v.novel(s, c, x.value)
+        found |= (x.value < v.low[c]) | (x.value > v.high[c])
+        found |= v.may_be_stuck(s, c, x.run, x.time_s - x.run_from_s, x.fresh_run)
+        return found
+
+    def _pass_by(self, x: _Sorted, quick: Bool) -> None:
+        """Bring the channels up to date in which nothing happened but that they went on."""
+        v = self.vitals
+        end = np.flatnonzero(x.ends & quick)
+        s, c = x.stream[end], x.channel[end]
+        begin = np.flatnonzero(x.begins)[np.searchsorted(np.flatnonzero(x.ends), end)]
+        count, changes = end - begin + 1, np.cumsum(x.changed)
+        v.last[s, c], v.run[s, c], v.run_from_s[s, c] = x.value[end], x.run[end], x.run_from_s[end]
+        v.heard_s[s, c], v.event_s[s, c] = x.heard_s[end], x.time_s[end]
+        v.changes[s, c] += changes[end] - changes[begin] + x.changed[begin]
+        v.seen[s, c] += count
+        v.gaps[s, c] += count if self.rule.stale_after_s is not None else 0
+
+    def _missing(self, resting: Bool, touched: I32 | None) -> list[Finding]:
+        """Find streams and channels whose others were heard since theirs was due."""
+        if resting.any():
+            self.vitals.excuse(np.flatnonzero(resting), self._alive_s)
+        found = [] if touched is None else self.vitals.missing_channels(touched)
+        if self._alive_s > self._check_s:
+            more, due_s = self.vitals.missing_streams(self._alive_s)
+            found += more
+            # Who is heard from now on is due later than this.
+            self._check_s = min(due_s, self._alive_s + (self.rule.stale_after_s or self.rule.stale_min_s))
+        return found
+
+    def open(self) -> list[tuple[int, int, str, float]]:
+        """Return stream, channel, rule and onset of every verdict that stands; -1: the whole group, all channels."""
+        group = [] if np.isnan(self._silent_since_s) else [(-1, -1, "stale", self._silent_since_s)]
+        return group + [(*key, times_s[0]) for key, times_s in self.vitals.open.items()]
+
+    def state(self, streams: int) -> State:
+        """Return what a snapshot keeps of the first S streams."""
+        clocks = [getattr(self, f"_{name}") for name in _CLOCKS]
+        return {"clocks": np.array(clocks, np.float64), **self.vitals.state(streams)}
+
+    def restore(self, state: State) -> None:
+        """Take over what `state` returned; an older snapshot has none of it, and all is learnt anew."""
+        if "clocks" not in state:
+            return
+        for name, value in zip(_CLOCKS, state["clocks"].tolist(), strict=True):
+            setattr(self, f"_{name}", value)
+        self._samples = int(self._samples)
+        self.vitals.restore(state)
+
+
+_CLOCKS = (
+    "alive_s", "arrival_s", "check_s", "idle_s", "idle_max_s", "now_s", "samples", "newest_s", "silent_since_s",
+)  # fmt: skip
