@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamae.config import load
-from streamae.config.convert import payload_specs, stream_template, templates
-from streamae.core.decode import Decoder, PayloadSpec
+from streamae.config.convert import payload_specs, readers, stream_template, templates
+from streamae.core.decode import Decoder, PayloadSpec, deferred
 from streamae.core.topics import Router, Streams, Template
 from streamae.core.types import Drop
 from streamae.errors import UnavailableError
@@ -24,6 +24,7 @@ from streamae.sources.replay import Pace
 from streamae.sources.simulate import publish_plant
 from streamae.sources.simulator import Pumps
 from streamae.sources.sniff import Seen, Sniffed, propose, sniff, understand
+from tests import sparkplug as sp
 from tests.brokers import free_port
 from tests.services import ROOT
 
@@ -71,7 +72,9 @@ def read_all(folder, text: str, sniffed: Sniffed) -> dict[str, int]:
     decoders = []
     for name, group in configured.streams.items():
         channels = channels_of(groups(text)[name], sniffed)
-        router = Router(templates(group), channels, Streams(stream_template(name, group), 10_000))
+        router = Router(
+            templates(group), channels, Streams(stream_template(name, group), 10_000), deferred(payload_specs(group))
+        )
         decoders.append((templates(group), Decoder(router, payload_specs(group), channels, future_max_s=math.inf)))
     found = {}
     _, unknown = understand(sniffed, NOW_S)
@@ -111,16 +114,14 @@ def test_json_with_time_metadata_and_further_keys():
     """JSON is read by its paths; the time is found by name and value; counters and rare keys are left out."""
     stamp = "2023-11-14T22:13:20+00:00"
     messages = {
-        f"zigbee2mqtt/{name}": doc(
-            temperature=21.5, humidity=40, seq=i, last_seen=stamp, **({"co2": 1} if i == 0 else {})
-        )
+        f"rooms/{name}": doc(temperature=21.5, humidity=40, seq=i, last_seen=stamp, **({"co2": 1} if i == 0 else {}))
         for i, name in enumerate(["kitchen", "hall", "roof"])
     }
     text = said(seen(messages))
     (group,) = groups(text).values()
     assert group["topics"] == [
         {
-            "topic": "zigbee2mqtt/{device}",
+            "topic": "rooms/{room}",
             "payload": "json",
             "values": {"temperature": "temperature", "humidity": "humidity"},
             "time": "last_seen",
@@ -162,7 +163,8 @@ def test_what_is_not_understood_is_said():
     """Text, bytes, other JSON: named in comments with their reason; nothing in a topic can leave its comment."""
     messages = {
         "bridge/state": [b"online"],
-        "spBv1.0/g/NDATA/n": [b"\x08\x81\xff"],
+        "a/bytes": [b"\x08\x81\xff"],
+        "spBv1.0/g/NDATA/n": [b"\x12\x02\x10\x07"],
         "a/list": [b"[1, 2]"],
         "a/words": [b'{"state": "ON"}'],
         "evil\n  injected: true\x1b[31m/x": [b"off"],
@@ -175,7 +177,81 @@ def test_what_is_not_understood_is_said():
     for words in ("text, such as 'online'", "3 bytes that are not text", "JSON that is not an object", "empty"):
         assert words in text
     assert "JSON without numbers" in text
+    assert "Sparkplug by alias, and no birth in that time" in text
     assert "Nothing was published" in said(Sniffed())
+
+
+def rows_of(kind: str) -> dict[str, list[bytes]]:
+    """What some machines would have published in this format."""
+    n = range(3)
+    if kind == "sparkplug":
+        flow = {"alias": 1, "datatype": sp.DOUBLE, "double_value": 1.0}
+        return {
+            "spBv1.0/hall/NBIRTH/edge1": [sp.payload(sp.metric("bdSeq", datatype=sp.INT64, long_value=1), seq=0)],
+            **{
+                f"spBv1.0/hall/DBIRTH/edge1/pump{p}": [
+                    sp.payload(sp.metric("Sensors/Flow", **flow), sp.metric("Model", datatype=sp.STRING), seq=p)
+                ]
+                for p in (1, 2)
+            },
+            **{
+                f"spBv1.0/hall/DDATA/edge1/pump{p}": [sp.payload(sp.metric(alias=1, double_value=i)) for i in n]
+                for p in (1, 2)
+            },
+        }
+    text = {
+        "influx": (
+            "telegraf/raynor/cpu",
+            "cpu,cpu=cpu{i},host=raynor usage_idle=9{i},usage_user=1 17000000000{i}0000000",
+        ),
+        "telegraf": (
+            "t/x",
+            '{{"fields": {{"a": {i}, "s": "x"}}, "name": "m", "tags": {{"host": "h{i}"}}, "timestamp": 1}}',
+        ),
+        "senml": ("s/1", '[{{"bn": "urn:dev:ow:10e2:", "n": "voltage", "v": {i}}}, {{"n": "current", "v": 2}}]'),
+        "zigbee2mqtt": ("zigbee2mqtt/hall", '{{"temperature": {i}, "state": "ON", "linkquality": 9, "action": "x"}}'),
+        "tasmota": ("tele/hall/SENSOR", '{{"Time": "2023-11-14T22:13:20", "AM2301": {{"Temperature": {i}}}}}'),
+        "homeassistant": ("ha/sensor/hall_temperature/state", "2{i}.5"),
+    }
+    topic, body = text[kind]
+    return {topic: [body.format(i=i).encode() for i in n]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("influx", {"topic": "telegraf/raynor/cpu", "values": {"usage_idle": "usage_idle", "usage_user": "usage_user"},
+                    "labels": {"cpu": "cpu"}}),
+        ("telegraf", {"topic": "t/x", "values": {"a": "a"}, "labels": {"host": "host"}}),
+        ("senml", {"topic": "s/1", "values": {"voltage": "voltage", "current": "current"},
+                   "name": "urn:dev:ow:{source}:{channel}"}),
+        ("zigbee2mqtt", {"topic": "zigbee2mqtt/hall", "values": {"temperature": "temperature", "state": "state"}}),
+        ("tasmota", {"topic": "tele/hall/SENSOR", "values": {"Temperature": "AM2301.Temperature"}}),
+        ("homeassistant", {"topic": "ha/sensor/hall_temperature/state"}),
+        ("sparkplug", {"topic": "spBv1.0/hall/+/edge1/{pump}", "values": {"Flow": "Sensors/Flow"}}),
+    ],
+)  # fmt: skip
+def test_known_formats_are_called_by_their_name(tmp_path, kind, expected):
+    """A format is recognised, its numbers are the channels, and the daemon with the block reads every message."""
+    messages = rows_of(kind)
+    sniffed = seen(messages)
+    text = said(sniffed)
+    (group,) = groups(text).values()
+    assert group["topics"] == [{"payload": kind, **expected}]
+    path = tmp_path / "streamae.yaml"
+    path.write_text(text)
+    (name, configured), = load(path).streams.items()  # fmt: skip
+    read = readers(configured)
+    channels = list(expected.get("values", {"value": ""}))
+    router = Router(
+        [t for t, _ in read], channels, Streams(stream_template(name, configured), 99), deferred([s for _, s in read])
+    )
+    decoder = Decoder(router, [s for _, s in read], channels, future_max_s=math.inf)
+    sent = [(topic.encode(), payload) for topic, payloads in messages.items() for payload in payloads]
+    readings, drops = decoder.decode([t for t, _ in sent], [p for _, p in sent], np.full(len(sent), NOW_S))
+    assert not +drops
+    assert set(readings.channel.tolist()) == set(range(len(channels)))
+    assert len(router.streams) == {"influx": 3, "telegraf": 3, "sparkplug": 2}.get(kind, 1)
 
 
 LEVEL = st.text(st.characters(exclude_characters="/+#\0", exclude_categories=["Cs"]), max_size=6)

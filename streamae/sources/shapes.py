@@ -16,10 +16,10 @@ from streamae.core.payloads.values import to_number, to_seconds
 from streamae.core.topics import CHANNEL
 from streamae.core.types import Drop
 
-__all__ = ["Kind", "Shape", "kinds_of", "shape_of", "template_of"]
+__all__ = ["NOT_MEASURED", "Kind", "Shape", "kinds_of", "shape_of", "template_of"]
 
 _TIME_NAMES = re.compile(r"(^|_)(ts|t|time|timestamp|datetime|date|at|when|last_seen|observed|utc)$", re.IGNORECASE)
-_NOT_MEASURED = re.compile(r"^(id|_id|seq|sequence|counter|msg_?id|version|fw|firmware|uptime)$", re.IGNORECASE)
+NOT_MEASURED = re.compile(r"^(id|_id|seq|sequence|counter|msg_?id|version|fw|firmware|uptime)$", re.IGNORECASE)
 _YEAR_2001_S, _YEAR_2100_S = 978_307_200.0, 4_102_444_800.0
 _NEAR_S = 86_400.0
 _PLAIN_KEY = re.compile(r"[^.\[\]\"]+\Z")
@@ -34,7 +34,8 @@ class Shape:
     """`values` are the paths of numbers (relative to an entry of `samples`, if any), `time` that of the time.
 
     `entries` is the length of the list of samples where these have no time of their own, else 0; `ignored` are numbers
-    that measure nothing.
+    that measure nothing. For known formats `values` are names, and `labels`, `where` and `name` are as in the
+    configuration.
     """
 
     kind: str
@@ -43,6 +44,9 @@ class Shape:
     samples: str | None = None
     entries: int = 0
     ignored: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    where: tuple[tuple[str, str], ...] = ()
+    name: str | None = None
 
 
 @dataclass(slots=True)
@@ -122,7 +126,7 @@ def _entry_shape(entry: Mapping[str, Any], now_s: float) -> Shape:
     leaves = list(_leaves(entry, "", "", 0))
     time = next((leaf for leaf in sorted(leaves, key=_time_rank) if _is_time(leaf, now_s)), None)
     numbers = [x for x in leaves if x is not time and not isinstance(to_number(x.value), Drop)]
-    ignored = [x.path for x in numbers if _NOT_MEASURED.match(x.key)]
+    ignored = [x.path for x in numbers if NOT_MEASURED.match(x.key)]
     values = [x.path for x in numbers if x.path not in ignored]
     return Shape("json", tuple(values), None if time is None else time.path, ignored=tuple(ignored))
 
@@ -168,9 +172,10 @@ def kinds_of(shapes: Mapping[str, Shape]) -> list[Kind]:
     for topic, shape in shapes.items():
         levels = topic.split("/")
         named = tuple(map(bool, levels))  # a label needs a name: an empty level is literal
-        counted[levels[0], named, shape.kind, shape.time, shape.samples, shape.values].append(topic)
+        beside = (shape.labels, shape.where, shape.name)
+        counted[levels[0], named, shape.kind, shape.time, shape.samples, beside, shape.values].append(topic)
     for key in sorted(counted, key=lambda key: -len(counted[key])):
-        tree, topics = key[:5], counted[key]
+        tree, topics = key[:6], counted[key]
         shape = shapes[topics[0]]
         # What has all values of a larger kind, and others besides, belongs to it.
         home = next((k for k in trees[tree] if set(k.shape.values) <= set(shape.values)), None)
@@ -201,13 +206,13 @@ def template_of(kind: Kind) -> tuple[str, tuple[str, ...]]:
     """Return the topic template of a kind, and its channels where a level of the topic names them."""
     rows = [topic.split("/") for topic in kind.topics]
     columns = [list(dict.fromkeys(column)) for column in zip(*rows, strict=True)]
-    single = kind.shape.kind == "number" or len(kind.shape.values) == 1
+    single = kind.shape.kind == "number" or (kind.shape.kind == "json" and len(kind.shape.values) == 1)
     at = _channel_level(rows, columns) if single else None
     parts: list[str] = []
     for i, values in enumerate(columns):
         if i == at:
             parts.append("{" + CHANNEL + "}")
-        elif len(values) == 1 and not re.search(r"[{}+#]", values[0]):
+        elif len(values) == 1 and (values[0] == "+" or not re.search(r"[{}+#]", values[0])):
             parts.append(values[0])
         else:
             taken = {part.strip("{}") for part in parts} | {CHANNEL}

@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from streamae.core.payloads import SPARKPLUG
+from streamae.core.payloads.sparkplug import NAMESPACE
 from streamae.core.topics import CHANNEL, Template
 from streamae.core.types import Drop
 from streamae.errors import UnavailableError
 from streamae.mqtt import Connection, Subscription, transient
+from streamae.sources.formats import edge_nodes, known_format
 from streamae.sources.mqtt import Limits, MqttSource
 from streamae.sources.shapes import Kind, Shape, kinds_of, shape_of, template_of
 
@@ -61,6 +64,7 @@ class Sniffed:
     messages: int = 0
     retained: int = 0
     strange: int = 0  # topics that are not UTF-8, or more than can be kept
+    places: dict[str, Seen] = field(default_factory=dict)  # of edge nodes, whose topics are many for each device
 
 
 def sniff(
@@ -111,7 +115,7 @@ def _note(sniffed: Sniffed, topic: bytes, payload: bytes, time_s: float) -> None
     except UnicodeDecodeError:
         sniffed.strange += 1
         return
-    if name.startswith(_OWN):
+    if name.startswith(_OWN) and not (name.startswith("homeassistant/") and name.endswith("/state")):
         return
     seen = sniffed.topics.get(name)
     if seen is None:
@@ -125,9 +129,15 @@ def _note(sniffed: Sniffed, topic: bytes, payload: bytes, time_s: float) -> None
 def understand(sniffed: Sniffed, now_s: float) -> tuple[list[Found], dict[str, str]]:
     """Return the groups to propose (template, channels, topics), and for each other topic why it is in none."""
     shapes: dict[str, Shape] = {}
-    unknown: dict[str, str] = {}
+    edge = {topic: seen.payloads for topic, seen in sniffed.topics.items() if NAMESPACE in topic.split("/")}
+    devices, unknown = edge_nodes(edge)
+    for place, (shape, data) in devices.items():
+        shapes[place] = shape
+        sniffed.places[place] = sniffed.topics[data]
     for topic, seen in sniffed.topics.items():
-        found = shape_of(seen.payloads, now_s)
+        if topic in edge:
+            continue
+        found = known_format(topic, seen.payloads) or shape_of(seen.payloads, now_s)
         if isinstance(found, Shape):
             shapes[topic] = found
         else:
@@ -143,7 +153,9 @@ def propose(sniffed: Sniffed, *, now_s: float, seconds: float) -> str:
         lines += ["# Choose what to watch, train a model for each group, and remove the rest.", "streams:"]
     names: set[str] = set()
     for template, channels, kind in groups:
-        lines += _block(template, channels, kind, sniffed.topics, names)
+        lines += _block(template, channels, kind, sniffed.topics | sniffed.places, names)
+    if groups:
+        lines += _next_steps(sorted(names)[0] if len(names) == 1 else "GROUP")
     return "\n".join([*lines, *_not_understood(unknown), *_left_out(sniffed)]) + "\n"
 
 
@@ -180,6 +192,8 @@ def _block(
     said = [f"# {streams:.0f} stream{'' if round(streams) == 1 else 's'}{rate} on each topic"]
     if channels:
         said.append(f"# channels: {_comment(', '.join(channels))}")
+    if kind.shape.name or kind.shape.labels:
+        said[0] += "; its payloads may be of several streams"
     if kind.shape.ignored:
         said.append(f"# left out as not measured: {_comment(', '.join(kind.shape.ignored))}")
     topic = ", ".join(f"{key}: {text}" for key, text in _topic(template, kind.shape, every_s))
@@ -187,6 +201,10 @@ def _block(
     if channels:
         grid_s = next((nice for nice in _NICE_S if every_s is not None and nice >= 0.75 * every_s), 1)
         lines += [f"  align: {{every: {grid_s:g}s, method: hold}}  # channels come apart"]
+    elif kind.shape.kind == SPARKPLUG:
+        grid_s = next((nice for nice in _NICE_S if every_s is not None and nice >= 0.75 * every_s), 1)
+        hold = f"gap_max: {max(60.0, 30 * grid_s):g}s"
+        lines += [f"  align: {{every: {grid_s:g}s, method: hold, {hold}}}  # what does not change is not sent"]
     if streams > 10_000:
         lines.append(f"  max_streams: {2 * round(streams)}")
     lines.append(f"  model: {{path: {name}.pt}}  # to be trained")
@@ -195,19 +213,36 @@ def _block(
 
 def _topic(template: str, shape: Shape, every_s: float | None) -> list[tuple[str, str]]:
     keys = [("topic", _quoted(template)), ("payload", shape.kind)]
-    if shape.kind == "number":
+    if shape.kind in ("number", "homeassistant"):
         return keys
-    if "{" + CHANNEL + "}" in template:
+    if shape.kind == "json" and "{" + CHANNEL + "}" in template:
         keys.append(("value", _quoted(shape.values[0])))
     else:
         names = _channel_names(shape.values)
         pairs = (f"{_quoted(n)}: {_quoted(p)}" for n, p in names)
         keys.append(("values", "{" + ", ".join(pairs) + "}"))
-    optional = (("time", shape.time), ("samples", shape.samples))
+    taken = set(Template.parse(template).labels)
+    labels = [(f"{tag}_tag" if tag in taken else tag, tag) for tag in shape.labels]
+    keys += [
+        (key, "{" + ", ".join(f"{_quoted(a)}: {_quoted(b)}" for a, b in pairs) + "}")
+        for key, pairs in (("labels", labels), ("where", shape.where))
+        if pairs
+    ]
+    optional = (("time", shape.time), ("samples", shape.samples), ("name", shape.name))
     keys += [(key, _quoted(path)) for key, path in optional if path is not None]
     if shape.entries:
         keys.append(("sample_every", f"{max((every_s or 1.0) / shape.entries, 0.001):.3g}s"))
     return keys
+
+
+def _next_steps(group: str) -> list[str]:
+    """Say how the block becomes a model that watches."""
+    return [
+        "# Put the block and `mqtt:` into streamae.yaml; then record some normal days, learn them, and watch:",
+        "#   streamae record -c streamae.yaml normal.jsonl --duration 259200",
+        f"#   streamae train --recording normal.jsonl --streams streamae.yaml --group {group}",
+        "#   streamae check -c streamae.yaml && streamae run -c streamae.yaml",
+    ]
 
 
 def _quoted(text: str) -> str:
@@ -218,7 +253,7 @@ def _quoted(text: str) -> str:
 
 def _channel_names(paths: Sequence[str]) -> list[tuple[str, str]]:
     """Name each channel by the end of its path, by more of it where two would be called the same."""
-    steps = [re.findall(r'"([^"]+)"|([^.\[\]"]+)', path) for path in paths]
+    steps = [re.findall(r'"([^"]+)"|([^.\[\]"/:]+)', path) for path in paths]
     words = [[quoted or plain for quoted, plain in found] for found in steps]
     names = [[w for w in word if not w.isdigit()][-1:] + [w for w in word[-1:] if w.isdigit()] for word in words]
     short = ["_".join(name) for name in names]
