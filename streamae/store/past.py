@@ -3,10 +3,13 @@
 The daemon may be running: it is the one that writes, and does not notice. Nothing is locked, repaired or set aside.
 """
 
+import json
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from streamae.core.types import Batch
@@ -14,16 +17,20 @@ from streamae.errors import StoreError
 from streamae.store.alerts import decoded
 from streamae.store.journal import read_rows
 from streamae.store.schema import APPLICATION_ID, MIGRATIONS
+from streamae.store.silences import Silence
 
 __all__ = ["Past", "Spell", "open_past"]
 
 _FILE = "state.db"
-_FALSE_ALARM = "false_alarm"
+_FALSE_ALARM = "false-alarm"
 
 
 @dataclass(frozen=True, slots=True)
 class Spell:
-    """A stretch of event time in which a stream was not as usual; `end_s` is infinite while it lasts."""
+    """A stretch of event time in which streams were not as usual; `end_s` is infinite while it lasts.
+
+    `stream` is a name, or a pattern of names (`*`, `?`, `[…]`).
+    """
 
     stream: str
     start_s: float
@@ -61,6 +68,16 @@ class Past:
             for one, closed_s in first
             if one is not None
         ]
+
+    def silences(self, group: str) -> list[Spell]:
+        """Return when streams of a group were silenced: maintenance. Those that name labels are left out."""
+        known = "SELECT 1 FROM sqlite_schema WHERE name = 'silence'"  # releases before had none
+        if self._connection.execute(known).fetchone() is None:
+            return []
+        rows = self._connection.execute("SELECT body, crc FROM silence").fetchall()
+        found = [Silence(**json.loads(body)) for body, crc in rows if zlib.crc32(body) == crc]
+        mine = [one for one in found if fnmatchcase(group, one.group) and one.rule == "*" and not one.labels]
+        return [Spell(one.stream, one.starts_s, one.ends_s) for one in mine]
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def from_recordings(path: Path, group: str | None, recordings: Sequence[Path]) -
 
 
 def from_journal(path: Path, group: str | None, directory: Path, since_s: float) -> Recorded:
-    """Return the series of a group from what an installation's journal holds since then, without the time of alerts.
+    """Return the series of a group from an installation's journal, without the time of alerts and silences.
 
     Raises ConfigError, SeriesError, StoreError.
     """
@@ -101,7 +102,8 @@ def from_journal(path: Path, group: str | None, directory: Path, since_s: float)
     # Aliases of Sparkplug were told at a birth, which may have been long before.
     from_s = -math.inf if any(topic.payload == SPARKPLUG for topic in chosen.topics) else since_s
     with open_past(directory) as past:
-        found = recorded_series(name, chosen, lambda: past.batches(from_s), past.alerts(name), since_s=since_s)
+        spells = [*past.alerts(name), *past.silences(name)]
+        found = recorded_series(name, chosen, lambda: past.batches(from_s), spells, since_s=since_s)
         return found if not past.damaged else Recorded(found.series, [*found.notes, "damaged rows were passed over"])
 
 
@@ -173,7 +175,7 @@ def _series(
         mine = np.flatnonzero(rows.stream == stream)
         kept = np.ones(len(mine), np.bool_)
         for spell in spells:
-            if spell.stream in (name, "*"):
+            if spell.stream == name or fnmatchcase(name, spell.stream):
                 kept &= (rows.time_s[mine] < spell.start_s) | (rows.time_s[mine] >= spell.end_s)
         excluded += int((~kept).sum())
         mine = mine[kept]
@@ -183,7 +185,7 @@ def _series(
         time_s = rows.time_s[mine]
         made.append(Series(name, tuple(channels), time_s, _texts(time_s), rows.values[mine]))
     if excluded:
-        notes.append(f"left out {excluded} rows from before, or from the time of alerts")
+        notes.append(f"left out {excluded} rows from before, or from the time of alerts or maintenance")
     if poor:
         more = f" and {len(poor) - 5} more" if len(poor) > 5 else ""
         notes.append(f"left out, since they have fewer than {_ROWS_MIN} complete rows: {', '.join(poor[:5])}{more}")
