@@ -83,11 +83,18 @@ def test_tables_count_faults_by_kind_and_size():
     """Recall is the share of trials with an alarm, delay their median; rank correlation is taken stream by stream."""
 
     def trial(stream, magnitude, delay_s, peak):
-        return {"kind": "leak", "stream": stream, "magnitude": magnitude, "delay_s": delay_s, "peak": peak}
+        return {
+            "kind": "leak",
+            "stream": stream,
+            "magnitude": magnitude,
+            "delay_s": delay_s,
+            "peak": peak,
+            "mean": -peak,
+        }
 
     trials = [trial(s, m, 60.0 * m if m > 1 else None, m + s) for s in (0, 1) for m in (0.0, 1.0, 2.0)]
     budgets = {"1/day": {"asked": 4.0, "raised": 6}}
     run = {"plant": "p", "seed": 0, "trials": trials, "normal": {"stream_days": 4.0, "budgets": budgets}}
     text = tables([run])
-    assert "| leak | 0.00 | 0.00 | 1.00 (2 min) | 1.000 |" in text
+    assert "| leak | 0.00 | 0.00 | 1.00 (2 min) | -1.000 | 1.000 |" in text
     assert "| 1/day | 4.0 | 6 | 1.50 |" in text

@@ -1,23 +1,33 @@
 """The threshold: 1.0 as calibrated, and from there on wherever it must be for the false alarms to keep to their budget.
 
-In logarithms, per stream: `mean` follows the score slowly (half-life 500 windows), `offset` is the distance that
-training found between the mean and what normal reaches, and `theta` is learnt from the alarms themselves, as in
-stochastic approximation (Robbins and Monro 1951): every onset of an alarm raises it by `step`, and time without alarm
-lowers it so that onsets at the budgeted rate balance. Whatever the score's distribution, the long-run rate of onsets
-tends to the budget, and normal that drifts is followed.
+In logarithms, per stream: `mean` follows the score slowly (half-life a quarter of the training rows, at least 500
+windows), `offset` is the distance that training found between the mean and what normal reaches, and `theta` is learnt
+from the alarms themselves, as in stochastic approximation (Robbins and Monro 1951): every onset of an alarm raises it
+by `step`, and time without alarm lowers it so that onsets at the budgeted rate balance. Whatever the score's
+distribution, the long-run rate of onsets tends to the budget, and normal that drifts is followed.
 
     threshold = mean + offset + theta          while it is exceeded: + ln hysteresis, so a dithering score is one alarm
+
+A slow fault never reaches that: normal has short moments (a change of mode) that are higher. So the score's averages
+over longer times (exponential, half-lives `averages` in windows) are held to limits of their own, which are closer,
+since averages stray less; they move with theta in the same proportion:
+
+    average_h > mean + average_offset_h (1 + theta / offset)     ->  threshold = score / (average_h over its limit)
+
+Only averages that training saw 64 half-lives of have limits; in less, normal and fault cannot be told apart. A stream
+that training did not see has its mean as a running mean first, and each average once it has run so long itself.
 
 A fault must remain visible: a score above the threshold moves the mean as if it had stood at the threshold, so it can
 teach a bounded amount a row. A lasting change of level therefore stops alarming after some half-lives, the sooner the
 smaller it is; a fault that outgrows that pace stays an alarm. `theta` is bounded below, so that the threshold never
 sinks into the normal score.
 
-Time is what counts, not windows: under a backlog, where only every k-th window is scored (`rows=k`), the mean moves by
-what k windows would have moved it, and theta sinks by the clock of the samples anyway.
+Time is what counts, not windows: under a backlog, where only every k-th window is scored (`rows=k`), the mean and the
+averages move by what k windows would have moved them, and theta sinks by the clock of the samples anyway.
 
 The calibration is the same mapping as in `core.score`, of which this reads `offset`, `cold_offset`,
-`half_life_windows`, `budget_per_s`; a stream known from training brings its own `offset`.
+`half_life_windows`, `budget_per_s`, and `averages`, `average_offsets` (absent in older models: none); a stream known
+from training brings its own `offset`.
 """
 
 from collections.abc import Mapping
@@ -30,10 +40,13 @@ from streamae.core.types import F64, I32, Bool, round_score
 __all__ = ["Threshold"]
 
 _STEP = 0.35  # what an onset adds to theta
-_BALANCE = 2.0  # time without alarm takes back twice what budgeted onsets add: false alarms come in bursts
+_BALANCE = 1.5  # time without alarm takes back more than budgeted onsets add: false alarms come in bursts
 _HYSTERESIS = 0.7
 _CLEARANCE = 0.2  # of the threshold above the mean score, at least
 _IDLE_MAX_S = 3600.0  # silence counts as time without alarm up to here
+_FIRST_WINDOWS = 721.0  # a new stream's mean starts as if it had seen so many: half-life 500
+_SETTLED = 64.0  # half-lives of an average before its limit holds for a new stream
+_KNOWN = 1e12
 
 
 class Threshold:
@@ -44,45 +57,64 @@ class Threshold:
         self._sink_per_s = _BALANCE * _STEP * rate
         self._half_life = float(calibration["half_life_windows"])
         self._cold = float(calibration["cold_offset"])
+        self._half_lives: F64 = np.asarray(calibration.get("averages", ()), np.float64)
+        self._limits: F64 = np.asarray(calibration.get("average_offsets", ()), np.float64)
         self._state: dict[str, np.ndarray] = {
             "mean": np.zeros(0),
             "offset": np.zeros(0),
             "theta": np.zeros(0),
             "on": np.zeros(0, np.bool_),
             "last_s": np.zeros(0),
+            "average": np.zeros((0, len(self._half_lives))),
+            "seen": np.zeros(0),
         }
 
     def grow(self, capacity: int) -> None:
         """Make room for streams 0..capacity-1."""
-        fill = {"mean": -self._cold, "offset": self._cold, "theta": 0.0, "on": False, "last_s": np.nan}
+        fill = self._start(self._cold, 0.0)
         for name, array in self._state.items():
             more = capacity - len(array)
             if more > 0:
-                self._state[name] = np.concatenate([array, np.full(more, fill[name], array.dtype)])
+                new = np.full((more, *array.shape[1:]), fill[name], array.dtype)
+                self._state[name] = np.concatenate([array, new])
 
     def begin(self, stream_id: int, known: Mapping[str, Any] | None) -> None:
         """Start a stream at the calibrated threshold, 1.0."""
-        offset = self._cold if known is None else float(known["offset"])
-        start = {"mean": -offset, "offset": offset, "theta": 0.0, "on": False, "last_s": np.nan}
+        start = self._start(self._cold, 0.0) if known is None else self._start(float(known["offset"]), _KNOWN)
         for name, value in start.items():
             self._state[name][stream_id] = value
+
+    @staticmethod
+    def _start(offset: float, seen: float) -> dict[str, float]:
+        level = {"mean": -offset, "offset": offset, "average": -offset}
+        return level | {"theta": 0.0, "on": False, "last_s": np.nan, "seen": seen}
 
     def step(self, stream: I32, time_s: F64, score: F64, rows: int = 1) -> F64:
         """score[B] of distinct streams at time_s[B] -> threshold[B] that it is to be held against; NaN is skipped.
 
         Each score stands for `rows` windows.
         """
-        s = self._state
-        limit = s["mean"][stream] + s["offset"][stream] + s["theta"][stream]
-        limit += np.where(s["on"][stream], np.log(_HYSTERESIS), 0.0)
+        s, known = self._state, np.isfinite(score)
+        margin = s["theta"][stream] + np.where(s["on"][stream], np.log(_HYSTERESIS), 0.0)
+        limit = s["mean"][stream] + s["offset"][stream] + margin
+        value = np.log(score[known])
+        limit[known] = np.minimum(limit[known], value - self._beyond(stream[known], value, margin[known], rows))
         threshold = round_score(np.exp(limit))
-        known = np.isfinite(score)
-        weight = 1.0 - 0.5 ** (rows / self._half_life)
-        high = (score > threshold)[known]
-        self._follow(stream[known], time_s[known], np.log(score[known]), limit[known], high, weight)
+        self._follow(stream[known], time_s[known], value, limit[known], (score > threshold)[known], rows)
         return threshold
 
-    def _follow(self, stream: I32, time_s: F64, value: F64, limit: F64, exceeds: Bool, weight: float) -> None:
+    def _beyond(self, stream: I32, value: F64, margin: F64, rows: int) -> F64:
+        """Add a logarithmic score to each stream's averages; returns how far one is beyond its limit, -inf if none."""
+        s, beyond = self._state, np.full(len(stream), -np.inf)
+        for h, gain in enumerate(1.0 - 0.5 ** (rows / self._half_lives)):
+            average = s["average"][stream, h] + gain * (value - s["average"][stream, h])
+            s["average"][stream, h] = average
+            limit = s["mean"][stream] + self._limits[h] * (1.0 + margin / s["offset"][stream])
+            over = (average > limit) & (s["seen"][stream] >= _SETTLED * self._half_lives[h])
+            beyond = np.where(over, np.maximum(beyond, average - limit), beyond)
+        return beyond
+
+    def _follow(self, stream: I32, time_s: F64, value: F64, limit: F64, exceeds: Bool, rows: int) -> None:
         """Learn from one logarithmic score of each stream."""
         s = self._state
         was_on, last_s = s["on"][stream], s["last_s"][stream]
@@ -90,13 +122,17 @@ class Threshold:
         sunk = np.maximum(s["theta"][stream] - self._sink_per_s * idle_s, _CLEARANCE - s["offset"][stream])
         raised = s["theta"][stream] + np.where(was_on, 0.0, _STEP)
         s["theta"][stream] = np.where(exceeds, raised, sunk)
+        weight = np.maximum(1.0 - 0.5 ** (rows / self._half_life), rows / (s["seen"][stream] + _FIRST_WINDOWS))
         s["mean"][stream] += weight * (np.where(exceeds, np.minimum(value, limit), value) - s["mean"][stream])
         s["on"][stream], s["last_s"][stream] = exceeds, time_s
+        s["seen"][stream] += rows
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that `restore` needs, as arrays."""
         return {name: array.copy() for name, array in self._state.items()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Continue where `state` was taken."""
-        self._state = {name: state[name].copy() for name in self._state}
+        """Continue where `state` was taken; one of an older version has no averages yet, which begin at the mean."""
+        kinds, streams = len(self._half_lives), len(state["mean"])
+        begun = {"average": np.repeat(state["mean"][:, None], kinds, axis=1), "seen": np.zeros(streams)}
+        self._state = {name: (begun | dict(state))[name].copy() for name in self._state}

@@ -8,7 +8,7 @@ For each plant and seed the default model is trained on some normal days of all 
              of rows above the threshold) are counted as `streamae evaluate` counts them, against budget times time.
     faults   a copy of each stream's next day gets one fault; recall is the share of faults with an alarm while they
              last, delay the time to the first. The control is the same stretch of the same stream without the fault.
-             The peak score in the fault is kept by magnitude: it must rise with it.
+             The peak and the (geometric) mean of the score in the fault are kept by magnitude: they must rise with it.
 
 Every figure is a function of plant, seed and bench; one JSON line each of them, so a run can be taken up again.
 """
@@ -185,7 +185,7 @@ def _trial(
 
 
 def fault_run(plant: Plant, profile: Profile, model: TorchReconstructor, bench: Bench, seed: int) -> Run:
-    """Recall, delay and peak score of each kind of fault at each magnitude, at the budget of `FAULT_BUDGET`."""
+    """Recall, delay, peak and mean score of each kind of fault at each magnitude, at the budget of `FAULT_BUDGET`."""
     time_s, made = trials(plant, bench, seed)
     names = [f"{plant.names[t.stream]}~{n}" for n, t in enumerate(made)]
     copies = {name: profile.streams[plant.names[t.stream]] for name, t in zip(names, made, strict=True)}
@@ -197,10 +197,10 @@ def fault_run(plant: Plant, profile: Profile, model: TorchReconstructor, bench: 
         inside = np.flatnonzero(trial.label)
         above = np.flatnonzero(score[inside, n] > limit[inside, n])
         delay_s = float(above[0] * bench.period_s) if len(above) else None
-        peak = float(np.nan_to_num(score[inside, n]).max())
+        inner = np.nan_to_num(score[inside, n], nan=1e-6)
+        level = {"peak": float(inner.max()), "mean": float(np.exp(np.log(inner).mean()))}
         out.append(
-            {"stream": trial.stream, "kind": trial.kind, "magnitude": trial.magnitude}
-            | {"delay_s": delay_s, "peak": peak}
+            {"stream": trial.stream, "kind": trial.kind, "magnitude": trial.magnitude} | {"delay_s": delay_s, **level}
         )
     return {"trials": out}
 

@@ -58,13 +58,13 @@ def _faults(runs: Sequence[Run]) -> list[str]:
     trials = [trial | {"seed": run["seed"]} for run in runs for trial in run["trials"]]
     sizes = sorted({t["magnitude"] for t in trials})
     titles = ["control", *(f"{m:g}" for m in sizes[1:])]
-    lines = _row(["fault, by magnitude in spreads", *titles, "rank correlation"])
-    lines += _row(["---", *["---:"] * (len(sizes) + 1)])
+    lines = _row(["fault, by magnitude in spreads", *titles, "rank: mean", "rank: peak"])
+    lines += _row(["---", *["---:"] * (len(sizes) + 2)])
     for kind, of_kind in _by(trials, "kind").items():
         by_size = _by(of_kind, "magnitude")
         cells = [_cell(by_size.get(size, [])) for size in sizes]
-        rank = f"{_rank(of_kind):.3f}" if len(by_size) > 2 else "–"
-        lines += _row([kind.replace("_", " "), *cells, rank])
+        ranks = [f"{_rank(of_kind, level):.3f}" if len(by_size) > 2 else "–" for level in ("mean", "peak")]
+        lines += _row([kind.replace("_", " "), *cells, *ranks])
     return lines
 
 
@@ -83,13 +83,13 @@ def _span(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _rank(trials: Sequence[Run]) -> float:
-    """Mean over streams of the rank correlation of magnitude and peak score of one stretch of rows."""
+def _rank(trials: Sequence[Run], level: str) -> float:
+    """Mean over streams of the rank correlation of magnitude and score (its mean or peak) of one stretch of rows."""
     order = sorted(trials, key=lambda t: (t["seed"], t["stream"], t["magnitude"]))
     found = []
     for _, group in groupby(order, key=lambda t: (t["seed"], t["stream"])):
         own = list(group)
-        found.append(rank_correlation([t["magnitude"] for t in own], [t["peak"] for t in own]))
+        found.append(rank_correlation([t["magnitude"] for t in own], [t[level] for t in own]))
     return float(np.mean(found))
 
 

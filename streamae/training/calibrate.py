@@ -3,8 +3,9 @@
 Each feature is put in units of its own normal per stream: a channel's error by its mean (mixed with the mean over
 channels, so that a channel that fits perfectly does not rule), and a kind's sum by its 98 % quantile. The score's
 logarithm, smoothed as it will be in operation (by `core.score` itself), gives the stream's `zero` and `offset`: as far
-above its mean as normal reached in any stream of the group, or three deviations, and half as much again; further with
-the number of streams, since in more of them something rarer will happen.
+above its mean as normal reached in any stream of the group, or three deviations, and a margin for what is rarer: half
+as much again, further with the number of streams, and less the more budgeted false alarms the training rows would have
+had time for. The averages that `core.threshold` watches get their limits from the same scores.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,11 @@ _MARGIN = float(np.log(1.5))
 _PER_LOG_STREAM = 0.17
 _SETTLING = 0.2  # of the training rows, before scores count
 _SMOOTHING = 0.5
-_HALF_LIFE_WINDOWS = 500.0
+_HALF_LIFE_WINDOWS = 500.0  # of the mean that the threshold follows, at least
+_FOLLOW = 0.25  # of the training rows: slower variation than they show is not theirs to explain
+_AVERAGES = (8, 56, 392)  # half-lives in windows
+_AVERAGED_MIN = 64  # half-lives in each stream's training rows, for an average to have a limit
+_AVERAGE_MARGIN = 1.3
 _LEVEL_FLOOR = 1.0
 _TINY = 1e-6  # squared scales: a thousandth of a scale is nothing, however still a stream was
 
@@ -84,11 +89,35 @@ def log_scores(calibration: Mapping[str, Any], errors: Sequence[F32], known: Seq
 
 
 def normal_range(y: F64) -> tuple[float, float]:
-    """Mean of the settled part of ln scores [n], and how far above it the threshold belongs."""
+    """Mean of the settled part of ln scores [n], and how far above it normal reaches."""
     settled = y[int(_SETTLING * len(y)) :]
     mean = float(settled.mean())
     reached = max(float(settled.max()), 0.0) - mean
-    return mean, max(reached, 3.0 * float(np.sqrt(settled.var() + 0.01))) + _MARGIN
+    return mean, max(reached, 3.0 * float(np.sqrt(settled.var() + 0.01)))
+
+
+def average_limits(scores: Sequence[F64]) -> dict[str, Any]:
+    """Half-lives of the averages of ln scores [n] that training saw enough of, and how far above the mean they belong.
+
+    Returns `half_life_windows` of the mean beside them.
+    """
+    shortest = min(len(y) for y in scores)
+    half_lives = [h for h in _AVERAGES if shortest >= _AVERAGED_MIN * h]
+    limits = [_AVERAGE_MARGIN * max(_strays(y, h) for y in scores) for h in half_lives]
+    follow = max(_HALF_LIFE_WINDOWS, _FOLLOW * shortest)
+    return {"half_life_windows": follow, "averages": half_lives, "average_offsets": limits}
+
+
+def _strays(y: F64, half_life: float) -> float:
+    """How far the exponential average of ln scores [n] strays above their mean: its maximum, or three deviations."""
+    first = int(_SETTLING * len(y))
+    mean, gain = float(y[first:].mean()), 1.0 - 0.5 ** (1.0 / half_life)
+    average, found = mean, np.empty(len(y))
+    for n, value in enumerate(y.tolist()):
+        average += gain * (value - average)
+        found[n] = average
+    away = found[first:] - mean
+    return max(float(away.max()), 3.0 * float(away.std()), 1e-3)
 
 
 def calibrate(
@@ -97,11 +126,13 @@ def calibrate(
     channels: int,
     *,
     learn_windows: int,
+    row_s: float = 0.0,
     distance: bool = False,
 ) -> tuple[dict[str, Any], Levels]:
     """Errors [n, E] of each stream's training windows, in time order -> calibration mapping, and numbers per stream.
 
-    With `distance` the score is the Mahalanobis distance of the errors (Malhotra et al. 2016).
+    `row_s` is the spacing of the rows in seconds. With `distance` the score is the Mahalanobis distance of the errors
+    (Malhotra et al. 2016).
     """
     kinds = [kind for kind, _ in features]
     several = len({c for _, c in features if c >= 0}) > 1
@@ -121,15 +152,18 @@ def calibrate(
         "learn_windows": learn_windows,
         "level_floor": _LEVEL_FLOOR,
         "smoothing": _SMOOTHING,
-        "half_life_windows": _HALF_LIFE_WINDOWS,
         "budget_per_s": DEFAULT_BUDGET_PER_S,
     }
     if distance:
         calibration |= _distance(np.concatenate([e * w for e, w in zip(wide, weights, strict=True)]))
     known: Levels = [{"weight": w.tolist(), "zero": 0.0} for w in weights]
-    ranges = [normal_range(y) for y in log_scores(calibration, errors, known, channels)]
+    scores = log_scores(calibration, errors, known, channels)
+    calibration |= average_limits(scores)
+    ranges = [normal_range(y) for y in scores]
     # What is rare in one stream has been seen in another, and with more streams something rarer will be.
-    reached = max(offset for _, offset in ranges) + _PER_LOG_STREAM * float(np.log(len(ranges)))
+    margin = _MARGIN + _PER_LOG_STREAM * float(np.log(len(ranges)))
+    budgeted = sum(len(y) for y in scores) * row_s * DEFAULT_BUDGET_PER_S
+    reached = max(offset for _, offset in ranges) + margin / (1.0 + budgeted)
     for own, (mean, _) in zip(known, ranges, strict=True):
         own["offset"] = reached
         own["zero"] = mean + own["offset"]

@@ -35,8 +35,8 @@ __all__ = ["TrainConfig", "Trained", "train", "train_dataset"]
 
 _GOLDEN_WINDOWS = 4
 _LINEAR_WINDOWS = 4000
-_CALIBRATED_MAX = 100_000  # windows; beyond, stretches of each stream stand for it
-_STRETCH = 1024
+_CALIBRATED_MAX = 300_000  # windows; beyond, stretches of each stream stand for it
+_STRETCH = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,6 +160,7 @@ def _record(
         spec.features(),
         spec.channels,
         learn_windows=config.learn_windows or spec.window,
+        row_s=dataset.period_s,
         distance=config.score == "mahalanobis",
     )
     warmup_rows = config.warmup_rows or max(4 * spec.window, 64)

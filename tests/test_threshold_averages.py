@@ -1,0 +1,134 @@
+"""The averages that `core.threshold` watches: they catch slow faults that no single row shows; normal is left alone."""
+
+import numpy as np
+import pytest
+
+from streamae.core.threshold import Threshold
+from streamae.training.calibrate import average_limits
+
+OFFSET, SPREAD = 3.0, 0.4
+PLAIN = {"offset": OFFSET, "cold_offset": OFFSET, "half_life_windows": 3000.0, "budget_per_s": 1 / 604_800}
+WATCHED = PLAIN | {"averages": [8, 64], "average_offsets": [1.2, 0.5]}
+
+
+def made(calibration, streams=1, *, known=True):
+    threshold = Threshold(calibration)
+    threshold.grow(streams)
+    for s in range(streams):
+        threshold.begin(s, {"offset": OFFSET} if known else None)
+    return threshold
+
+
+def run(threshold, score, start=0):
+    s = np.arange(score.shape[1], dtype=np.int32)
+    return np.array([threshold.step(s, np.full(len(s), 10.0 * (start + n)), row) for n, row in enumerate(score)])
+
+
+def normal(n, streams=1, seed=0):
+    """Scores whose logarithm is white about -OFFSET, but for rare short moments far above."""
+    rng = np.random.default_rng(seed)
+    y = rng.normal(-OFFSET, SPREAD, (n, streams))
+    y[rng.random((n, streams)) < 0.002] += 1.2
+    return np.exp(y)
+
+
+def naive(score, calibration):
+    """Row by row and scalar by scalar, as the module's text says it: thresholds[n] of one known stream."""
+    mean, offset, theta, on = -OFFSET, OFFSET, 0.0, False
+    averages = [-OFFSET] * len(calibration["averages"])
+    weight = 1 - 0.5 ** (1 / calibration["half_life_windows"])
+    out = []
+    for n, x in enumerate(score):
+        y = np.log(x)
+        margin = theta + (np.log(0.7) if on else 0.0)
+        limit = mean + offset + margin
+        for h, half_life in enumerate(calibration["averages"]):
+            averages[h] += (1 - 0.5 ** (1 / half_life)) * (y - averages[h])
+            own = mean + calibration["average_offsets"][h] * (1 + margin / offset)
+            if averages[h] > own:
+                limit = min(limit, y - (averages[h] - own))
+        out.append(float(f"{np.exp(limit):.6g}"))
+        above = x > out[-1]
+        if above and not on:
+            theta += 0.35
+        if not above:
+            theta = max(theta - 1.5 * 0.35 * calibration["budget_per_s"] * (10.0 if n else 0.0), 0.2 - offset)
+        mean += weight * ((min(y, limit) if above else y) - mean)
+        on = above
+    return np.array(out)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_arrays_do_what_the_text_says(seed):
+    """Equal to a scalar reading of the definition, over normal, a slow rise and what comes after."""
+    score = np.r_[normal(800, seed=seed), 4 * normal(500, seed=seed + 10), normal(700, seed=seed + 20)]
+    found = run(made(WATCHED), score)[:, 0]
+    np.testing.assert_allclose(found, naive(score[:, 0], WATCHED), rtol=2e-5)
+    assert (score[:, 0] > found)[800:1300].mean() > 0.8
+
+
+def test_a_lasting_small_rise_is_caught_and_normal_is_not():
+    """A rise to 2.5 times the score, far under the threshold of single rows, alarms; without averages it never does."""
+    calm, raised = normal(4000, 20), normal(600, 20, seed=1) * 2.5
+    for calibration, caught in ((WATCHED, True), (PLAIN, False)):
+        threshold = made(calibration, 20)
+        assert (calm > run(threshold, calm)).any(axis=0).sum() <= 1
+        assert (raised > run(threshold, raised, 4000)).any(axis=0).all() == caught
+
+
+def test_a_lasting_level_is_normal_in_the_end():
+    """The alarm of an average ends too, once the mean has followed: after some half-lives, not for ever."""
+    score = np.r_[normal(500), normal(30_000, seed=1) * 3.0]
+    above = (score > run(made(WATCHED), score))[:, 0]
+    assert above[700:2000].mean() > 0.9
+    assert not above[-1000:].any()
+
+
+def test_a_new_stream_gets_its_averages_when_it_has_run_long_enough():
+    """A stream that training did not see is judged by an average after 64 half-lives of it, about its own mean."""
+    own_level = 1.6  # it lives higher than the group, by more than the limit of the averages
+    calm = normal(5000, 10) * own_level
+    threshold = made(WATCHED, 10, known=False)
+    assert not (calm > run(threshold, calm)).any(axis=0).sum() > 1
+    raised = calm[:600] * 2.5
+    assert (raised > run(threshold, raised, 5000)).any(axis=0).all()
+    early = made(WATCHED, 10, known=False)
+    run(early, calm[:300])
+    assert (calm[:100] * 2.5 < run(early, calm[:100] * 2.5, 300)).mean() > 0.99, "not one average has settled"
+
+
+@pytest.mark.parametrize("cut", [100, 900, 1100])
+def test_a_restored_state_goes_on_with_its_averages(cut):
+    """A snapshot taken before, in or after a slow alarm continues to the same bits."""
+    score = np.r_[normal(800), 3 * normal(200, seed=1), normal(300, seed=2)]
+    whole, first, second = run(made(WATCHED), score), made(WATCHED), made(WATCHED)
+    head = run(first, score[:cut])
+    second.restore(first.state())
+    assert np.array_equal(np.r_[head, run(second, score[cut:], cut)], whole)
+
+
+def test_a_state_of_an_older_version_is_taken_over():
+    """A snapshot without averages goes on: they begin at the stream's mean and are silent until they have settled."""
+    threshold = made(WATCHED)
+    run(threshold, normal(300))
+    old = {k: v for k, v in threshold.state().items() if k not in ("average", "seen")}
+    threshold.restore(old)
+    score = normal(600, seed=3)
+    assert not (score > run(threshold, score, 300)).any()
+    assert np.array_equal(threshold.state()["seen"], [600.0])
+
+
+def test_only_what_training_saw_often_enough_has_a_limit():
+    """A short recording gives no average, a longer one gives more; limits lie above all that training showed."""
+    rng = np.random.default_rng(0)
+    for rows, expected in ((400, []), (600, [8]), (4000, [8, 56]), (26_000, [8, 56, 392])):
+        scores = [rng.normal(-1, 0.3, rows) for _ in range(2)]
+        found = average_limits(scores)
+        assert found["averages"] == expected
+        assert found["half_life_windows"] == max(500, rows / 4)
+        assert found["average_offsets"] == sorted(found["average_offsets"], reverse=True)
+        for y in scores:
+            for h, limit in zip(found["averages"], found["average_offsets"], strict=True):
+                kernel = 0.5 ** (np.arange(10 * h) / h)
+                smooth = np.convolve(y - y[rows // 5 :].mean(), kernel / kernel.sum(), "full")[rows // 5 : rows]
+                assert smooth.max() < limit
