@@ -10,6 +10,7 @@ method whose library is missing is left out of `baselines()`.
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -116,7 +117,7 @@ def _half_space_trees(rows: F64, train_rows: int, seed: int) -> F64:
 
     low, high = rows[:train_rows].min(axis=0), rows[:train_rows].max(axis=0)
     unit = np.clip((rows - low) / np.where(high > low, high - low, 1.0), 0.0, 1.0)
-    trees = HalfSpaceTrees(n_trees=25, height=8, window_size=min(250, train_rows // 2), seed=seed)
+    trees: Any = HalfSpaceTrees(n_trees=25, height=8, window_size=min(250, train_rows // 2), seed=seed)
     score = np.empty(len(rows))
     for i, row in enumerate(unit):
         x = dict(enumerate(row.tolist()))
