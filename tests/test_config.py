@@ -401,3 +401,26 @@ def test_a_bad_config_costs_no_import_of_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def feeds_of_the_guide() -> list[str]:
+    """Every block of deploy/README.md's section on feeds."""
+    section = (EXAMPLE.parent / "README.md").read_text().split("## Feeds")[1].split("\n## ")[0]
+    return re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+
+
+def test_every_block_of_the_guide_loads_and_each_known_format_has_one(tmp_path):
+    shown = set()
+    for block in feeds_of_the_guide():
+        settings = load(write(tmp_path, block), environ={})
+        shown |= {topic.payload for group in settings.streams.values() for topic in group.topics}
+        assert check(tmp_path / "streamae.yaml", None)
+    assert shown == {"influx", "telegraf", "senml", "sparkplug", "zigbee2mqtt", "tasmota", "homeassistant"}
+
+
+def test_a_group_of_sparkplug_listens_to_its_edge_nodes(tmp_path):
+    """Births and deaths of the nodes, and the numbers of all of their messages, come without being named."""
+    settings = load(write(tmp_path, next(block for block in feeds_of_the_guide() if "Motor/Speed" in block)))
+    assert filters(settings) == ("spBv1.0/+/+/+/+", "spBv1.0/+/+/+")
+    core = core_group("fans", settings.streams["fans"], profile("flow", "speed"), reconstructor=None)
+    assert [spec.listens for spec in core.payloads] == [False, True, True]

@@ -174,10 +174,11 @@ def _known_format(here: Loc, topic: Topic, template: Template) -> Iterator[Findi
         for label in labels:
             if label in template.labels and label != CHANNEL:
                 yield (*here, key), f"choose another name than {label}; the topic has a label that is called so"
-    sources = list((topic.values or {}).values())
+    sources: set[str] = set()
     for channel, source in (topic.values or {}).items():
-        if sources.count(source) > 1:
+        if source in sources:
             yield (*here, "values", channel), "name each value of the payload for one channel only"
+        sources.add(source)
     if topic.payload == SPARKPLUG:
         levels = topic.topic.split("/")
         at = levels.index(NAMESPACE) if NAMESPACE in levels else -4

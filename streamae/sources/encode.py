@@ -30,6 +30,11 @@ class Encoder:
     def __init__(
         self, template: Template, spec: PayloadSpec, channels: Sequence[str], labels: Mapping[str, str]
     ) -> None:
+        if spec.kind not in ("number", "json"):
+            raise SeriesError(
+                f"topic {template.text!r}: a series cannot be written as {spec.kind}; replay a recording "
+                "of messages, or give the group a second topic with payload: json"
+            )
         self.spec = spec
         self._apart = CHANNEL in template.labels
         values = spec.values if spec.values is not None else {name: f'"{name}"' for name in channels}
