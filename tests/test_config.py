@@ -239,6 +239,7 @@ PLACES = {  # definition of the schema -> where its keys stand in the example
     "Grid": lambda tree: [tree["streams"]["pumps"]["align"]],
     "Alert": lambda tree: [tree["streams"]["pumps"]["alert"]],
     "Health": lambda tree: [tree["streams"]["pumps"]["health"]],
+    "Flapping": lambda tree: [tree["streams"]["pumps"]["health"]["flapping"]],
     "Model": lambda tree: [tree["streams"]["pumps"]["model"]],
     "LogSink": lambda tree: [s for s in tree["sinks"] if s["type"] == "log"],
     "MqttSink": lambda tree: [s for s in tree["sinks"] if s["type"] == "mqtt"],

@@ -7,6 +7,7 @@ from streamae.config.settings import Settings
 from streamae.core.alert import AlertRule
 from streamae.core.align import GridAlign, RowAlign
 from streamae.core.decode import PayloadSpec
+from streamae.core.flapping import FlapRule
 from streamae.core.health import HealthRule
 from streamae.core.lane import Group as CoreGroup
 from streamae.core.payloads import SPARKPLUG
@@ -159,6 +160,7 @@ def health_rule(group: Group) -> HealthRule:
 def core_group(name: str, group: Group, profile: Profile, reconstructor: Reconstructor) -> CoreGroup:
     """Return the group as the pipeline takes it."""
     read = readers(group)
+    flaps = group.health.flapping
     return CoreGroup(
         name=name,
         templates=[template for template, _ in read],
@@ -169,6 +171,7 @@ def core_group(name: str, group: Group, profile: Profile, reconstructor: Reconst
         align=align(group, profile),
         alert=alert_rule(group),
         health=health_rule(group),
+        flapping=FlapRule(flaps.times, flaps.within_s) if flaps.times else None,
         stride=group.stride,
         max_streams=group.max_streams,
         warmup_rows=group.warmup_rows,

@@ -10,7 +10,7 @@ from streamae.config.units import Duration, FilePath, Number, Patience, Rate, Te
 from streamae.core.payloads.values import parse_path
 from streamae.core.topics import CHANNEL, Template
 
-__all__ = ["Alert", "Grid", "Group", "Health", "Model", "Topic"]
+__all__ = ["Alert", "Flapping", "Grid", "Group", "Health", "Model", "Topic"]
 
 
 def _template(text: str) -> str:
@@ -99,6 +99,15 @@ def _limits(limits: tuple[float, float]) -> tuple[float, float]:
     return limits
 
 
+class Flapping(Section):
+    """When an alert that comes and goes is told once, as flapping, and held back until it is calm."""
+
+    times: Annotated[Whole, Field(ge=0, le=1000)] = 6
+    """Beginnings of one alert within that time that are told one by one; 0 tells all of them."""
+    within_s: Duration = Field(default=3600.0, alias="within", gt=0)
+    """The time, and how long it must be calm before it is told again."""
+
+
 class Health(Section):
     """Verdicts on the sensors themselves, apart from the model's."""
 
@@ -108,6 +117,8 @@ class Health(Section):
     """Time without any change that is told; auto: ten times the longest run so far, 60 samples at least."""
     range: dict[Text, Annotated[tuple[Number, Number], AfterValidator(_limits)]] = Field(default_factory=dict)
     """Channel -> lowest and highest value that its sensor can mean; what is beyond is told."""
+    flapping: Flapping = Flapping()
+    """When an alert that comes and goes is held back."""
 
 
 class Model(Section):

@@ -26,7 +26,7 @@ from streamae.core.vitals import AUTO, RULES, Finding, HealthRule, Vitals
 
 __all__ = ["HEALTH_RULES", "Finding", "Health", "HealthRule"]
 
-HEALTH_RULES = RULES
+HEALTH_RULES = (*RULES, "flapping")
 
 _TICK_MAX_S = 20.0  # of one step of the shell's clock: longer ones are jumps, restarts, or time that we were deaf
 

@@ -19,6 +19,7 @@ import numpy as np
 from streamae.core.alert import AlertRule, Alerts
 from streamae.core.align import GridAlign, RowAlign, align_stage
 from streamae.core.decode import Decoder, PayloadSpec, deferred
+from streamae.core.flapping import FLAPPING, Flapping, FlapRule
 from streamae.core.health import Health, HealthRule
 from streamae.core.quarantine import Quarantine, judged
 from streamae.core.scale import Scale
@@ -64,6 +65,7 @@ class Group:
     align: RowAlign | GridAlign = field(default_factory=RowAlign)
     alert: AlertRule = field(default_factory=AlertRule)
     health: HealthRule = field(default_factory=HealthRule)
+    flapping: FlapRule | None = None
     stride: int = 1
     max_streams: int = 10_000
     warmup_rows: int | None = None
@@ -117,6 +119,7 @@ class Lane:
         self.quarantine = Quarantine()
         apart = len(channels) > 1 and not isinstance(group.align, RowAlign)
         self.health = Health(group.health, channels, apart=apart)
+        self.flapping = Flapping(group.flapping)
         self.broken = ""  # why the model can judge nothing at all, as far as its last call showed
         self.latest = Latest()
         self.newest: tuple[I32, F64, F32] | None = None  # the scaled rows of the last step, for who looks back
@@ -141,8 +144,13 @@ class Lane:
         findings = self.health.step(readings, calm, resting, wall_s)
         rows, refused = self._align.step(readings)
         report, verdicts = self._judge(rows, len(topics), drops + refused, thinning)
-        told = [self._teller.finding(finding) for finding in findings]
-        return replace(report, transitions=[*report.transitions, *told]), verdicts
+        told = [*report.transitions, *(self._teller.finding(finding) for finding in findings)]
+        return replace(report, transitions=self.flapping.step(told, self._present_s)), verdicts
+
+    def _present_s(self, name: str) -> float:
+        """Return the event time of a stream's newest row, NaN for what is none."""
+        stream = self.streams.index(name)
+        return float("nan") if stream is None else float(self.latest.row_s[stream])
 
     def interrupt(self, topics: Sequence[bytes] | None) -> int:
         """Begin the windows of the streams of these topics (None: of all) anew; returns how many held rows."""
@@ -236,7 +244,12 @@ class Lane:
         firing = self.alerts.firing(len(self.streams))
         pairs = zip(firing.tolist(), self.alerts.onset_s(firing).tolist(), strict=True)
         alerts = [self._teller.anomaly_id(*pair) for pair in pairs]
-        return alerts + [self._teller.finding_id(*one) for one in self.health.open()]
+        verdicts = [self._teller.finding_id(*one) for one in self.health.open()]
+        return alerts + verdicts + [t.id for t in self.flapping.open()]
+
+    def verdicts(self) -> list[str]:
+        """Return the rule of each verdict on a sensor that stands, and of each alert that flaps."""
+        return [rule for _, _, rule, _ in self.health.open()] + [t.rule for t in self.flapping.open()]
 
     def marks(self) -> dict[int, list[str]]:
         """Return what is special about some streams beside the state of their alert, in words."""
@@ -247,6 +260,10 @@ class Lane:
             if stream >= 0:
                 words = rule.replace("_", " ")
                 found[stream].append(f"{words}: {self.profile.channels[channel]}" if channel >= 0 else words)
+        for verdict in self.flapping.open():
+            stream_ = self.streams.index(verdict.stream)
+            if stream_ is not None:
+                found[stream_].append(FLAPPING)
         return dict(found)
 
     def state(self) -> State:
@@ -262,6 +279,7 @@ class Lane:
             "alerts": self.alerts.state(S),
             "quarantine": self.quarantine.state(S),
             "health": self.health.state(S),
+            "flapping": self.flapping.state(),
         }
         return {f"{stage}.{name}": array for stage, kept in stages.items() for name, array in kept.items()}
 
@@ -284,6 +302,7 @@ class Lane:
         self.alerts.restore(parts["alerts"])
         self.quarantine.restore(parts["quarantine"])
         self.health.restore(parts["health"])
+        self.flapping.restore(parts["flapping"])
         S = np.arange(len(names), dtype=np.int32)
         learnt = (self.scale.seen(len(S)) >= self.scale.warmup_rows) & (self.scoring.remaining(S) == 0)
         self.latest.state[S] = np.where(learnt, parts["alerts"]["state"], AlertState.LEARNING)

@@ -172,7 +172,7 @@ class Daemon:
         for name, lane in self.loop.pipeline.lanes.items():
             self.metrics.observe_streams(name, lane.latest.state[: len(lane.streams)])
             self.metrics.gauge("streams_quarantined", len(lane.quarantine.held(len(lane.streams))), name)
-            self.metrics.observe_health(name, [rule for _, _, rule, _ in lane.health.open()])
+            self.metrics.observe_health(name, lane.verdicts())
             self.metrics.gauge("model_broken", bool(lane.broken), name)
         self.couriers.observe(self.metrics)
         self.home_assistant.observe(self.metrics)

@@ -102,7 +102,7 @@ streams:
       - {{topic: "plant/{{pump}}", payload: json, values: {{value: v}}, time: t}}
     model: {{path: {model.path}, sha256: {model.sha256}}}
     alert: {{for: 0s, keep_firing_for: 20s}}
-    health: {{stale_after: off}}
+    health: {{stale_after: off, flapping: {{times: 0}}}}
 sinks:
   - {{type: webhook, url: "http://127.0.0.1:{collector}/alerts", timeout: 5s}}
 {more}

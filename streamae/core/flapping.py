@@ -1,0 +1,121 @@
+"""A verdict that comes and goes again and again is told once, as flapping, and then held back until it is calm.
+
+More than `times` beginnings within `within_s` (event time of the alert's own stream) are one verdict `flapping`, with
+the beginning that was too many as its onset. While it stands, further beginnings of the same alert are not told; one
+that was told ends as usual. It ends when there was no beginning for `within_s`; what holds by then is told.
+
+The stage works on transitions, which are rare, and keeps a record only of alerts that began lately.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from streamae.core.telling import ANOMALY, alert_id
+from streamae.core.types import State, Transition
+
+__all__ = ["FLAPPING", "FlapRule", "Flapping"]
+
+FLAPPING = "flapping"
+
+
+@dataclass(frozen=True, slots=True)
+class FlapRule:
+    """How many beginnings within which time are told one by one."""
+
+    times: int = 6
+    within_s: float = 3600.0
+
+
+@dataclass(slots=True)
+class _Record:
+    """The last beginnings of one alert; the verdict that it flaps, if one stands; and what is held back."""
+
+    began_s: list[float] = field(default_factory=list)
+    told: Transition | None = None
+    held: Transition | None = None
+
+
+class Flapping:
+    """The alerts of one group that began lately; without a rule nothing is held back."""
+
+    def __init__(self, rule: FlapRule | None) -> None:
+        self.rule = rule
+        self._records: dict[tuple[str, str, str], _Record] = {}
+
+    def open(self) -> list[Transition]:
+        """Return the verdicts that stand."""
+        return [record.told for record in self._records.values() if record.told is not None]
+
+    def step(self, transitions: Sequence[Transition], newest_s: Callable[[str], float]) -> list[Transition]:
+        """Take the transitions of a step, those of an alert in their order; `newest_s` is the present of a stream."""
+        if self.rule is None or not (transitions or self._records):
+            return list(transitions)
+        told: list[Transition] = []
+        for t in transitions:
+            channel = "" if t.rule == ANOMALY else t.worst_channel
+            record = self._records.setdefault((t.stream, t.rule, channel), _Record())
+            told += self._calm(record, t.time_s)
+            told += self._pass(record, t)
+        for key, record in list(self._records.items()):
+            told += self._calm(record, newest_s(key[0]))
+            if not record.began_s and record.held is None:
+                del self._records[key]
+        return told
+
+    def _pass(self, record: _Record, t: Transition) -> list[Transition]:
+        assert self.rule is not None
+        if t.state != "firing":
+            held, record.held = record.held, None
+            return [] if held is not None else [t]
+        if record.held is not None:
+            record.held = replace(t, sequence=0)
+            return []
+        if t.sequence > 0:
+            return [t]
+        recent = [s for s in record.began_s if t.time_s - s < self.rule.within_s]
+        record.began_s = [*recent[-self.rule.times :], t.time_s]
+        if record.told is None and len(record.began_s) <= self.rule.times:
+            return [t]
+        record.held = t
+        if record.told is not None:
+            return []
+        record.told = self._verdict(t, len(record.began_s))
+        return [record.told]
+
+    def _verdict(self, t: Transition, times: int) -> Transition:
+        assert self.rule is not None
+        what = f"{FLAPPING}:{t.rule}:{'' if t.rule == ANOMALY else t.worst_channel}"
+        number = alert_id(t.instance, t.group, t.stream, what, t.time_s)
+        limit = float(self.rule.times)
+        return replace(
+            t, id=number, rule=FLAPPING, severity="warning", onset_s=t.time_s, score=float(times), threshold=limit,
+            peak_score=float(times),
+        )  # fmt: skip
+
+    def _calm(self, record: _Record, now_s: float) -> list[Transition]:
+        """End what has been calm for long enough by now, and tell what it held back."""
+        assert self.rule is not None
+        if not record.began_s or not now_s - record.began_s[-1] >= self.rule.within_s:
+            return []
+        end_s, said = record.began_s[-1] + self.rule.within_s, []
+        if record.told is not None:
+            said.append(replace(record.told, state="resolved", sequence=1, time_s=end_s))
+        if record.held is not None:
+            said.append(replace(record.held, time_s=end_s))
+        record.began_s, record.told, record.held = [], None, None
+        return said
+
+    def state(self) -> State:
+        """Return what a snapshot keeps."""
+        records: list[Any] = [[*key, asdict(record)] for key, record in self._records.items()]
+        return {"records": np.frombuffer(json.dumps(records).encode(), np.uint8).copy()}
+
+    def restore(self, state: State) -> None:
+        """Take over what `state` returned; nothing of an older snapshot, which had none."""
+        for *key, kept in json.loads(state["records"].tobytes()) if "records" in state else ():
+            told, held = (None if kept[n] is None else Transition(**kept[n]) for n in ("told", "held"))
+            self._records[key[0], key[1], key[2]] = _Record(kept["began_s"], told, held)
