@@ -77,3 +77,28 @@ def test_transitions_of_an_alert_are_numbered_and_end_with_its_resolution(scores
         assert b in (a + 1, 0)
     assert all(n <= 2 for n in told)
     assert told[:1] in ([], [0])
+
+
+@given(st.lists(st.sampled_from([0.0, 0.9, 1.0, 2.0, 3.0, np.nan]), max_size=40), st.integers(0, 3), st.integers(0, 40))
+def test_the_peak_is_the_highest_score_since_the_onset(scores, keep, cut):
+    """At every change, and between them, over a restart; a snapshot without peaks begins them anew."""
+    rule = AlertRule(keep_firing_for_s=keep)
+    alerts, onset = Alerts(rule), 0
+    alerts.grow(1)
+    before = "."
+    for t, score in enumerate(scores):
+        if t == cut:
+            state, alerts = alerts.state(1), Alerts(rule)
+            alerts.restore(state)
+        now, changes = alerts.step(np.zeros(1, np.int32), np.array([float(t)]), np.array([score]), np.ones(1))
+        if MARKS[int(now[0])] == "F" and before != "F":
+            onset = t
+        before = "F" if len(alerts.firing(1)) else "."
+        if before == "F" or len(changes.position):
+            assert alerts.peak(0) == np.nanmax(scores[onset : t + 1])
+        for peak in changes.peak:
+            assert peak == alerts.peak(0)
+    old = {name: array for name, array in alerts.state(1).items() if name != "peak"}
+    again = Alerts(rule)
+    again.restore(old)
+    assert np.isnan(again.peak(0))

@@ -12,18 +12,21 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streamae.config import load
 from streamae.core.types import Transition
+from streamae.daemon.assembly import make_sink
+from streamae.daemon.clock import Clock as RealClock
 from streamae.errors import ConfigError, UnavailableError
 from streamae.mqtt import Connection
 from streamae.sinks.alertmanager import AlertmanagerSink
-from streamae.sinks.log import LogSink
+from streamae.sinks.log import LogSink, line
 from streamae.sinks.mqtt import BrokerPublisher, MqttSink
 from streamae.sinks.payload import document, encode, rfc3339, summary
 from streamae.sinks.sink import Sink, SinkRefusedError, SinkUnavailableError
@@ -378,6 +381,91 @@ def test_events_are_told_and_states_are_kept(mosquitto: Mosquitto) -> None:
         wait_until(lambda: len(kept) == 2)
     assert {json.loads(payload)["key"] for _, payload, _ in kept} == {transition(1, 2).key, transition(2).key}
     sink.close()
+
+
+def test_many_travel_together_and_a_state_never_goes_back(mosquitto: Mosquitto) -> None:
+    """200 in one delivery, each with its event; an older alert that comes late by a retry leaves the newer state."""
+    assert MqttSink.batch_max >= 200
+    sink = MqttSink(
+        BrokerPublisher(Connection(port=mosquitto.port, client_id="many", session_expiry_s=0)), "m/{stream}"
+    )
+    with mosquitto.collect("m/#") as received:
+        sink.send([transition(n) for n in range(200)])
+        wait_until(lambda: len(received) == 400)
+        newer, older = transition(7, stream="p"), transition(3, 2, "resolved", stream="p")
+        sink.send([newer])
+        sink.send([older])
+        sink.send([transition(5, stream="q"), transition(4, 2, "resolved", stream="q")])
+        wait_until(lambda: len([t for t, _, _ in received if t.endswith("/event")]) == 204)
+    with mosquitto.collect("m/#") as kept:
+        wait_until(lambda: len(kept) == 202)
+    states = {topic: json.loads(payload)["key"] for topic, payload, _ in kept}
+    assert states["m/p/model"] == newer.key
+    assert states["m/q/model"] == transition(5).key
+    sink.close()
+
+
+class Silent:
+    """A publisher that takes everything."""
+
+    def __init__(self) -> None:
+        self.states = 0
+
+    def publish(self, messages: Sequence[tuple[str, bytes, bool]], timeout_s: float) -> None:
+        self.states += sum(retain for _, _, retain in messages)
+
+    def close(self) -> None:
+        return
+
+
+def test_the_memory_of_states_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond so many topics the longest unused is forgotten: its state may then go back, the others' may not."""
+    monkeypatch.setattr("streamae.sinks.mqtt._STATES_MAX", 2)
+    silent = Silent()
+    sink = MqttSink(silent)
+    sink.send([transition(n + 10, stream=f"s{n}") for n in range(3)])
+    sink.send([transition(1, stream=f"s{n}") for n in range(3)])
+    assert silent.states == 4
+
+
+def test_a_reminder_has_a_key_of_its_own_and_says_that_it_is_one() -> None:
+    """Same id and sequence; what tells it apart is in `repeat`, in the key and in the words."""
+    first, again = document(transition(1)), document(transition(1, repeat=2, peak_score=4.0))
+    assert [again[n] for n in ("id", "sequence", "state")] == [first[n] for n in ("id", "sequence", "state")]
+    assert (first["key"], again["key"]) == (transition(1).key, f"{transition(1).key}:2")
+    assert (first["repeat"], again["repeat"], first["peak_score"], again["peak_score"]) == (0, 2, None, 4.0)
+    assert "still firing (reminder 2)" in again["summary"]
+    assert "still" not in first["summary"]
+    assert "peak score 4" in document(transition(1, 2, "resolved", peak_score=4.0))["summary"]
+    assert " reminder=2 " in line(transition(1, repeat=2))
+
+
+SINKS = """
+streams: {pumps: {topics: [{topic: "plant/{pump}/{channel}"}], model: {path: none.pt}}}
+sinks:
+  - {type: log, name: words, renotify: 2h}
+  - {type: mqtt, timeout: 3s}
+  - {type: webhook, url: "http://127.0.0.1:1/", ca: CA}
+  - {type: alertmanager, url: "RECEIVER", refresh: 7s, ca: CA}
+"""
+
+
+def test_each_kind_of_sink_is_made_as_it_is_configured(tmp_path: Path, receiver: Receiver, certificates: Path) -> None:
+    """An Alertmanager gets Alertmanager's own form, and each key of the configuration its effect."""
+    text = SINKS.replace("RECEIVER", receiver.url).replace("CA", str(certificates / "ca.pem"))
+    (tmp_path / "streamae.yaml").write_text(text)
+    settings = load(tmp_path / "streamae.yaml")
+    words, mqtt_sink, webhook, alertmanager = (make_sink(settings, sink, RealClock()) for sink in settings.sinks)
+    assert (words.name, settings.sinks[0].renotify_s) == ("words", 7200.0)
+    assert isinstance(mqtt_sink, MqttSink)
+    assert mqtt_sink._timeout_s == 3.0
+    assert isinstance(webhook, WebhookSink)
+    assert isinstance(alertmanager, AlertmanagerSink)
+    assert alertmanager.refresh_s == 7.0
+    alertmanager.send([transition(1)])
+    path, _, said = receiver.requests[-1]
+    assert path == "/api/v2/alerts"
+    assert said[0]["labels"]["streamae_id"] == transition(1).id
 
 
 def test_a_broker_that_stops_answering_is_unavailable(mosquitto: Mosquitto) -> None:
