@@ -84,9 +84,17 @@ def subscriptions_of(settings: Settings) -> list[Subscription]:
 
 
 def make_source(
-    settings: Settings, clock: Clock, arrivals: ArrivalClock, stale: Sequence[str] = (), expect_session: bool = False
+    settings: Settings,
+    clock: Clock,
+    arrivals: ArrivalClock,
+    beat: Callable[[float], object],
+    stale: Sequence[str] = (),
+    expect_session: bool = False,
 ) -> MqttSource:
-    """Return the broker's source, not yet started; `arrivals` stamps, `stale` filters are given up."""
+    """Return the broker's source, not yet started; `arrivals` stamps, `stale` filters are given up.
+
+    `beat` is the sign of life of its thread, with the seconds for which it may now block.
+    """
     limits = Limits(
         max_messages=settings.inbox.max_messages,
         max_bytes=_INBOX_BYTES,
@@ -103,6 +111,7 @@ def make_source(
         status_topic=f"streamae/{settings.instance}/status",
         stale=stale,
         expect_session=expect_session,
+        beat=beat,
     )
 
 

@@ -2,19 +2,24 @@
 
 import logging
 import threading
+from collections.abc import Sequence
 
 from streamae.config import Settings
+from streamae.core.types import Transition
 from streamae.daemon.assembly import make_sink
 from streamae.daemon.clock import Clock
+from streamae.daemon.pulse import Pulse
 from streamae.errors import StoreError
 from streamae.metrics import Metrics
 from streamae.sinks.courier import Courier, Pace
+from streamae.sinks.sink import Sink
 from streamae.store.outbox import Outbox, SinkStats
 
 __all__ = ["Couriers"]
 
 log = logging.getLogger(__name__)
 _STORE_RETRY_S = 1.0
+_BEAT_S = 2.0
 
 
 class Couriers:
@@ -22,22 +27,23 @@ class Couriers:
 
     def __init__(self, settings: Settings, outbox: Outbox, clock: Clock) -> None:
         self._outbox, self._clock = outbox, clock
+        self._pulses = [Pulse(f"sink-{sink.name}", clock.monotonic) for sink in settings.sinks]
         self._couriers = [
             Courier(
-                make_sink(settings, sink, clock),
+                _Watched(make_sink(settings, sink, clock), pulse, getattr(sink, "timeout_s", 0.0)),
                 outbox,
                 clock.now,
                 pace=None if sink.type == "log" else Pace(),
                 renotify_s=None if sink.type == "alertmanager" else sink.renotify_s,
                 jitter=clock.jitter,
             )
-            for sink in settings.sinks
+            for sink, pulse in zip(settings.sinks, self._pulses, strict=True)
         ]
         self._stopping = threading.Event()
         self._wakes = [threading.Event() for _ in self._couriers]
         self._threads = [
-            threading.Thread(target=self._serve, args=pair, name=f"sink-{pair[0].sink}", daemon=True)
-            for pair in zip(self._couriers, self._wakes, strict=True)
+            threading.Thread(target=self._serve, args=each, name=each[2].name, daemon=True)
+            for each in zip(self._couriers, self._wakes, self._pulses, strict=True)
         ]
         self._said: dict[str, SinkStats] = {}
 
@@ -51,9 +57,12 @@ class Couriers:
         for wake in self._wakes:
             wake.set()
 
-    def dead(self) -> list[str]:
-        """Return the names of threads that ended without being asked to."""
-        return [] if self._stopping.is_set() else [t.name for t in self._threads if not t.is_alive()]
+    def faults(self) -> list[str]:
+        """Return, in words, which threads ended without being asked to, and which hang."""
+        if self._stopping.is_set():
+            return []
+        dead = [f"thread {t.name} is dead" for t in self._threads if not t.is_alive()]
+        return dead or [fault for pulse in self._pulses for fault in pulse.faults()]
 
     def stop(self, timeout_s: float) -> None:
         """Let each deliver what is due, for at most `timeout_s` in all, then end."""
@@ -81,8 +90,9 @@ class Couriers:
                 grown = getattr(now, outcome) - getattr(before, outcome)
                 metrics.count("sink_deliveries", max(0, grown), sink, outcome)
 
-    def _serve(self, courier: Courier, wake: threading.Event) -> None:
+    def _serve(self, courier: Courier, wake: threading.Event, pulse: Pulse) -> None:
         while True:
+            pulse.beat()
             try:
                 wait_s = courier.deliver_due()
             except StoreError as error:
@@ -92,5 +102,26 @@ class Couriers:
                 if wait_s > 0:  # nothing is due now: what is left waits for the next start
                     return
                 continue
-            wake.wait(min(wait_s, 60.0))
+            self._wait(wake, min(wait_s, 60.0), pulse)
             wake.clear()
+
+    def _wait(self, wake: threading.Event, wait_s: float, pulse: Pulse) -> None:
+        until_s = self._clock.monotonic() + wait_s
+        while (left_s := until_s - self._clock.monotonic()) > 0 and not wake.wait(min(left_s, _BEAT_S)):
+            pulse.beat()
+
+
+class _Watched:
+    """A sink that says before each request how long it may take: to connect, and to be answered."""
+
+    def __init__(self, sink: Sink, pulse: Pulse, timeout_s: float) -> None:
+        self.name, self.batch_max, self.refresh_s = sink.name, sink.batch_max, sink.refresh_s
+        self._sink, self._pulse, self._busy_s = sink, pulse, 2 * timeout_s
+
+    def send(self, transitions: Sequence[Transition]) -> None:
+        self._pulse.beat(self._busy_s)
+        self._sink.send(transitions)
+        self._pulse.beat()
+
+    def close(self) -> None:
+        self._sink.close()

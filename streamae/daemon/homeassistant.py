@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from streamae.config import Settings
 from streamae.config.convert import connection
 from streamae.daemon.clock import Clock
+from streamae.daemon.pulse import Pulse
 from streamae.errors import UnavailableError
 from streamae.metrics import Metrics
 from streamae.mqtt import Publisher, transient
@@ -23,6 +24,7 @@ __all__ = ["HomeAssistant", "terms_of"]
 
 log = logging.getLogger(__name__)
 _TICK_S = 1.0
+_CONNECTING_S, _ANSWERING_S = 60.0, 75.0  # what the publisher may take for it at most
 _REST_S, _REST_MAX_S = 1.0, 60.0
 _HEARD_MAX = 20_000
 _BIRTH = b"online"
@@ -62,6 +64,7 @@ class HomeAssistant:
                 watch=(self.terms.status_topic, self.terms.ours),
                 watched=lambda *heard: self._heard.append(heard),
             )
+            self._pulse = Pulse("home-assistant", clock.monotonic)
             self._thread = threading.Thread(target=self._serve, name="home-assistant", daemon=True)
 
     def start(self) -> None:
@@ -69,10 +72,11 @@ class HomeAssistant:
         if self.terms is not None:
             self._thread.start()
 
-    def dead(self) -> list[str]:
-        """Return the thread's name where it ended without being asked to."""
-        ended = self.terms is not None and not self._stopping.is_set() and not self._thread.is_alive()
-        return [self._thread.name] if ended else []
+    def faults(self) -> list[str]:
+        """Return, in words, whether the thread ended without being asked to, or hangs."""
+        if self.terms is None or self._stopping.is_set():
+            return []
+        return self._pulse.faults() if self._thread.is_alive() else [f"thread {self._thread.name} is dead"]
 
     def stop(self, timeout_s: float, *, withdraw: bool = False) -> None:
         """End the thread within `timeout_s`; with `withdraw` the devices go from Home Assistant first."""
@@ -93,6 +97,7 @@ class HomeAssistant:
     def _serve(self) -> None:
         rest_s = _REST_S
         while not self._stopping.is_set():
+            self._pulse.beat(_CONNECTING_S)
             try:
                 self._publisher.open()
                 rest_s = _REST_S
@@ -101,6 +106,7 @@ class HomeAssistant:
                 log.warning("Home Assistant is not told: %s", error)
             finally:
                 self._publisher.close(wait=False)
+            self._pulse.beat(rest_s)
             self._stopping.wait(rest_s * (0.5 + 0.5 * self._clock.jitter()))
             rest_s = min(2 * rest_s, _REST_MAX_S)
 
@@ -115,6 +121,7 @@ class HomeAssistant:
             if tables:
                 self._publish(self._discovery.step(tables, self._clock.monotonic()))
                 self._warn()
+            self._pulse.beat()
             self._stopping.wait(_TICK_S)
         if self._withdrawing:
             self._publish(self._discovery.withdraw())
@@ -131,6 +138,8 @@ class HomeAssistant:
                 self._discovery.found(topic, payload)
 
     def _publish(self, messages: list[Message]) -> None:
+        if messages:
+            self._pulse.beat(_ANSWERING_S)
         for message in messages:
             self._publisher.publish(message.topic, message.payload, qos=1, retain=True)
         if messages:

@@ -5,9 +5,10 @@
     systemd           READY when models are warm and the state is recovered; WATCHDOG only after progress of the loop
 
 This package is the only owner of threads and clocks: one loop (the caller's thread), one thread a sink, the network
-thread of the source, the web server's thread. A dead thread ends the process, for systemd to restart it.
+thread of the source, the web server's thread. A thread that dies or hangs ends the process, for systemd to restart it.
 """
 
+import faulthandler
 import logging
 import os
 import signal
@@ -28,6 +29,7 @@ from streamae.daemon.gauges import Gauges
 from streamae.daemon.homeassistant import HomeAssistant
 from streamae.daemon.loop import Loop
 from streamae.daemon.notify import Notifier
+from streamae.daemon.pulse import Pulse
 from streamae.daemon.recover import fold, keep, orphans
 from streamae.daemon.view import DaemonView
 from streamae.errors import StoreError, StreamaeError, UnavailableError
@@ -44,6 +46,7 @@ log = logging.getLogger(__name__)
 DRAIN_S = 10.0
 _TAKE_S = 0.25  # longest wait for messages, and so for a signal to be noticed
 _PUBLISH_S = 1.0
+_HANG_ENDS_S = 120.0  # longer than a slow disk or the opening of many models at a reload should take
 
 
 class Daemon:
@@ -59,6 +62,7 @@ class Daemon:
         self.notifier = Notifier(os.environ)
         self.on_report: Callable[[Report], object] = lambda _: None
         self._published_s = self._watched_s = float("-inf")
+        self._pulses = [Pulse(name, self.clock.monotonic) for name in ("streamae-mqtt", "web")]
 
     def start(self) -> None:
         """Open everything, recover the state, and begin to listen. Raises StreamaeError, leaving nothing running."""
@@ -101,7 +105,7 @@ class Daemon:
             kept.journal_rows_last > 0 or kept.snapshot_s is not None
         )
         self.arrivals = ArrivalClock(clock, pipeline.arrival_s)
-        source = make_source(settings, clock, self.arrivals, expect_session=expect_session)
+        source = make_source(settings, clock, self.arrivals, self._pulses[0].beat, expect_session=expect_session)
         self.loop = Loop(
             source, pipeline, self.store, self.metrics,
             now=clock.now, arrived=self.arrivals.now, monotonic=clock.monotonic, sleep=clock.sleep,
@@ -115,11 +119,12 @@ class Daemon:
         )  # fmt: skip
         self.couriers = Couriers(settings, self.store.outbox, clock)
         self.home_assistant = HomeAssistant(settings, lambda: self.view.snapshot().tables, clock)
-        self.view.dead_threads, self.view.artifacts = self.dead_threads, artifacts
+        self.view.thread_faults, self.view.artifacts = self.thread_faults, artifacts
         token = settings.web.token.get_secret_value() if settings.web.token else None
         access = Access(frozenset(settings.web.allowed_hosts), token, settings.web.loopback)
         app = create_app(self.view, access)
-        self.web = WebServer(app, settings.web.host, settings.web.port, on_stop=app.state.events.close)
+        stop, beat = app.state.events.close, self._pulses[1].beat
+        self.web = WebServer(app, settings.web.host, settings.web.port, on_stop=stop, beat=beat)
         self.web.start()
         self.couriers.start()
         self.home_assistant.start()
@@ -181,13 +186,14 @@ class Daemon:
         self.gauges.observe_people(self.store.silences.counts(self.clock.now()), self.store.alerts.feedback_count())
         if source.fatal:
             raise UnavailableError(source.fatal)
-        dead = self.dead_threads()
-        if dead:
-            raise StreamaeError(f"thread {', '.join(dead)} died; see the log above. The process ends to be restarted")
+        if faults := self.thread_faults():
+            raise StreamaeError(f"{'; '.join(faults)}; see the log above. The process ends to be restarted")
 
-    def dead_threads(self) -> list[str]:
-        """Return the names of threads that should run and do not."""
-        return [*self.couriers.dead(), *self.home_assistant.dead(), *([] if self.web.alive else ["web"])]
+    def thread_faults(self) -> list[str]:
+        """Return, in words, which threads are dead or hang; the loop's own is judged by the view."""
+        own = [] if self.web.alive else ["thread web is dead"]
+        hung = [fault for pulse in self._pulses for fault in pulse.faults()]
+        return [*own, *hung, *self.couriers.faults(), *self.home_assistant.faults()]
 
     def reload(self) -> None:
         """Take over the configuration as it is now, or refuse it whole; windows, thresholds and alerts survive."""
@@ -220,7 +226,8 @@ class Daemon:
             kept = {s.filter for s in after}
             stale = [s.filter for s in before if s.filter not in kept]
             self.loop.source.close()
-            self.loop.attach(make_source(settings, self.clock, self.arrivals, stale, expect_session=True))
+            beat = self._pulses[0].beat
+            self.loop.attach(make_source(settings, self.clock, self.arrivals, beat, stale, expect_session=True))
             self.loop.source.start()
         if old.sinks != settings.sinks:
             self.couriers.stop(1.0)
@@ -286,7 +293,17 @@ def run(path: Path) -> int:
     daemon.start()
     try:
         while not daemon.stop_asked.is_set():
+            _end_where_it_hangs()
             daemon.turn()
     finally:
+        faulthandler.cancel_dump_traceback_later()
         daemon.stop()
     return 0
+
+
+def _end_where_it_hangs() -> None:
+    """Let the process end, saying where each thread stands, if this is not called again in time.
+
+    systemd's watchdog does that sooner; elsewhere nobody would. A model that holds the interpreter's lock is no excuse.
+    """
+    faulthandler.dump_traceback_later(_HANG_ENDS_S, exit=True)

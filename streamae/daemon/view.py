@@ -17,6 +17,7 @@ from streamae.core.types import AlertState, Report, Transition
 from streamae.daemon.closeup import copy_stream, picture
 from streamae.daemon.history import GroupHistory
 from streamae.daemon.loop import Loop
+from streamae.daemon.pulse import HANGS_AFTER_S
 from streamae.daemon.questions import Questions
 from streamae.metrics import Metrics
 from streamae.model.artifact import Artifact
@@ -27,8 +28,6 @@ from streamae.store.store import Store
 from streamae.web.app import SilenceWanted, Snapshot, StreamTable
 
 __all__ = ["HANGS_AFTER_S", "DaemonView", "tables"]
-
-HANGS_AFTER_S = 8.0  # so that a probe every two seconds knows within ten
 
 
 def tables(
@@ -76,7 +75,7 @@ class DaemonView:
         self._counted = {"messages": 0, "rows": 0, "windows": 0, "dropped": 0}
         self._published_s = self._started_s = monotonic()
         self._status: SourceStatus | None = None
-        self.dead_threads: Callable[[], Sequence[str]] = list
+        self.thread_faults: Callable[[], Sequence[str]] = list
         self.artifacts: Mapping[str, Artifact] = {}
         self.questions = Questions()
         self._histories: dict[str, GroupHistory] = {}
@@ -147,7 +146,7 @@ class DaemonView:
         return replace(self._snapshot, unhealthy=self._unhealthy(), unready=self._unready())
 
     def _unhealthy(self) -> list[str]:
-        reasons = [f"thread {name} is dead" for name in self.dead_threads()]
+        reasons = list(self.thread_faults())
         stuck_s = self._monotonic() - self._loop.progress_s
         if stuck_s > HANGS_AFTER_S:
             loop = self._loop

@@ -29,6 +29,7 @@ _UNSUPPORTED_PROTOCOL = 0x84
 _RETRY_DENIED_S = 4.0
 _TICK_S = 0.5
 _REST_S = 0.002
+_CONNECTING_S = 60.0  # name resolution, TCP and TLS may block for so long in all
 _log = logging.getLogger("streamae.mqtt")
 
 
@@ -51,6 +52,7 @@ class Terms:
     acks: deque[tuple[int, Sequence[int]]]
     wakened: socket.socket
     stopping: threading.Event
+    beat: Callable[[float], object]  # a sign of life, and the seconds for which the thread may now block
 
 
 class Link:
@@ -71,6 +73,7 @@ class Link:
     def live(self) -> str:
         """Connect and serve until the connection ends; return why it ended. Raises nothing."""
         client = self._client
+        self._terms.beat(_CONNECTING_S)
         try:
             client.reconnect()
             self._expect_answer()
@@ -116,6 +119,7 @@ class Link:
         client = self._client
         saying_goodbye = resting = False
         while True:
+            self._terms.beat(0.0)
             sock = client.socket()
             if sock is None:
                 return self._end or "connection lost"

@@ -57,6 +57,7 @@ class Session:
         stale: Sequence[str] = (),
         expect_session: bool = False,
         client_kind: ClientMaker | None = None,
+        beat: Callable[[float], object] = lambda busy_s: None,
     ) -> None:
         self.connection = connection
         self._ledger = Ledger()
@@ -81,6 +82,7 @@ class Session:
             acks=deque(),
             wakened=wakened,
             stopping=threading.Event(),
+            beat=beat,
         )
         self._protocol = "5" if connection.protocol == "auto" else connection.protocol
         self._thread = threading.Thread(target=self._run, name="streamae-mqtt", daemon=True)
@@ -142,6 +144,7 @@ class Session:
             _log.warning("broker %s: %s", self.connection.address, self.state.fatal or reason)
             long_down = self._terms.monotonic() - down_since_s > 60
             delay_s = min(delay_s * 2, 30.0 if long_down else 4.0)
+            self._terms.beat(delay_s)
             self._terms.stopping.wait(delay_s * (0.5 + 0.5 * self._jitter()))
 
     def _try_other_protocol(self, reason: str) -> None:

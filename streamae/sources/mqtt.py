@@ -50,6 +50,7 @@ class MqttSource:
         stale: Sequence[str] = (),
         expect_session: bool = False,
         client_kind: ClientMaker | None = None,
+        beat: Callable[[float], object] = lambda busy_s: None,
     ) -> None:
         self._limits = limits
         self._now = now
@@ -73,6 +74,7 @@ class MqttSource:
             stale=stale,
             expect_session=expect_session,
             client_kind=client_kind,
+            beat=beat,
         )
         self._taken: deque[tuple[Batch, list[int]]] = deque()
         self._accepting = True

@@ -19,16 +19,25 @@ __all__ = ["WebServer"]
 _BACKLOG = 128
 _CONNECTIONS_MAX = 256
 _START_TIMEOUT_S = 30.0
+_BEAT_S = 1.0
 
 
 class WebServer:
     """An HTTP server on `host:port`; port 0 takes a free one, which `.port` names after `start`.
 
-    `on_stop` is called first when it stops, to end what would never end by itself.
+    `on_stop` is called first when it stops, to end what would never end by itself; `beat` about once a second by the
+    thread, as long as it answers.
     """
 
-    def __init__(self, app: ASGIApp, host: str, port: int, on_stop: Callable[[], object] = lambda: None) -> None:
-        self._app, self._on_stop = app, on_stop
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        on_stop: Callable[[], object] = lambda: None,
+        beat: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._app, self._on_stop, self._beat = app, on_stop, beat
         self._address = (host, port)
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
@@ -85,6 +94,9 @@ class WebServer:
         while not server.started and not task.done():
             await asyncio.sleep(0.01)
         self._started.set()
+        while not task.done():
+            self._beat()
+            await asyncio.wait([task], timeout=_BEAT_S)
         await task
 
     def stop(self, timeout_s: float = 3.0) -> bool:

@@ -55,11 +55,12 @@ class Daemon:
         self._zygote = zygote
         self._process: subprocess.Popen[bytes] | None = None
         self.pid: int | None = None
+        self.env: dict[str, str] = {}
         self.log = config.parent / "daemon.log"
 
     def start(self) -> "Daemon":
         if self._zygote:
-            self.pid = self._zygote.ask(config=str(self.config), log=str(self.log), variant=self.variant)
+            self.pid = self._zygote.ask(config=str(self.config), log=str(self.log), variant=self.variant, env=self.env)
             return self
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(

@@ -10,12 +10,15 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from streamae.core.types import Batch, Report
 from streamae.daemon import assembly, life
+from streamae.daemon.loop import Loop
+from streamae.daemon.pulse import Pulse
 from streamae.errors import StreamaeError
 from streamae.model import runtime
 from streamae.sources.mqtt import MqttSource
@@ -51,7 +54,41 @@ class BlindStore(SlowStore):
         return batch.dup & False
 
 
-def vary(variant: str) -> None:
+class Trouble:
+    """Kills or hangs one thread, from within, once the file `trouble` exists."""
+
+    def __init__(self, kind: str, file: Path) -> None:
+        self._kind, self._file = kind, file
+
+    def __call__(self) -> None:
+        if self._file.exists():
+            if self._kind == "dies":
+                raise SystemExit
+            time.sleep(3600)
+
+
+def trouble(thread: str, kind: str, file: Path) -> None:
+    """Meet the loop where it begins a turn, every other thread where it would give a sign of life."""
+    troubled, beat, turn = Trouble(kind, file), Pulse.beat, Loop.turn
+
+    def beat_or_not(self: Pulse, busy_s: float = 0.0) -> None:
+        if self.name == thread:
+            troubled()
+        beat(self, busy_s)
+
+    def turn_or_not(self: Loop, timeout_s: float) -> Report | None:
+        troubled()
+        return turn(self, timeout_s)
+
+    Pulse.beat = beat_or_not
+    if thread == "loop":
+        Loop.turn = turn_or_not
+
+
+def vary(variant: str, folder: Path) -> None:
+    if ":" in variant:
+        trouble(*variant.split(":"), folder / "trouble")
+        return
     if variant != "plain":
         life.Store = SlowStore
     if variant == "hasty":
@@ -60,18 +97,19 @@ def vary(variant: str) -> None:
         life.Store = BlindStore
 
 
-def start(config: Path, log: Path, variant: str) -> int:
+def start(config: Path, log: Path, variant: str, env: Mapping[str, str]) -> int:
     pid = os.fork()
     if pid:
         return pid
     code = 70
+    os.environ.update(env)
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         null = os.open(os.devnull, os.O_RDONLY)
         for fd, mine in ((null, 0), (out, 1), (out, 2)):
             os.dup2(fd, mine)
-        vary(variant)
+        vary(variant, config.parent)
         code = life.run(config)
     except StreamaeError as error:
         os.write(2, f"{error}\n".encode())
@@ -91,7 +129,7 @@ def main() -> None:
             pid, status = os.waitpid(asked["ended"], os.WNOHANG)
             answer = os.waitstatus_to_exitcode(status) if pid else None
         else:
-            answer = start(Path(asked["config"]), Path(asked["log"]), asked["variant"])
+            answer = start(Path(asked["config"]), Path(asked["log"]), asked["variant"], asked.get("env", {}))
         print(json.dumps(answer), flush=True)
 
 
