@@ -98,3 +98,17 @@ def test_tables_count_faults_by_kind_and_size():
     text = tables([run])
     assert "| leak | 0.00 | 0.00 | 1.00 (2 min) | -1.000 | 1.000 |" in text
     assert "| 1/day | 4.0 | 6 | 1.50 |" in text
+
+
+def test_the_sensor_verdict_is_that_of_the_core(trained):
+    """A value that stands still is told by the core's sensor check, and one that moves is not."""
+    _, profile, *_ = trained
+    rng = np.random.default_rng(0)
+    values, label = rng.normal(size=(600, 4)), np.zeros(600, np.int8)
+    label[300:] = 1
+    moving = bench.Trial(0, "stuck", 0.0, values, label)
+    stood = values.copy()
+    stood[300:, 1] = stood[300, 1]
+    assert bench.sensor_delay_s(profile, moving, [1] * 4, 10.0) is None
+    delay_s = bench.sensor_delay_s(profile, bench.Trial(0, "stuck", 8.0, stood, label), [1] * 4, 10.0)
+    assert delay_s is not None and 0 < delay_s <= 3000

@@ -8,7 +8,8 @@ For each plant and seed the default model is trained on some normal days of all 
              of rows above the threshold) are counted as `streamae evaluate` counts them, against budget times time.
     faults   a copy of each stream's next day gets one fault; recall is the share of faults with an alarm while they
              last, delay the time to the first. The control is the same stretch of the same stream without the fault.
-             The peak and the (geometric) mean of the score in the fault are kept by magnitude: they must rise with it.
+             A stuck sensor is also the concern of `core.health`, whose verdict is counted on its own. The peak and the
+             (geometric) mean of the score in the fault are kept by magnitude: they must rise with it.
 
 Every figure is a function of plant, seed and bench; one JSON line each of them, so a run can be taken up again.
 """
@@ -25,9 +26,10 @@ import numpy as np
 
 from streamae.backtest import offline_group
 from streamae.core.alert import AlertRule
+from streamae.core.health import Health, HealthRule
 from streamae.core.lane import Lane
 from streamae.core.threshold import Threshold
-from streamae.core.types import F64, I8, Profile, Rows
+from streamae.core.types import F64, I8, I32, Profile, Readings, Rows
 from streamae.errors import StreamaeError
 from streamae.evaluation.metrics import DAY_S, alarms
 from streamae.evaluation.plant_table import tables
@@ -203,6 +205,22 @@ def fault_run(plant: Plant, profile: Profile, model: TorchReconstructor, bench: 
             {"stream": trial.stream, "kind": trial.kind, "magnitude": trial.magnitude} | {"delay_s": delay_s, **level}
         )
     return {"trials": out}
+
+
+def sensor_delay_s(profile: Profile, trial: Trial, runs: Sequence[float] | None, period_s: float) -> float | None:
+    """Time from the start of the fault to the core's verdict that a sensor is stuck; None where there is none."""
+    N, C = trial.values.shape
+    health = Health(HealthRule(stale_after_s=None), profile.channels, apart=False)
+    health.grow(1)
+    health.begin(0, runs, known=True)
+    time_s, origin = np.repeat(np.arange(N) * period_s, C), np.repeat(np.arange(N), C).astype(np.int32)
+    stream: I32 = np.zeros(N * C, np.int32)
+    channel = np.tile(np.arange(C, dtype=np.int32), N)
+    samples = Readings(stream, channel, time_s, trial.values.ravel(), origin, time_s)
+    told = health.step(samples, np.zeros(N * C, np.bool_), np.zeros(1, np.bool_), float(time_s[-1]))
+    begin_s, end_s = np.flatnonzero(trial.label)[[0, -1]] * period_s
+    delays = [f.time_s - begin_s for f in told if f.rule == "stuck" and f.fires and begin_s <= f.time_s <= end_s]
+    return min(delays, default=None)
 
 
 def evaluate_plant(

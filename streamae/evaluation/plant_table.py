@@ -65,6 +65,10 @@ def _faults(runs: Sequence[Run]) -> list[str]:
         cells = [_cell(by_size.get(size, [])) for size in sizes]
         ranks = [f"{_rank(of_kind, level):.3f}" if len(by_size) > 2 else "–" for level in ("mean", "peak")]
         lines += _row([kind.replace("_", " "), *cells, *ranks])
+        if "sensor_s" in of_kind[0]:
+            by_size = _by([t | {"delay_s": t["sensor_s"]} for t in of_kind], "magnitude")
+            cells = [_cell(by_size.get(size, [])) for size in sizes]
+            lines += _row([f"{kind}: verdict on the sensor", *cells, "–", "–"])
     return lines
 
 
