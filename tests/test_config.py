@@ -362,6 +362,11 @@ def test_check_says_for_each_topic_what_it_would_do(tmp_path):
     assert "rows every 1s (hold)" in told
     assert "stream <line>/<pump>" in told
     assert "warning: streams.pumps.topics[0]" in told
+    assert "Home Assistant" not in told
+    shown = check(
+        write(tmp_path, "home_assistant: {max_devices: 7}\n" + text), lambda group: profile("flow", "pressure")
+    )
+    assert "Home Assistant: at most 7 streams as devices on homeassistant/device/streamae_streamae/+/config" in shown
 
 
 def test_check_tries_every_model_before_it_fails(tmp_path):

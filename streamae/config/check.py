@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from streamae.config.agreement import warnings
-from streamae.config.convert import stream_template, templates
+from streamae.config.convert import home_assistant, stream_template, templates
 from streamae.config.document import key_text
 from streamae.config.groups import Grid, Group, Topic
 from streamae.config.load import load
@@ -100,6 +100,9 @@ def describe(settings: Settings, profiles: dict[str, Profile]) -> list[str]:
             lines.append(f"  {topic.topic}")
             lines += [f"    {line}" for line in _topic(name, group, topic, template, profiles.get(name))]
     lines.append("sinks: " + (", ".join(sink.name for sink in settings.sinks) or "none"))
+    told = home_assistant(settings)
+    if told is not None:
+        lines.append(f"Home Assistant: at most {told.devices_max} streams as devices on {told.ours}")
     lines += [f"warning: {key_text(loc)}: {advice}" for loc, advice in warnings(settings)]
     return lines
 

@@ -16,6 +16,7 @@ from streamae.core.topics import Template
 from streamae.core.types import Profile, Reconstructor
 from streamae.errors import ConfigError
 from streamae.mqtt.connection import Connection, Tls
+from streamae.sinks.homeassistant import Terms
 
 __all__ = [
     "alert_rule",
@@ -25,6 +26,7 @@ __all__ = [
     "core_group",
     "filters",
     "health_rule",
+    "home_assistant",
     "payload_specs",
     "readers",
     "stream_template",
@@ -71,6 +73,22 @@ def chosen_group(settings: Settings, name: str | None) -> tuple[str, Group]:
     if found not in settings.streams:
         raise ConfigError(f"--group: got {found}; the configuration has {known}")
     return found, settings.streams[found]
+
+
+def home_assistant(settings: Settings) -> Terms | None:
+    """Return what Home Assistant is to be told, None where nothing."""
+    wanted = settings.home_assistant
+    if wanted is None:
+        return None
+    return Terms(
+        settings.instance,
+        prefix=wanted.prefix,
+        devices_max=wanted.max_devices,
+        every_s=wanted.every_s,
+        stale_after_s=wanted.stale_after_s,
+        forget_after_s=wanted.forget_after_s,
+        page=wanted.page or "",
+    )
 
 
 def templates(group: Group) -> list[Template]:

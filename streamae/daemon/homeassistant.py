@@ -11,16 +11,16 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from streamae.config import Settings
-from streamae.config.convert import connection
+from streamae.config.convert import connection, home_assistant
 from streamae.daemon.clock import Clock
 from streamae.daemon.pulse import Pulse
 from streamae.errors import UnavailableError
 from streamae.metrics import Metrics
 from streamae.mqtt import Publisher, transient
-from streamae.sinks.homeassistant import Discovery, Message, Streams, Terms
+from streamae.sinks.homeassistant import Discovery, Message, Streams
 from streamae.web.view import StreamTable
 
-__all__ = ["HomeAssistant", "terms_of"]
+__all__ = ["HomeAssistant"]
 
 log = logging.getLogger(__name__)
 _TICK_S = 1.0
@@ -30,27 +30,11 @@ _HEARD_MAX = 20_000
 _BIRTH = b"online"
 
 
-def terms_of(settings: Settings) -> Terms | None:
-    """Return what Home Assistant is to be told, None where nothing."""
-    wanted = settings.home_assistant
-    if wanted is None:
-        return None
-    return Terms(
-        settings.instance,
-        prefix=wanted.prefix,
-        devices_max=wanted.max_devices,
-        every_s=wanted.every_s,
-        stale_after_s=wanted.stale_after_s,
-        forget_after_s=wanted.forget_after_s,
-        page=wanted.page or "",
-    )
-
-
 class HomeAssistant:
     """Tells one Home Assistant; without `terms` there is no thread, and every call does nothing."""
 
     def __init__(self, settings: Settings, tables: Callable[[], Mapping[str, StreamTable]], clock: Clock) -> None:
-        self.terms = terms_of(settings)
+        self.terms = home_assistant(settings)
         self._tables, self._clock = tables, clock
         self._stopping, self._withdrawing = threading.Event(), False
         self._heard: deque[tuple[str, bytes, bool]] = deque(maxlen=_HEARD_MAX)
