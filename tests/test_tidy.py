@@ -16,7 +16,7 @@ BANNED = re.compile(r"(Manager|Handler|Helper|Util|Processor)s?$|^(process|handl
 DOORS = {
     "time": ("daemon/", "cli/", "demo", "evaluation/", "bench"),
     "torch": ("model/", "training/", "evaluation/", "bench"),
-    "paho": ("mqtt/",),
+    "paho": ("mqtt/", "bench"),
     "prometheus_client": ("metrics/",),
     "sqlite3": ("store/",),
 }

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from streamae import __version__
-from streamae.cli import evaluating, models, service, traffic
+from streamae.cli import benching, evaluating, models, service, traffic
 from streamae.errors import StreamaeError
 
 __all__ = ["main"]
@@ -33,6 +33,6 @@ def main() -> None:
     """Find anomalies in sensor streams as they happen."""
 
 
-for verbs in (service, models, evaluating, traffic):
+for verbs in (service, models, evaluating, benching, traffic):
     for name in verbs.__all__:
         main.add_command(getattr(verbs, name))

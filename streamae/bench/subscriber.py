@@ -1,0 +1,178 @@
+"""One subscriber in a process of its own, whose CPU time is then its own: `python -m streamae.bench.subscriber JSON`.
+
+It prints "ready" when it is subscribed and warm, runs until `messages` have come, and prints what it used from the
+first of them to the last. Modes: `noop` is paho with a callback that counts; `eager` is paho with one eager call for
+each window; `ours` is the product's source and pipeline, with `journal` the store, with `stride` every so many rows.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamae.core.types import Rows
+
+__all__ = ["main"]
+
+_IDLE_S = 60.0
+
+
+class _Meter:
+    """CPU and wall seconds from the first message to the last, and how old each message was when it was done with."""
+
+    def __init__(self, messages: int) -> None:
+        self.messages, self.count = messages, 0
+        self.cpu_s = self.wall_s = self.last_s = 0.0
+        self.ages_s: list[float] = []
+
+    def begin(self) -> None:
+        if not self.count:
+            self.cpu_s, self.wall_s = time.process_time(), time.monotonic()
+
+    def done(self, count: int) -> None:
+        self.count += count
+        self.last_s = time.monotonic()
+
+    def told(self) -> dict[str, Any]:
+        used = {"cpu_s": time.process_time() - self.cpu_s, "wall_s": time.monotonic() - self.wall_s}
+        ages = np.percentile(self.ages_s, [50, 99]).tolist() if self.ages_s else [0.0, 0.0]
+        return {**used, "messages": self.count, "p50_s": ages[0], "p99_s": ages[1]}
+
+
+def _paho(plan: dict[str, Any], meter: _Meter) -> None:
+    import paho.mqtt.client as paho
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    act = _eager(plan) if plan["mode"] == "eager" else None
+
+    def on_message(client: paho.Client, _: object, message: paho.MQTTMessage) -> None:
+        meter.begin()
+        if act is not None:
+            act(message.topic, message.payload)
+        if plan["latency"]:
+            meter.ages_s.append(time.time() - json.loads(message.payload)["t"])
+        meter.done(1)
+        if meter.count >= plan["messages"]:
+            client.disconnect()
+
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+
+    def on_connect(client: paho.Client, *_: Any) -> None:
+        client.subscribe("b/#", plan["qos"])
+
+    client.on_connect = on_connect
+    client.on_subscribe = lambda *_: print("ready", flush=True)  # noqa: T201  this is how the parent hears
+    client.on_message = on_message
+    client.connect("127.0.0.1", plan["port"])
+    client.loop_forever()
+
+
+def _eager(plan: dict[str, Any]) -> Any:
+    """The tutorial's way: a deque for each topic, and the network called for each full window."""
+    import torch
+
+    from streamae.bench.models import spec_named
+    from streamae.model.detector import Detector
+
+    torch.set_num_threads(1)
+    spec = spec_named(plan["model"])
+    network = Detector(spec).eval()
+    rows = {f"b/s{i:06d}": deque(np.zeros(spec.window), maxlen=spec.window) for i in range(plan["streams"])}
+
+    def act(topic: str, payload: bytes) -> None:
+        window = rows[topic]
+        window.append(json.loads(payload)["value"])
+        with torch.no_grad():
+            float(network.errors(torch.tensor(window, dtype=torch.float32).view(1, -1, 1)).mean())
+
+    return act
+
+
+def _ours(plan: dict[str, Any], meter: _Meter) -> None:
+    from streamae.core.types import Report
+    from streamae.daemon.assembly import json_loads
+    from streamae.mqtt import Connection, Subscription
+    from streamae.sources.mqtt import Limits, MqttSource
+
+    pipeline = _pipeline(plan, json_loads())
+    source = MqttSource(
+        Connection(host="127.0.0.1", port=plan["port"], protocol="5", client_id=f"bench-{plan['mode']}"),
+        [Subscription("b/#", plan["qos"], False)],
+        Limits(max_messages=10**6, batch_wait_s=plan["batch_wait_s"]),
+        now=time.time,
+        monotonic=time.monotonic,
+        jitter=lambda: 0.0,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        store = _store(Path(folder), pipeline) if plan["journal"] else None
+        source.start()
+        while not source.status().subscribed:
+            source.take(1, 0.05)
+        print("ready", flush=True)  # noqa: T201
+        deadline_s = time.monotonic() + _IDLE_S
+        while meter.count < plan["messages"] and time.monotonic() < deadline_s:
+            batch = source.take(4096, 0.25)
+            if not len(batch):
+                continue
+            meter.begin()
+            report: Report = pipeline.step(batch, time.time())
+            if store is not None:
+                store.commit(batch, report, time.time())
+            source.ack(batch)
+            if plan["latency"]:
+                meter.ages_s += (time.time() - report.verdicts["bench"].time_s).tolist()
+            meter.done(len(batch))
+            deadline_s = time.monotonic() + _IDLE_S
+        told = meter.told()
+        source.close()
+        if store is not None:
+            store.close()
+    print(json.dumps(told), flush=True)  # noqa: T201
+
+
+def _pipeline(plan: dict[str, Any], loads: Any) -> Any:
+    """All streams known, and each one row short of a full window."""
+    from streamae.bench.models import WARM_ROWS, bench_group, scripted, spec_named
+    from streamae.core.pipeline import Pipeline
+    from streamae.model.means import Means
+    from streamae.model.runtime import TorchReconstructor
+
+    spec = spec_named(plan["model"])
+    runner = TorchReconstructor(scripted(spec), spec, means=Means(plan["executor"], 1, time.perf_counter))
+    group = bench_group(spec, runner, plan["streams"], plan["stride"])
+    pipeline = Pipeline("bench", [group], loads)
+    names = [f"s{i:06d}" for i in range(plan["streams"])]
+    ids, rng = np.arange(len(names), dtype=np.int32), np.random.default_rng(0)
+    begin_s = time.time() - 1000.0
+    for t in range(spec.window + WARM_ROWS):
+        values = rng.normal(size=(len(names), 1))
+        pipeline.lanes["bench"].step_rows(names, Rows(ids, np.full(len(names), begin_s + t), values))
+    return pipeline
+
+
+def _store(folder: Path, pipeline: Any) -> Any:
+    from streamae.store.store import Store
+
+    store = Store.open(folder, "process", time.time)
+    store.recover(0)
+    return store
+
+
+def main() -> None:
+    """Do what the plan in the first argument says."""
+    plan = json.loads(sys.argv[1])
+    meter = _Meter(plan["messages"])
+    if plan["mode"] == "ours":
+        _ours(plan, meter)
+    else:
+        _paho(plan, meter)
+        print(json.dumps(meter.told()), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
