@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from streamae.config.agreement import warnings
-from streamae.config.convert import home_assistant, stream_template, templates
+from streamae.config.convert import home_assistant, readers, stream_template, templates
 from streamae.config.document import key_text
 from streamae.config.groups import Grid, Group, Topic
 from streamae.config.load import load
@@ -99,6 +99,9 @@ def describe(settings: Settings, profiles: dict[str, Profile]) -> list[str]:
         for topic, template in zip(group.topics, templates(group), strict=True):
             lines.append(f"  {topic.topic}")
             lines += [f"    {line}" for line in _topic(name, group, topic, template, profiles.get(name))]
+        listening = [template.filter for template, spec in readers(group) if spec.listens]
+        if listening:
+            lines.append(f"  {', '.join(listening)}: births, deaths and sequence of edge nodes and their devices")
     lines.append("sinks: " + (", ".join(sink.name for sink in settings.sinks) or "none"))
     told = home_assistant(settings)
     if told is not None:

@@ -164,6 +164,10 @@ class Decoder:
             return SparkplugReader(self._nodes, names, listens=spec.listens)
         return RecordReader(FORMATS[spec.kind], spec, names, loads)
 
+    def notices(self) -> list[str]:
+        """Return what has begun since the last call that somebody should do something about, in sentences."""
+        return self._nodes.notices()
+
     def state(self) -> State:
         """Return what a snapshot keeps: what later messages lean on."""
         return self._nodes.state()

@@ -140,12 +140,14 @@ class Lane:
         """
         readings, drops = self._decoder.decode(topics, payloads, arrival_s, wall_s)
         self._begin()
-        calm, resting = np.zeros(len(readings), np.bool_), np.zeros(len(self.streams), np.bool_)
-        findings = self.health.step(readings, calm, resting, wall_s)
+        samples = readings.samples()
+        calm, resting = np.zeros(len(samples), np.bool_), np.zeros(len(self.streams), np.bool_)
+        findings = self.health.step(samples, calm, resting, wall_s)
         rows, refused = self._align.step(readings)
         report, verdicts = self._judge(rows, len(topics), drops + refused, thinning)
         told = [*report.transitions, *(self._teller.finding(finding) for finding in findings)]
-        return replace(report, transitions=self.flapping.step(told, self._present_s)), verdicts
+        notices = [*self._decoder.notices(), *report.notices]
+        return replace(report, transitions=self.flapping.step(told, self._present_s), notices=notices), verdicts
 
     def _present_s(self, name: str) -> float:
         """Return the event time of a stream's newest row, NaN for what is none."""

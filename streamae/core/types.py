@@ -12,7 +12,7 @@ From decode on, everything is a struct of arrays; objects appear again at alert 
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum, StrEnum
 from itertools import pairwise
 from typing import Any, Protocol, TypeVar
@@ -127,6 +127,14 @@ class Readings:
     def __len__(self) -> int:
         """Return N, the number of samples."""
         return len(self.stream)
+
+    def samples(self) -> "Readings":
+        """Return those that are values, without those that only end one."""
+        known = ~np.isnan(self.value)
+        if known.all():
+            return self
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: column[known] for name, column in columns.items() if len(column)})
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,6 +29,7 @@ __all__ = ["EdgeNodes", "SparkplugReader"]
 
 _NODES_SPARE = 1_000  # beyond the streams a group may have: nodes without metrics of its own
 _BEHIND = 128  # a number this far ahead is one from before, which came late
+_ADVICE = "data by alias came before a birth; restart it, or write true to its Node Control/Rebirth"
 _Entry = tuple[int, int, int]  # stream, channel, datatype
 
 
@@ -47,6 +48,7 @@ class EdgeNodes:
     def __init__(self, streams_max: int) -> None:
         self._max = streams_max + _NODES_SPARE
         self._nodes: dict[str, _Node] = {}
+        self._unborn: dict[str, bool] = {}  # nodes whose data came before their birth: whether that is still to be told
 
     def node(self, name: str) -> _Node | None:
         """Return the node of this name, a new one where there is room, else None."""
@@ -54,6 +56,21 @@ class EdgeNodes:
         if found is None and len(self._nodes) < self._max:
             found = self._nodes[name] = _Node()
         return found
+
+    def unborn(self, name: str) -> None:
+        """Note that data of a node came by alias before a birth."""
+        if len(self._unborn) < self._max:
+            self._unborn.setdefault(name, True)
+
+    def born(self, name: str) -> None:
+        """Note that a birth came."""
+        self._unborn.pop(name, None)
+
+    def notices(self) -> list[str]:
+        """Return what to say of nodes whose births are missing, once of each until it is born."""
+        fresh = [name for name, untold in self._unborn.items() if untold]
+        self._unborn.update(dict.fromkeys(fresh, False))
+        return [f"edge node {name}: {_ADVICE}" for name in fresh]
 
     def state(self) -> State:
         """Return what a snapshot keeps; nothing where there are no edge nodes."""
@@ -121,8 +138,11 @@ class SparkplugReader:
             stamps = (message.time_s, metric.time_s) if born else (metric.time_s, message.time_s)
             time_s = next((stamp for stamp in stamps if stamp is not None), times[0])
             together.setdefault((entry[0], time_s), []).append((entry[1], metric, entry[2]))
-        if unknown and not born:
+        if born:
+            self._nodes.born(address.node)
+        elif unknown:
             out.drops[Drop.NO_BIRTH] += 1
+            self._nodes.unborn(address.node)
         for (stream, time_s), found in together.items():
             _add(stream, time_s, found, times[1], out)
 
