@@ -5,6 +5,7 @@ rows are judged. After the rounds everything that was published is held against 
 true loss, and must be zero unless the daemon has counted a lost session.
 """
 
+import json
 import math
 import time
 from collections import Counter
@@ -19,6 +20,7 @@ from tests.faults.collector import Collector
 from tests.faults.processes import Daemon, Publisher, Zygote
 
 PER_S = 100.0
+SECURITY = next(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Cell:
     lasts_s: float = 2.0
     persistence: bool = False
     loses_session: bool = False
+    ruled: bool = False  # by the broker's access rules
     resent_by_publisher: bool = False  # it reconnects too, and QoS 1 lets it repeat itself
 
 
@@ -103,6 +106,34 @@ def _take_over(world: World) -> None:
     world.rivals.append(config)
 
 
+def _deny(world: World) -> None:
+    """The broker's rules change under us: it lets us in, and denies the subscription."""
+    _rule(world, allow=False)
+    world.proxy.reset()
+    wait_until(lambda: "denied the subscription" in world.daemon.get("/readyz")[1], 20, "the denial is said")
+    assert "subscription denied" in world.daemon.lines()
+
+
+def _rule(world: World, *, allow: bool) -> None:
+    rule = {"acltype": "subscribeLiteral", "topic": "plant/+", "allow": allow}
+    command = {"command": "modifyRole", "rolename": "everybody", "acls": [rule]}
+    world.broker.publish([("$CONTROL/dynamic-security/v1", json.dumps({"commands": [command]}))])
+
+
+def _security(folder: Path) -> Sequence[str]:
+    """Lines for mosquitto: its own access rules, which can be changed while it runs."""
+    roles = [{"rolename": "everybody"}, {"rolename": "ruler"}]
+    ruling = [{"acltype": "publishClientSend", "topic": "$CONTROL/#", "allow": True}]
+    access = dict.fromkeys(("publishClientSend", "publishClientReceive", "subscribe", "unsubscribe"), True)
+    rules = {
+        "defaultACLAccess": access, "clients": [],
+        "roles": [{**roles[0], "acls": []}, {**roles[1], "acls": ruling}],
+        "groups": [{"groupname": "anonymous", "roles": roles}], "anonymousGroup": "anonymous",
+    }  # fmt: skip
+    (folder / "security.json").write_text(json.dumps(rules))
+    return ("allow_anonymous true", f"plugin {SECURITY}", f"plugin_opt_config_file {folder / 'security.json'}")
+
+
 def _away(world: World) -> None:
     """The broker restarts without memory while the daemon is down."""
     world.daemon.kill()
@@ -123,13 +154,17 @@ CELLS: Sequence[Cell] = (
     Cell("network cut", lambda w: w.proxy.cut(), lambda w: w.proxy.heal()),
     Cell("half-open connection", _notice, lambda w: w.proxy.heal(), lasts_s=1.0),
     Cell("CONNACK withheld", _withhold_connack, lambda w: w.proxy.heal(), lasts_s=4.0),
+    Cell("subscription denied", _deny, lambda w: _rule(w, allow=True), lasts_s=1.0,
+         ruled=True, resent_by_publisher=True),
     Cell("session taken over", _take_over, lambda w: w.daemon.start(), lasts_s=0.0),
 )  # fmt: skip
 
 
 def play(cell: Cell, folder: Path, model: plant.Model, zygote: Zygote, rounds: int) -> Outcome:
     """Play all rounds of a cell and account for every message."""
-    broker = Mosquitto(folder / "broker", persistence=cell.persistence).start()
+    folder.mkdir(parents=True, exist_ok=True)
+    rules = _security(folder) if cell.ruled else ("allow_anonymous true",)
+    broker = Mosquitto(folder / "broker", persistence=cell.persistence, listener=rules).start()
     proxy, collector, page = Proxy(broker.port), Collector(refuse=0, vanish=0), free_port()
     config = plant.write_config(folder, model, proxy.port, collector.port, page)
     world = World(folder, broker, proxy, Daemon(config, page, zygote).start(), config, collector, zygote, model)
