@@ -267,7 +267,7 @@ def test_refused_credentials_are_said(make_mosquitto: Callable[..., Mosquitto], 
 
 
 def test_overflow_and_size_are_counted_and_acknowledged(mosquitto: Mosquitto, make_source: Maker) -> None:
-    """What does not fit is counted by its reason, and the broker's window does not leak."""
+    """What does not fit is counted by its reason, told as a hole behind what fits, and acknowledged after it."""
     limits = Limits(max_messages=10, max_payload=100, batch_wait_s=0)
     source = make_source(mosquitto.port, limits=limits)
     mosquitto.publish([("t/big", b"x" * 101), *(("t/a", str(i)) for i in range(25))])
@@ -276,6 +276,10 @@ def test_overflow_and_size_are_counted_and_acknowledged(mosquitto: Mosquitto, ma
     assert batch.payloads == [str(i).encode() for i in range(10)]
     assert batch.lost == {Drop.OVERFLOW: 15, Drop.TOO_LARGE: 1}
     source.ack(batch)
+    hole = source.take(100, 0)
+    assert (len(hole), hole.holes) == (0, [b"t/a"])
+    assert source.status().unacknowledged == 15
+    source.ack(hole)
     wait_until(lambda: source.status().unacknowledged == 0)
     wait_until(lambda: mosquitto.log().count("Received PUBACK from daemon") == 26, what="26 PUBACKs")
     assert source.take(10, 0).lost == {}

@@ -16,50 +16,18 @@ from typing import Any
 import numpy as np
 
 from streamae.core.payloads import FORMATS, SPARKPLUG
+from streamae.core.payloads.columns import ColumnReader, Columns, Run, documents, numbers, typed_paths
 from streamae.core.payloads.edge_nodes import EdgeNodes, SparkplugReader
 from streamae.core.payloads.names import Names
 from streamae.core.payloads.reader import RecordReader
 from streamae.core.payloads.spec import PayloadSpec
-from streamae.core.payloads.values import FLOAT32_MAX, lookup, parse_path, to_number, to_seconds
+from streamae.core.payloads.values import FLOAT32_MAX, Path, lookup, parse_path, to_number, to_seconds
 from streamae.core.topics import Route, Router
 from streamae.core.types import F64, Drop, Drops, Readings, State
 
 __all__ = ["Decoder", "PayloadSpec", "deferred"]
 
-
-class _Columns:
-    """The readings of a batch while it is read, one list per column."""
-
-    __slots__ = ("arrival_s", "channel", "drops", "now_s", "origin", "origins", "stream", "time_s", "value")
-
-    def __init__(self) -> None:
-        self.stream: list[int] = []
-        self.channel: list[int] = []
-        self.time_s: list[float] = []
-        self.value: list[float] = []
-        self.origin: list[int] = []
-        self.arrival_s: list[float] = []
-        self.now_s = 0.0  # arrival of the message that is read
-        self.origins = 0
-        self.drops = Drops()
-
-    def add(self, stream: int, channel: int, time_s: float, value: float) -> None:
-        self.stream.append(stream)
-        self.channel.append(channel)
-        self.time_s.append(time_s)
-        self.value.append(value)
-        self.origin.append(self.origins)
-        self.arrival_s.append(self.now_s)
-
-    def readings(self) -> Readings:
-        return Readings(
-            np.array(self.stream, np.int32),
-            np.array(self.channel, np.int32),
-            np.array(self.time_s, np.float64),
-            np.array(self.value, np.float64),
-            np.array(self.origin, np.int32),
-            np.array(self.arrival_s, np.float64),
-        )
+_RUN = 256  # messages that are read at once; one unusual message among them costs the others their speed
 
 
 class _JsonReader:
@@ -74,8 +42,36 @@ class _JsonReader:
         self.samples = None if spec.samples is None else parse_path(spec.samples)
         self.spec = spec
         self.loads = loads
+        self._every = self._typed([path for _, path in self.paths], loads)  # of a document with all channels
+        self._one = self._typed([self.value], loads)  # of one whose channel is in the topic
+        self._channels = np.array([channel for channel, _ in self.paths], np.int32)
 
-    def read(self, topic: bytes, route: Route, payload: bytes, times: tuple[float, float], out: _Columns) -> None:
+    def _typed(self, values: Sequence[Path], loads: Callable[[bytes], Any]) -> ColumnReader | None:
+        """Return a reader of whole runs, where the parser has one and the document's shape is known."""
+        paths = typed_paths(values, self.time)
+        make = getattr(loads, "columns", None)
+        if make is None or paths is None or not values or self.samples is not None:
+            return None
+        kinds = [*([] if self.time is None else [float | str]), *([float] * len(values))]
+        reader: ColumnReader | None = make(paths, kinds)
+        return reader
+
+    def read_run(self, run: Run, out: Columns) -> bool:
+        """Read the messages of a run at once, or return False: then nothing was read."""
+        one = run.channel[0] >= 0
+        reader = self._one if one else self._every
+        if reader is None:
+            return False
+        unit = None if self.time is None else self.spec.time_unit
+        found = documents(run.payloads, reader, unit, run.arrival_s, run.latest_s)
+        if found is None:
+            return False
+        time_s, values = found
+        channel = run.channel[:, None] if one else np.broadcast_to(self._channels, values.shape)
+        out.add_run(run.at, run.stream, channel, time_s, values)
+        return True
+
+    def read(self, topic: bytes, route: Route, payload: bytes, times: tuple[float, float], out: Columns) -> None:
         del topic
         arrival_s, limit_s = times
         try:
@@ -105,7 +101,7 @@ class _JsonReader:
         return to_seconds(lookup(document, self.time), self.spec.time_unit)
 
     def _entry(
-        self, entry: object, document: object, route: Route, times: tuple[float | Drop, float], out: _Columns
+        self, entry: object, document: object, route: Route, times: tuple[float | Drop, float], out: Columns
     ) -> None:
         """Read one entry of an array, or the document itself; `times` are its time if it has none, and the latest."""
         time_s, limit_s = times
@@ -183,30 +179,74 @@ class Decoder:
 
         The future is judged by the arrival or the wall clock, whichever is later: one of them may have been set wrong.
         """
-        out = _Columns()
-        route_of, readers, ahead_s = self._router.route, self._readers, self._future_max_s
-        for topic, payload, now_s in zip(topics, payloads, arrival_s.tolist(), strict=True):
-            route = route_of(topic)
+        out = Columns()
+        latest_s = np.maximum(arrival_s, wall_s) + self._future_max_s
+        if self._router.deferred:  # what a payload says may bring a stream into being: keep to the messages' order
+            self._read_in_order(topics, payloads, (arrival_s, latest_s), out)
+            return out.readings(arrival_s), out.drops
+        codes = self._router.codes(topics)
+        out.drops.update(self._router.refused(codes))
+        for template, at in self._router.by_template(codes):
+            stream, channel = self._router.places(codes[at])
+            for first in range(0, len(at), _RUN):
+                part = slice(first, first + _RUN)
+                i = at[part]
+                chosen = payloads if len(i) == len(payloads) else [payloads[k] for k in i.tolist()]
+                run = Run(i, stream[part], channel[part], chosen, arrival_s[i], latest_s[i])
+                if not self._read_run(template, run, out):
+                    self._read_each(template, run, topics, out)
+        return out.readings(arrival_s), out.drops
+
+    def _read_run(self, template: int, run: Run, out: Columns) -> bool:
+        reader = self._readers[template]
+        if isinstance(reader, _JsonReader):
+            return reader.read_run(run, out)
+        values = numbers(run.payloads) if reader is None else None
+        if values is None:
+            return False
+        out.add_run(run.at, run.stream, np.maximum(run.channel, 0)[:, None], run.arrival_s, values[:, None])
+        return True
+
+    def _read_each(self, template: int, run: Run, topics: Sequence[bytes], out: Columns) -> None:
+        """Read message by message, and say what is wrong with each that is refused."""
+        places = zip(run.stream.tolist(), run.channel.tolist(), strict=True)
+        times = zip(run.arrival_s.tolist(), run.latest_s.tolist(), strict=True)
+        for at, payload, place, seconds in zip(run.at.tolist(), run.payloads, places, times, strict=True):
+            out.at = at
+            self._read(topics[at], Route(*place, template), payload, seconds, out)
+
+    def _read_in_order(
+        self, topics: Sequence[bytes], payloads: Sequence[bytes], times: tuple[F64, F64], out: Columns
+    ) -> None:
+        route_of = self._router.route
+        seconds = zip(*(column.tolist() for column in times), strict=True)
+        for at, (topic, payload, now_and_limit_s) in enumerate(zip(topics, payloads, seconds, strict=True)):
+            route, out.at = route_of(topic), at
             if isinstance(route, Drop):
                 out.drops[route] += 1
-                continue
-            if not payload.strip():
-                out.drops[Drop.EMPTY] += 1
-                continue
-            reader = readers[route.template]
-            if reader is not None:
-                out.now_s = now_s
-                reader.read(topic, route, payload, (now_s, max(now_s, wall_s) + ahead_s), out)
-                continue
-            try:
-                value = float(payload)
-            except ValueError:
-                out.drops[Drop.NOT_A_NUMBER] += 1
-                continue
-            # NaN compares false; Python alone reads `1_0` as a number.
-            if not abs(value) <= FLOAT32_MAX or math.isinf(value) or b"_" in payload:
-                out.drops[Drop.NOT_A_NUMBER if b"_" in payload else Drop.NOT_FINITE] += 1
-                continue
-            out.origins, out.now_s = out.origins + 1, now_s
-            out.add(route.stream, max(route.channel, 0), now_s, value)
-        return out.readings(), out.drops
+            else:
+                self._read(topic, route, payload, now_and_limit_s, out)
+
+    def _read(self, topic: bytes, route: Route, payload: bytes, times: tuple[float, float], out: Columns) -> None:
+        """Read one message: arrival and latest time that its samples may have are `times`."""
+        reader = self._readers[route.template]
+        if not payload.strip():
+            out.drops[Drop.EMPTY] += 1
+        elif reader is not None:
+            reader.read(topic, route, payload, times, out)
+        else:
+            self._number(route, payload, times[0], out)
+
+    @staticmethod
+    def _number(route: Route, payload: bytes, now_s: float, out: Columns) -> None:
+        try:
+            value = float(payload)
+        except ValueError:
+            out.drops[Drop.NOT_A_NUMBER] += 1
+            return
+        # NaN compares false; Python alone reads `1_0` as a number.
+        if not abs(value) <= FLOAT32_MAX or math.isinf(value) or b"_" in payload:
+            out.drops[Drop.NOT_A_NUMBER if b"_" in payload else Drop.NOT_FINITE] += 1
+            return
+        out.origins += 1
+        out.add(route.stream, max(route.channel, 0), now_s, value)

@@ -9,16 +9,19 @@ bytes, in a bounded dictionary: the regular expressions run only for topics that
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from streamae.core.types import Drop
+import numpy as np
+
+from streamae.core.types import I32, I64, Drop, Drops
 
 __all__ = ["CHANNEL", "Route", "Router", "Streams", "Template", "render"]
 
 CHANNEL = "channel"
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_REASONS = tuple(Drop)
 _TOPIC_MAX_BYTES = 65_535  # MQTT: a topic is a string with a two-byte length
 
 
@@ -167,36 +170,87 @@ class Router:
     ) -> None:
         self.templates = tuple(templates)
         self.streams = streams
-        self._deferred = frozenset(deferred)
+        self.deferred = frozenset(deferred)
         self._channels = {name: i for i, name in enumerate(channels)}
-        self._routes: dict[bytes, Route | Drop] = {}
+        self._width = len(self._channels) + 1  # channels, and -1
+        # One number says what a topic means, so that a topic costs its bytes and little more; below 0 it is refused.
+        self._routes: dict[bytes, int] = {}
+        self._labelled: dict[bytes, Route] = {}  # of deferred templates
         # Every channel of every stream may have a topic of its own; refused topics share what room is left.
         self.routes_max = streams.max_streams * max(1, len(channels)) + 10_000
 
     def route(self, topic: bytes) -> Route | Drop:
         """Return what the topic means, or why it is refused."""
-        known = self._routes.get(topic)
-        if known is None:
-            known = self._resolve(topic)
-            if len(self._routes) < self.routes_max:
-                self._routes[topic] = known
+        labelled = self._labelled.get(topic)
+        if labelled is not None:
+            return labelled
+        code = self._routes.get(topic)
+        return self._learn(topic) if code is None else self._meaning(code)
+
+    def codes(self, topics: Sequence[bytes]) -> I64:
+        """Return what each topic means as a number, for `refused`, `by_template` and `places`; none is deferred."""
+        found = list(map(self._routes.get, topics))
+        if None in found:
+            found = [self._code(self.route(topics[i])) if code is None else code for i, code in enumerate(found)]
+        return np.array(found, np.int64)
+
+    @staticmethod
+    def refused(codes: I64) -> Drops:
+        """Return how many topics were refused, by reason."""
+        reasons, counts = np.unique(codes[codes < 0], return_counts=True)
+        return Drops({_REASONS[-1 - r]: n for r, n in zip(reasons.tolist(), counts.tolist(), strict=True)})
+
+    def by_template(self, codes: I64) -> Iterator[tuple[int, I64]]:
+        """Yield each template that is there, and the positions of its topics."""
+        template = np.where(codes < 0, -1, codes % len(self.templates))
+        for index in range(len(self.templates)):
+            at = np.flatnonzero(template == index)
+            if len(at):
+                yield index, at
+
+    def places(self, codes: I64) -> tuple[I32, I32]:
+        """Return stream and channel (-1: the payload names them) of codes that are not refused."""
+        stream, channel = np.divmod(codes // len(self.templates), self._width)
+        return stream.astype(np.int32), channel.astype(np.int32) - 1
+
+    def _learn(self, topic: bytes) -> Route | Drop:
+        known = self._resolve(topic)
+        if len(self._routes) + len(self._labelled) >= self.routes_max:
+            return known
+        if isinstance(known, Route) and known.stream < 0:
+            self._labelled[topic] = known
+        else:
+            self._routes[topic] = self._code(known)
         return known
+
+    def _code(self, known: Route | Drop) -> int:
+        if isinstance(known, Drop):
+            return -1 - _REASONS.index(known)
+        return (known.stream * self._width + known.channel + 1) * len(self.templates) + known.template
+
+    def _meaning(self, code: int) -> Route | Drop:
+        if code < 0:
+            return _REASONS[-1 - code]
+        place, template = divmod(code, len(self.templates))
+        stream, channel = divmod(place, self._width)
+        return Route(stream, channel - 1, template)
 
     def find(self, topic: bytes) -> int | None:
         """Return the stream of a topic, if it has appeared (-1: any, its payload decides); registers nothing."""
-        known = self._routes.get(topic)
-        if isinstance(known, Route):
-            return known.stream
+        code = self._routes.get(topic, -1)
+        if code >= 0:
+            return code // len(self.templates) // self._width
         text = topic.decode(errors="replace")
         for index, template in enumerate(self.templates):
             labels = template.match(text)
             if labels is not None:
-                return -1 if index in self._deferred else self.streams.known(labels)
+                return -1 if index in self.deferred else self.streams.known(labels)
         return None
 
     def forget(self) -> None:
         """Drop all remembered routes (after the registry was restored)."""
         self._routes.clear()
+        self._labelled.clear()
 
     def _resolve(self, topic: bytes) -> Route | Drop:
         try:
@@ -213,7 +267,7 @@ class Router:
                 if found is None:
                     return Drop.UNKNOWN_CHANNEL
                 channel = found
-            if index in self._deferred:
+            if index in self.deferred:
                 return Route(-1, channel, index, labels)
             stream = self.streams.find(labels)
             return Drop.MAX_STREAMS if stream is None else Route(stream, channel, index)

@@ -4,11 +4,9 @@ Nothing here has effects outside the process before `start` is called on what it
 everything from a new configuration, and keep the old one where that fails.
 """
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from streamae.config import Settings
 from streamae.config.check import fits
@@ -30,19 +28,9 @@ from streamae.sinks.sink import Sink
 from streamae.sinks.webhook import WebhookSink
 from streamae.sources.mqtt import Limits, MqttSource
 
-__all__ = ["Models", "groups_of", "json_loads", "make_sink", "make_source", "subscriptions_of"]
+__all__ = ["Models", "groups_of", "make_sink", "make_source", "subscriptions_of"]
 
 _INBOX_BYTES = 256 * 1024 * 1024
-
-
-def json_loads() -> Callable[[bytes], Any]:
-    """Return the fastest JSON parser that is installed: orjson, or the standard library's."""
-    try:
-        import orjson
-    except ImportError:
-        return json.loads
-    parse: Callable[[bytes], Any] = orjson.loads
-    return parse
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from streamae.config import Settings, load
 from streamae.config.reload import applicable, changes
 from streamae.core.pipeline import Pipeline
 from streamae.core.types import Report
-from streamae.daemon.assembly import Models, groups_of, json_loads, make_source, subscriptions_of
+from streamae.daemon.assembly import Models, groups_of, make_source, subscriptions_of
 from streamae.daemon.clock import ArrivalClock, Clock
 from streamae.daemon.couriers import Couriers
 from streamae.daemon.gauges import Gauges
@@ -31,6 +31,7 @@ from streamae.daemon.loop import Loop
 from streamae.daemon.notify import Notifier
 from streamae.daemon.pulse import Pulse
 from streamae.daemon.recover import fold, keep, orphans
+from streamae.daemon.typed import json_loads
 from streamae.daemon.view import DaemonView
 from streamae.errors import StoreError, StreamaeError, UnavailableError
 from streamae.metrics import Metrics

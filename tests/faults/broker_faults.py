@@ -213,8 +213,8 @@ def _account(cell: Cell, world: World, heals_s: Sequence[float]) -> Outcome:
     for config in world.rivals:
         theirs = plant.journalled(config)
         taken |= set(theirs)
-        told |= {t.key for t in plant.fold(plant.core(config), theirs).transitions}
-    expected = {t.key for t in plant.fold(plant.core(world.config), journal).transitions}
+        told |= plant.refolded(config)
+    expected = plant.refolded(world.config)
     got = plant.keys_of(world.collector)
     return Outcome(
         cell=cell.name,

@@ -17,8 +17,9 @@ import numpy as np
 from streamae.config import load
 from streamae.core.pipeline import Pipeline
 from streamae.core.types import Batch, Report
-from streamae.daemon.assembly import Models, groups_of, json_loads
+from streamae.daemon.assembly import Models, groups_of
 from streamae.daemon.recover import fold as fold_store
+from streamae.daemon.typed import json_loads
 from streamae.sources.series import write_series
 from streamae.store.journal import read_rows
 from streamae.store.store import Store
@@ -138,11 +139,22 @@ def recovered(config: Path) -> Pipeline:
 
 def journalled(config: Path) -> list[tuple[str, str]]:
     """Every message that the store has, in its order."""
+    return [(t.decode(), p.decode()) for b in batches(config) for t, p in zip(b.topics, b.payloads, strict=True)]
+
+
+def refolded(config: Path) -> set[str]:
+    """Keys of the transitions that a fold of the journal from its first row gives, losses included."""
+    pipeline = core(config)
+    return {t.key for batch in batches(config) for t in pipeline.step(batch, START_S).transitions}
+
+
+def batches(config: Path) -> list[Batch]:
+    """Every batch of the journal, in its order."""
     file = (config.parent / "state" / "state.db").as_uri()
     with closing(sqlite3.connect(f"{file}?mode=ro", uri=True)) as connection:
-        batches = [batch for _, batch, _ in read_rows(connection, 0)]
-    assert not [b for b in batches if isinstance(b, str)]
-    return [(t.decode(), p.decode()) for b in batches for t, p in zip(b.topics, b.payloads, strict=True)]
+        found = [batch for _, batch, _ in read_rows(connection, 0)]
+    assert not [b for b in found if isinstance(b, str)]
+    return [b for b in found if isinstance(b, Batch)]
 
 
 def differences(one: Pipeline, other: Pipeline) -> list[str]:
