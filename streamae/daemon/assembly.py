@@ -4,7 +4,7 @@ Nothing here has effects outside the process before `start` is called on what it
 everything from a new configuration, and keep the old one where that fails.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
