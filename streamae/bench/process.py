@@ -57,7 +57,7 @@ def _many(count: int) -> dict[str, float]:
     from streamae.bench.models import bench_group, spec_named
     from streamae.core.pipeline import Pipeline
     from streamae.core.types import Batch
-    from streamae.daemon.assembly import json_loads
+    from streamae.daemon.typed import json_loads
 
     pipeline = Pipeline("bench", [bench_group(spec_named("lstm64"), _Nothing(), count, 10**9)], json_loads())
     topics = [f"b/s{i:06d}".encode() for i in range(count)]

@@ -95,7 +95,7 @@ def _eager(plan: dict[str, Any]) -> Any:
 
 def _ours(plan: dict[str, Any], meter: _Meter) -> None:
     from streamae.core.types import Report
-    from streamae.daemon.assembly import json_loads
+    from streamae.daemon.typed import json_loads
     from streamae.mqtt import Connection, Subscription
     from streamae.sources.mqtt import Limits, MqttSource
 
