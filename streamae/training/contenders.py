@@ -30,8 +30,8 @@ __all__ = ["CONTENDERS", "Curve", "FrozenCode", "Tagger", "balanced_accuracy", "
 
 CONTENDERS = ("from the encoder", "from scratch", "frozen code")
 
-_STEPS, _READOUT_STEPS, _BATCH = 300, 100, 32
-_RATE, _READOUT_RATE = 5e-3, 2e-2
+_STEPS, _READOUT_STEPS, _BATCH = 300, 150, 32
+_RATE, _FINE_RATE, _READOUT_RATE = 5e-3, 1e-3, 2e-2  # what is learnt already is moved with care
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ def tagger(encoder: Pretrained, x: Tensor, y: Tensor, classes: int, seed: int = 
         start = EncoderDecoder(encoder.spec).encoder if fresh else copy.deepcopy(encoder.detector.network.encoder)
         network = Tagger(start, encoder.spec.hidden, classes)
     readout = [{"params": network.readout.parameters(), "lr": _READOUT_RATE}]
-    body = {"params": network.encoder.parameters(), "lr": _RATE}
+    body = {"params": network.encoder.parameters(), "lr": _RATE if fresh else _FINE_RATE}
     alone = 0 if fresh else _READOUT_STEPS
     evenly = (1.0 / np.bincount(y)[y]) / len(np.unique(y))  # every class as often
     for groups, steps in ((readout, alone), ([*readout, body], _STEPS - alone)):
