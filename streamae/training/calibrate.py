@@ -17,6 +17,7 @@ import numpy.typing as npt
 from streamae.core.score import Scoring, excess
 from streamae.core.types import F32, F64, I32, I64
 from streamae.core.vitals import KINDS_MIN, MOVES_MIN
+from streamae.training.limits import Limit, widest
 
 __all__ = ["DEFAULT_BUDGET_PER_S", "Levels", "calibrate", "feature_groups", "log_scores", "longest_runs"]
 
@@ -128,11 +129,12 @@ def calibrate(
     learn_windows: int,
     row_s: float = 0.0,
     distance: bool = False,
+    limit: Limit | None = None,
 ) -> tuple[dict[str, Any], Levels]:
     """Errors [n, E] of each stream's training windows, in time order -> calibration mapping, and numbers per stream.
 
-    `row_s` is the spacing of the rows in seconds. With `distance` the score is the Mahalanobis distance of the errors
-    (Malhotra et al. 2016).
+    `row_s` is the spacing of the rows in seconds, `limit` how the threshold is placed. With `distance` the score is
+    the Mahalanobis distance of the errors (Malhotra et al. 2016).
     """
     kinds = [kind for kind, _ in features]
     several = len({c for _, c in features if c >= 0}) > 1
@@ -164,6 +166,8 @@ def calibrate(
     margin = _MARGIN + _PER_LOG_STREAM * float(np.log(len(ranges)))
     budgeted = sum(len(y) for y in scores) * row_s * DEFAULT_BUDGET_PER_S
     reached = max(offset for _, offset in ranges) + margin / (1.0 + budgeted)
+    if limit is not None and limit.method != "budget":
+        reached = widest(limit, [y[int(_SETTLING * len(y)) :] for y in scores], row_s * DEFAULT_BUDGET_PER_S)
     for own, (mean, _) in zip(known, ranges, strict=True):
         own["offset"] = reached
         own["zero"] = mean + own["offset"]

@@ -17,6 +17,7 @@ from streamae.model.spec import DetectorSpec, NetworkSpec
 from streamae.training.banks import components, sample_windows
 from streamae.training.dataset import Dataset, window_ends
 from streamae.training.fit import Recipe, linear_rank
+from streamae.training.limits import Limit
 
 __all__ = ["Design", "TrainConfig", "design", "ends_of", "flat_windows", "rows_at"]
 
@@ -35,7 +36,8 @@ class TrainConfig:
     """What may be chosen; None and "auto" mean: from the series.
 
     `banks: false` gives a bare network of the literature on all channels, `score: mahalanobis` the distance of its
-    errors (EncDec-AD), and `holdout` the trailing part of each series that it is not trained on.
+    errors (EncDec-AD), `threshold` says how the threshold is placed, and `holdout` is the trailing part of each series
+    that it is not trained on.
     """
 
     window: int | None = None
@@ -55,6 +57,7 @@ class TrainConfig:
     holdout: float = 0.0
     warmup_rows: int | None = None
     learn_windows: int | None = None
+    threshold: Limit = field(default_factory=Limit)
     recipe: Recipe = field(default_factory=lambda: Recipe(steps=400, batch=32))
     device: str = "auto"
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from streamae.errors import ConfigError
 from streamae.training.design import TrainConfig
 from streamae.training.fit import Recipe
+from streamae.training.limits import Limit
 
 __all__ = ["read_config"]
 
@@ -27,7 +28,9 @@ def read_config(path: Path | None) -> TrainConfig:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: got {tree!r}; write keys and values, such as `hidden: 16`")
     tree.pop("sources", None)  # where the series come from, not what is made of them: see training.fetch
-    mistakes = [*_unknown(path, tree, TrainConfig, ""), *_unknown(path, tree.get("recipe"), Recipe, "recipe.")]
+    mistakes = _unknown(path, tree, TrainConfig, "")
+    mistakes += _unknown(path, tree.get("recipe"), Recipe, "recipe.")
+    mistakes += _unknown(path, tree.get("threshold"), Limit, "threshold.")
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     if isinstance(tree.get("recipe"), dict):

@@ -162,6 +162,7 @@ def _record(
         learn_windows=config.learn_windows or spec.window,
         row_s=dataset.period_s,
         distance=config.score == "mahalanobis",
+        limit=config.threshold,
     )
     warmup_rows = config.warmup_rows or max(4 * spec.window, 64)
     calibration |= calibrate_cold(calibration, dataset, spec, runner.errors, warmup_rows)
