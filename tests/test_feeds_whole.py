@@ -98,7 +98,7 @@ def verb(*arguments: str, env: dict[str, str] | None = None) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_from_an_unknown_broker_to_scores(mosquitto, tmp_path):
     """What sniff prints is enough: pasted, recorded by, trained on, checked and run, all three groups are scored."""
     home, page = tmp_path / "home", free_port()
