@@ -5,6 +5,7 @@ the inbox. `take` remembers with each batch the packet ids that stand for it; `a
 receipt, over the connection that they came from, and over no other.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,12 +14,14 @@ from streamae.core.types import Batch, Drop, Drops
 from streamae.errors import UnavailableError
 from streamae.mqtt import Connection, Session, Subscription, topic_matches
 from streamae.mqtt.connection import ClientMaker
+from streamae.sources.flow import Flow
 from streamae.sources.inbox import STAMP_STEP_S, Inbox
 from streamae.sources.source import SourceStatus
 
 __all__ = ["Limits", "MqttSource"]
 
 _RETAINED = 1
+_log = logging.getLogger("streamae.mqtt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,10 @@ class MqttSource:
         self._taken_epoch = 0
         self._stamp_s = float("-inf")  # of the next message, at least
         self._last_message_s: float | None = None
-        self._window_epoch = 0
+        self._window_epoch = self._flow_epoch = 0
+        self._flow = Flow(connection.receive_maximum, limits.batch_wait_s)
+        self._acked_s = 0.0
+        self._answered_s: float | None = float("inf")  # when the first message came after the last acknowledgement
         self._window_received = 0  # QoS 1 messages of the window's epoch: written by the network thread,
         self._window_acked = 0  # and acknowledged: written by the loop
         self._window_limited = 0
@@ -97,9 +103,9 @@ class MqttSource:
 
         :raises UnavailableError: another process took the session over, or the network thread is dead.
         """
+        began_s = self._monotonic()
         batch, acks = self._inbox.take(limit, timeout_s)
-        if self._unacknowledged() >= self._session.connection.receive_maximum:
-            self._window_limited += 1
+        self._note_flow(len(batch), self._monotonic() - began_s)
         batch = self._with_gap(batch)
         if len(batch) or batch.broken:
             self._taken.append((batch, acks))
@@ -112,6 +118,23 @@ class MqttSource:
         if self._session.state.fatal:
             raise UnavailableError(self._session.state.fatal)
         return batch
+
+    def _note_flow(self, messages: int, waited_s: float) -> None:
+        """Learn the broker's window from the rhythm of the takes, and end them accordingly."""
+        unacknowledged = self._unacknowledged()
+        if self._window_epoch != self._flow_epoch:
+            self._flow_epoch = self._window_epoch
+            self._flow.begin()
+        answered_s = None if self._answered_s is None else self._answered_s - self._acked_s
+        if messages and self._flow.note(unacknowledged, waited_s, answered_s):
+            _log.warning(
+                "the broker sends %d messages and then waits for their acknowledgement, so each commit carries no "
+                "more; raise its in-flight window (mosquitto: max_inflight_messages), or speak MQTT 5",
+                self._flow.limit,
+            )
+        self._inbox.enough = self._flow.enough
+        if unacknowledged >= self._flow.limit:
+            self._window_limited += 1
 
     def _with_gap(self, batch: Batch) -> Batch:
         """Say that there is a hole before the first batch of a connection that cannot follow on the one before.
@@ -137,6 +160,7 @@ class MqttSource:
     def _acknowledge(self, epoch: int, acks: list[int]) -> None:
         if epoch == self._window_epoch:
             self._window_acked += len(acks)
+        self._acked_s, self._answered_s = self._monotonic(), None
         self._session.acknowledge(epoch, acks)
 
     def stop_intake(self) -> None:
@@ -175,6 +199,7 @@ class MqttSource:
             fill=self._inbox.fill,
             unacknowledged=self._unacknowledged(),
             window_limited=self._window_limited,
+            window=self._flow.limit,
             broker_dropped=state.broker_dropped,
         )
 
@@ -197,6 +222,8 @@ class MqttSource:
             self._window_epoch, self._window_received, self._window_acked = epoch, 0, 0
         self._window_received += sum(map(bool, mids))
         self._last_message_s = self._monotonic()
+        if self._answered_s is None:
+            self._answered_s = self._last_message_s
         self._received += len(topics)
         self._received_bytes += sum(map(len, payloads))
         plain = max(map(len, payloads)) <= self._limits.max_payload and not any(flag & _RETAINED for flag in flags)

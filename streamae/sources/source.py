@@ -19,9 +19,10 @@ class SourceStatus:
     `last_message_age_s` is None before the first message. `exhausted`: a recording is at its end, and nothing more
     will come. `fresh_epochs` are the newest epochs that began a session: packet ids start anew there. `error` says
     why nothing may be coming, `fatal` that it never will. `unacknowledged` counts QoS 1 messages taken or waiting
-    of the current connection; `window_limited` how often that stood at the limit that we gave the broker, which
-    then waits for our commits. `fill` is how much of the inbox's bounds is in use, 0 to 1. `broker_dropped` is the
-    broker's own count of messages that it dropped for any client since it started, None where it does not say.
+    of the current connection; `window_limited` how often that stood at `window`, the limit that we gave the broker or
+    that it has shown to have: it then waits for our commits. `fill` is how much of the inbox's bounds is in use, 0 to
+    1. `broker_dropped` is the broker's own count of messages that it dropped for any client since it started, None
+    where it does not say.
     """
 
     connected: bool = False
@@ -46,6 +47,7 @@ class SourceStatus:
     fill: float = 0.0
     unacknowledged: int = 0
     window_limited: int = 0
+    window: int = 0
     broker_dropped: int | None = None
 
 

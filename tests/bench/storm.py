@@ -230,7 +230,7 @@ def _play(store: Store, couriers: Couriers, streams: int, calm_s: int, storm_s: 
     group = plants.group(profile=profile, alert=rule, max_streams=streams)
     loop = Loop(
         fleet, Pipeline("storm", [group]), store, Metrics(time.time),  # type: ignore[arg-type]
-        now=time.time, monotonic=time.monotonic, sleep=time.sleep, snapshot_every_s=5.0,
+        arrived=time.time, now=time.time, monotonic=time.monotonic, sleep=time.sleep, snapshot_every_s=5.0,
     )  # fmt: skip
     lag: dict[str, list[float]] = {"calm": [], "storm": []}
     took, worst, began_s = [], 0, time.monotonic()
