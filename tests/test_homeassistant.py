@@ -309,7 +309,12 @@ def test_a_fault_turns_a_real_pumps_sensor_on_and_everything_survives_restarts(m
 
         feed.inject("leak", name.replace("-", "/"), 12.0, 3000.0)
         wait_until(lambda: home.entity(name, "anomaly") == "ON", 60, "the pump is anomalous")
-        assert float(home.entity(name, "score")) > 1.0
+
+        def exceeds() -> bool:
+            said = json.loads(home.retained[home.devices()[name]["state_topic"]])
+            return said["score"] > said["threshold"]
+
+        wait_until(exceeds, 30, "its score is above its threshold")
         assert home.entity(name, "worst_channel") in trained.plant.channels
 
         configs = lambda: sum(topic.endswith("/config") for topic in told)  # noqa: E731
