@@ -75,6 +75,8 @@ def test_a_run_is_resumed_and_tabulated(tmp_path, monkeypatch):
     assert results.read_text() == first
     assert told[0] == told[1]
     (run,) = (json.loads(line) for line in first.splitlines())
+    assert all("sensor_s" in trial for trial in run["trials"] if trial["kind"] == "stuck")
+    assert "| stuck: verdict on the sensor |" in told[0]
     assert run["normal"]["stream_days"] == pytest.approx(2 * 0.5 * 7200 / DAY_S)
     assert run["normal"]["budgets"]["4/day"]["asked"] == pytest.approx(4 * run["normal"]["stream_days"])
 

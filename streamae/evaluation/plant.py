@@ -204,6 +204,9 @@ def fault_run(plant: Plant, profile: Profile, model: TorchReconstructor, bench: 
         out.append(
             {"stream": trial.stream, "kind": trial.kind, "magnitude": trial.magnitude} | {"delay_s": delay_s, **level}
         )
+        if trial.kind == "stuck":
+            runs = copies[names[n]].get("runs")
+            out[-1]["sensor_s"] = sensor_delay_s(profile, trial, runs, bench.period_s)
     return {"trials": out}
 
 
