@@ -293,3 +293,40 @@ def test_alerts_show_their_present_state_and_their_past(store: Store) -> None:
     assert (again.transition.state, again.note) == ("resolved", "on my way")
     assert not store.alerts.acknowledge("nobody", "ada", NOW)
     assert store.alerts.get("nobody") is None
+
+
+def test_feedback_is_kept_with_its_window_and_outlives_its_alert(tmp_path: Path) -> None:
+    """From the first row of the window that fired to the end; open until then; it can be taken back; it is bounded."""
+    store = opened(tmp_path, limits=Limits(alerts=AlertLimits(transitions_max=0, feedback_max=2)))
+    for n in range(4):
+        store.publish([transition(n, 0)], NOW)
+    assert store.alerts.give_feedback(transition(1).id, "false-alarm", NOW + 1, "cleaning \ud800")
+    (said,) = store.alerts.feedback()
+    assert (said.alert, said.group, said.stream, said.rule, said.verdict, said.said_s) == (
+        transition(1).id, "pumps", "north/p1", "model", "false-alarm", NOW + 1,
+    )  # fmt: skip
+    assert (said.from_s, said.to_s, said.note) == (transition(1).window_start_s, None, "cleaning ?")
+    store.publish([transition(1, 1, "resolved")], NOW + 2)
+    assert store.alerts.feedback()[0].to_s == transition(1, 1).time_s
+    store.commit(numbered(1), report(), NOW, b"s")
+    assert store.alerts.get(transition(1).id) is None
+    assert [one.alert for one in store.alerts.feedback()] == [transition(1).id]
+    assert store.alerts.give_feedback(transition(2).id, "false-alarm", NOW + 3)
+    assert store.alerts.give_feedback(transition(2).id, None, NOW + 4)
+    assert store.alerts.get(transition(2).id).feedback is None
+    assert store.alerts.feedback_count() == 1
+    assert not store.alerts.give_feedback("nobody", "false-alarm", NOW)
+    for n in (2, 3):
+        assert store.alerts.give_feedback(transition(n).id, "false-alarm", NOW + 5 + n)
+    assert [one.alert for one in store.alerts.feedback()] == [transition(3).id, transition(2).id]
+    store.close()
+
+
+def test_feedback_on_a_damaged_alert_is_marked_and_has_no_window(store: Store) -> None:
+    """Nobody knows of which time it speaks: the mark stays on the alert, and no window is made up."""
+    store.publish([transition(1, 0), transition(1, 1)], NOW)
+    with store._database.write() as connection:
+        connection.execute("UPDATE transition SET crc = 0 WHERE sequence = 0")
+    assert store.alerts.give_feedback(transition(1).id, "false-alarm", NOW)
+    assert store.alerts.get(transition(1).id).feedback == "false-alarm"
+    assert store.alerts.feedback() == []
