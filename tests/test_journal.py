@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from streamae.core.types import Batch, Drop, Drops
-from streamae.store.journal import crc_of, decode_batch, encode_batch
+from streamae.store.journal import _HEAD, _THIN, crc_of, decode_batch, encode_batch
 
 
 @st.composite
@@ -84,6 +84,19 @@ def test_a_reason_that_no_longer_exists_is_left_out() -> None:
     body = encode_batch(Batch([], [], np.zeros(0), lost=Drops({Drop.LATE: 3})))
     assert decode_batch(body).lost == Drops({Drop.LATE: 3})
     assert decode_batch(body.replace(b"late", b"lame")).lost == Drops()
+
+
+def test_a_row_that_scores_no_window_or_has_bytes_left_over_is_none_of_ours() -> None:
+    """A thinning of zero, and a body longer than it says, are refused as any other damage is."""
+    thinned = encode_batch(Batch([b"t"], [bytes(range(256))], np.zeros(1), thinning=4))  # does not compress
+    assert decode_batch(thinned).thinning == 4
+    assert thinned.count(_THIN.pack(4, 0)) == 1
+    with pytest.raises(ValueError, match="0th window"):
+        decode_batch(thinned.replace(_THIN.pack(4, 0), _THIN.pack(0, 0)))
+    codec, flags, reasons, n, epoch, length = _HEAD.unpack_from(thinned)
+    longer = _HEAD.pack(codec, flags, reasons, n, epoch, length + 1) + thinned[_HEAD.size :] + b"x"
+    with pytest.raises(ValueError, match="left over"):
+        decode_batch(longer)
 
 
 def test_a_batch_at_odds_with_itself_is_not_written() -> None:

@@ -179,6 +179,16 @@ def test_a_silence_holds_back_what_waits_already_and_what_is_to_come(store: Stor
     assert due(store) == [fires(1).key, fires(2).key]
 
 
+def test_a_silence_of_another_stream_changes_nothing(store: Store) -> None:
+    """What is not named stays in line, before and after."""
+    store.publish([fires(1)], NOW)
+    store.silences.apply(NOW)
+    store.silences._applied = frozenset({99})  # as after another silence ended
+    store.silences.apply(NOW)
+    assert due(store) == [fires(1).key]
+    assert store.alerts.open()[0].silence is None
+
+
 def test_silences_that_overlap_hold_until_the_last_ends(store: Store) -> None:
     """An alert is under the one that lasts longest; when one ends early, the other goes on."""
     short = store.silences.create(silence(60), NOW)

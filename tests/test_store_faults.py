@@ -266,6 +266,42 @@ def test_a_foreign_database_is_not_taken_for_state(tmp_path: Path) -> None:
     store.close()
 
 
+def test_damage_in_the_header_or_of_a_page_sets_the_file_aside(tmp_path: Path) -> None:
+    """Versions that cannot be, a page that integrity_check finds, a version that the tables do not have."""
+    store = opened(tmp_path)
+    for n in range(40):
+        store.commit(numbered(n, 30), report(), NOW, b"s")
+    store.close()
+    sound, path = (tmp_path / "state.db").read_bytes(), tmp_path / "state.db"
+
+    def spoil(at: int, body: bytes) -> bytes:
+        return sound[:at] + body + sound[at + len(body) :]
+
+    page = int.from_bytes(sound[16:18], "big")
+    cases = {
+        "impossible versions": spoil(18, b"\x07"),
+        "different versions": spoil(60, (7).to_bytes(4, "big")),
+        "damaged": spoil(page + 8, b"\xff" * 64),
+    }
+    for said, body in cases.items():
+        path.write_bytes(body)
+        store = opened(tmp_path)
+        assert "set aside" in store.notes[0], said
+        assert said in store.notes[0]
+        store.close()
+    path.write_bytes(sound)
+    store = opened(tmp_path, sinks=["a"])
+    store.publish([transition(1)], NOW)
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_schema SET sql = replace(sql, 'error TEXT', 'error TEXT NOT NULL')")
+        connection.commit()
+    store = opened(tmp_path, sinks=["a"])
+    assert "NULL value in outbox.error" in store.notes[0]
+    store.close()
+
+
 def damaged_copies(seed: int, files: dict[str, bytes]) -> dict[str, bytes]:
     """The files with some bytes changed, a stretch of them blanked, or the end cut off."""
     random_ = random.Random(seed)

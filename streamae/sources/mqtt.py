@@ -151,11 +151,10 @@ class MqttSource:
         """Acknowledge `batch` and, since acknowledgements go in order, every batch taken before it."""
         if not any(taken is batch for taken, _ in self._taken):
             return
-        while self._taken:
+        taken = None
+        while taken is not batch:
             taken, acks = self._taken.popleft()
             self._acknowledge(taken.epoch, acks)
-            if taken is batch:
-                return
 
     def _acknowledge(self, epoch: int, acks: list[int]) -> None:
         if epoch == self._window_epoch:
