@@ -22,7 +22,7 @@ _PERIODS_LATE_MAX = 10_000  # rows that a stream holds back; each costs memory f
 # Keys of a topic that each payload takes, beside `topic` and `payload`.
 PAYLOAD_KEYS: dict[str, set[str]] = {
     "number": set(),
-    "json": {"values", "value", "time", "time_unit", "samples", "sample_every"},
+    "json": {"values", "value", "time", "time_unit", "samples", "sample_every", "sequence"},
     "influx": {"values", "labels", "where", "time_unit"},
     "telegraf": {"values", "labels", "where", "time_unit"},
     "senml": {"values", "name"},
@@ -31,7 +31,19 @@ PAYLOAD_KEYS: dict[str, set[str]] = {
     "tasmota": {"values", "time_zone"},
     "homeassistant": set(),
 }
-_ALL_KEYS = ("values", "value", "time", "time_unit", "samples", "sample_every", "labels", "where", "name", "time_zone")
+_ALL_KEYS = (
+    "values",
+    "value",
+    "time",
+    "time_unit",
+    "samples",
+    "sample_every",
+    "sequence",
+    "labels",
+    "where",
+    "name",
+    "time_zone",
+)
 _FIELDS = {"sample_every": "sample_every_s"}
 _ONE_VALUE = {"homeassistant", "zigbee2mqtt"}  # whose topic may name the channel
 _TIMED = {"influx", "telegraf", "senml", "sparkplug", "zigbee2mqtt"}  # whose payloads can carry their time

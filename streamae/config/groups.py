@@ -56,6 +56,8 @@ class Topic(Section):
     """For JSON: path of the sample's time. Without it, the time of arrival counts."""
     time_unit: Literal["auto", "s", "ms", "us", "ns", "rfc3339"] = "auto"
     """Unit of that time; `auto` tells by its size or shape."""
+    sequence: Annotated[Text, AfterValidator(_json_path)] | None = None
+    """For JSON: path of a counter that grows by one a message; numbers that are missing are counted as lost."""
     samples: Annotated[Text, AfterValidator(_json_path)] | None = None
     """For JSON: path of a list with several samples in one message; the other paths are relative to each of them."""
     sample_every_s: Duration | None = Field(default=None, alias="sample_every", gt=0)

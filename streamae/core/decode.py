@@ -22,6 +22,7 @@ from streamae.core.payloads.names import Names
 from streamae.core.payloads.reader import RecordReader
 from streamae.core.payloads.spec import PayloadSpec
 from streamae.core.payloads.values import FLOAT32_MAX, Path, lookup, parse_path, to_number, to_seconds
+from streamae.core.sequence import Sequences
 from streamae.core.topics import Route, Router
 from streamae.core.types import F64, Drop, Drops, Readings, State
 
@@ -33,7 +34,10 @@ _RUN = 256  # messages that are read at once; one unusual message among them cos
 class _JsonReader:
     """One compiled `json` payload spec: paths parsed, channels numbered."""
 
-    def __init__(self, spec: PayloadSpec, channels: Sequence[str], loads: Callable[[bytes], Any]) -> None:
+    def __init__(
+        self, spec: PayloadSpec, channels: Sequence[str], loads: Callable[[bytes], Any], sequences: Sequences
+    ) -> None:
+        self.sequences, self.sequence = sequences, None if spec.sequence is None else parse_path(spec.sequence)
         values = spec.values if spec.values is not None else {name: f'"{name}"' for name in channels}
         number = {name: i for i, name in enumerate(channels)}
         self.paths = [(number[name], parse_path(path)) for name, path in values.items() if name in number]
@@ -79,6 +83,9 @@ class _JsonReader:
         except (ValueError, RecursionError):  # ValueError: not JSON, not UTF-8, or a number too long
             out.drops[Drop.MALFORMED] += 1
             return
+        if self.sequence is not None:
+            key = (route.stream, route.template, route.channel)
+            self.sequences.step(key, lookup(document, self.sequence))
         if self.samples is None:
             self._entry(document, document, route, (arrival_s, limit_s), out)
             return
@@ -145,6 +152,7 @@ class Decoder:
     ) -> None:
         self._router = router
         self._nodes = EdgeNodes(router.streams.max_streams)
+        self.sequences = Sequences()
         self._readers = [self._reader(spec, channels, loads) for spec in specs]
         self._future_max_s = future_max_s
 
@@ -154,7 +162,7 @@ class Decoder:
         if spec.kind == "number":
             return None
         if spec.kind == "json":
-            return _JsonReader(spec, channels, loads)
+            return _JsonReader(spec, channels, loads, self.sequences)
         names = Names(spec, channels, self._router.streams)
         if spec.kind == SPARKPLUG:
             return SparkplugReader(self._nodes, names, listens=spec.listens)
@@ -166,11 +174,12 @@ class Decoder:
 
     def state(self) -> State:
         """Return what a snapshot keeps: what later messages lean on."""
-        return self._nodes.state()
+        return {**self._nodes.state(), **self.sequences.state()}
 
     def restore(self, state: State) -> None:
         """Take over what `state` returned."""
         self._nodes.restore(state)
+        self.sequences.restore(state)
 
     def decode(
         self, topics: Sequence[bytes], payloads: Sequence[bytes], arrival_s: F64, wall_s: float = -math.inf

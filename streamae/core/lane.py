@@ -146,8 +146,13 @@ class Lane:
         rows, refused = self._align.step(readings)
         report, verdicts = self._judge(rows, len(topics), drops + refused, thinning)
         told = [*report.transitions, *(self._teller.finding(finding) for finding in findings)]
+        lost = self._decoder.sequences.taken()
         notices = [*self._decoder.notices(), *report.notices]
-        return replace(report, transitions=self.flapping.step(told, self._present_s), notices=notices), verdicts
+        if lost:
+            words = f"{lost.total()} messages are missing by their sequence numbers"
+            notices.append(self._teller.notice(sorted(lost), words))
+        transitions = self.flapping.step(told, self._present_s)
+        return replace(report, transitions=transitions, notices=notices, missing=lost.total()), verdicts
 
     def _present_s(self, name: str) -> float:
         """Return the event time of a stream's newest row, NaN for what is none."""

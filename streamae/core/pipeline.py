@@ -80,6 +80,7 @@ class Pipeline:
             drops=drops,
             verdicts={name: v for r in reports for name, v in r.verdicts.items()},
             transitions=list(chain.from_iterable(r.transitions for r in reports)),
+            missing=sum(r.missing for r in reports),
             notices=list(chain.from_iterable(r.notices for r in reports)),
             skipped=sum(r.skipped for r in reports),
             interrupted=interrupted,

@@ -244,7 +244,8 @@ class Report:
 
     `notices` are sentences for the log, each about something that has just begun or ended. `skipped` windows were due
     and left out by thinning; `interrupted` streams began their windows anew, for messages of theirs were lost.
-    `ticked`: it took no messages, and knows now that there were none; the journal must know it too.
+    `missing` messages are lost, for their sequence numbers did not come. `ticked`: it took no messages, and knows now
+    that there were none; the journal must know it too.
     """
 
     messages: int
@@ -257,6 +258,7 @@ class Report:
     skipped: int = 0
     interrupted: int = 0
     ticked: bool = False
+    missing: int = 0
 
 
 class Reconstructor(Protocol):

@@ -22,9 +22,7 @@ class Metric(NamedTuple):
 CATALOGUE: tuple[Metric, ...] = (
     Metric("messages_received", "counter", "Messages taken from the inbox, refused ones included."),
     Metric("messages_dropped", "counter", "Messages, samples and rows that were refused, by reason.", ("reason",)),
-    Metric(
-        "messages_lost", "counter", "Messages that the broker is known to have lost before they reached us.", ("cause",)
-    ),
+    Metric("messages_lost", "counter", "Messages that are known to be lost before they reached us.", ("cause",)),
     Metric("rows", "counter", "Rows built from samples."),
     Metric("windows_scored", "counter", "Windows that the models scored."),
     Metric("windows_skipped", "counter", "Windows left unscored to catch up with a backlog."),

@@ -124,6 +124,7 @@ class Metrics:
         self.count("messages_received", report.messages)
         self.count("rows", report.rows)
         self.count("windows_scored", report.windows)
+        self.count("messages_lost", report.missing, "sequence")
         self.count("windows_skipped", report.skipped)
         self.count("streams_interrupted", report.interrupted)
         self.gauge("batch_messages_last", report.messages)

@@ -25,6 +25,7 @@ class PayloadSpec:
     For the other formats `values` maps channels to the names that the format has for them (None: they are called the
     same). `labels` maps labels of the stream to tags of the payload, `where` selects what has these tags, `name` is a
     template that takes a name apart into labels and {channel}; `zone` is that of local times without an offset.
+    `sequence` is the path of a counter in a `json` document, of which no number should be missing.
     `listens` marks a template that is there for what its topics say of others: no samples come from it.
     """
 
@@ -40,6 +41,7 @@ class PayloadSpec:
     name: str | None = None
     zone: tzinfo | None = None
     listens: bool = False
+    sequence: str | None = None
 
 
 class Record(NamedTuple):
