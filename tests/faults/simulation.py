@@ -393,7 +393,7 @@ class World:
 
     def point(self, name: str) -> None:
         """Between any two steps that last, the process may end."""
-        if self.crashing and self.random.random() < 0.25:
+        if self.crashing and self.random.random() < 0.3:
             self.happened[f"crash {name}"] += 1
             raise CrashError
 
@@ -429,9 +429,10 @@ class World:
     def begin(self) -> None:
         """Something is committed before the trouble starts: a session is expected only where there was one."""
         self.connect()
-        self.publish()
-        self.receive()
-        self.turn()
+        for _ in range(4):
+            self.publish()
+            self.receive()
+            self.turn()
 
     # ---- what may happen
 
@@ -510,7 +511,7 @@ class World:
     def act(self) -> None:
         """One thing happens; a crash ends whatever it was in the middle of."""
         weighted: list[tuple[int, Callable[[], None]]] = [
-            (6, self.publish), (8, self.receive), (8, self.turn), (6, self.flush_acks), (5, self.tell),
+            (6, self.publish), (8, self.receive), (8, self.turn), (6, self.flush_acks), (9, self.tell),
             (6, self.connect),
             (3, self.wait), (1, self.drop_connection), (1, self.full_disk),
         ]  # fmt: skip
@@ -521,7 +522,7 @@ class World:
             weighted = [(1, self.kill), (1, self.stop)]
         elif drawn < LOSES_SESSION + ENDS + CLOCK:
             weighted = [(1, self.step_clock)]
-        self.crashing = self.random.random() < 0.06
+        self.crashing = self.random.random() < 0.2
         weights, actions = zip(*weighted, strict=True)
         try:
             self.random.choices(actions, weights)[0]()
