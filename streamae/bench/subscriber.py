@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ class _Meter:
     """CPU and wall seconds from the first message to the last, and how old each message was when it was done with."""
 
     def __init__(self, messages: int) -> None:
-        self.messages, self.count = messages, 0
+        self.messages, self.count, self.windows = messages, 0, 0
         self.cpu_s = self.wall_s = self.last_s = 0.0
         self.ages_s: list[float] = []
 
@@ -41,7 +42,7 @@ class _Meter:
     def told(self) -> dict[str, Any]:
         used = {"cpu_s": time.process_time() - self.cpu_s, "wall_s": time.monotonic() - self.wall_s}
         ages = np.percentile(self.ages_s, [50, 99]).tolist() if self.ages_s else [0.0, 0.0]
-        return {**used, "messages": self.count, "p50_s": ages[0], "p99_s": ages[1]}
+        return {**used, "messages": self.count, "windows": self.windows, "p50_s": ages[0], "p99_s": ages[1]}
 
 
 def _paho(plan: dict[str, Any], meter: _Meter) -> None:
@@ -120,7 +121,10 @@ def _ours(plan: dict[str, Any], meter: _Meter) -> None:
             if not len(batch):
                 continue
             meter.begin()
+            if batch.broken:  # a session that begins anew is a gap to the product; here nothing came before it
+                batch = replace(batch, holes=())
             report: Report = pipeline.step(batch, time.time())
+            meter.windows += report.windows
             if store is not None:
                 store.commit(batch, report, time.time())
             source.ack(batch)

@@ -76,8 +76,16 @@ def _rounds(plans: dict[str, dict[str, Any]], rounds: int, per_s: float) -> dict
         for n in range(rounds):
             for name in list(plans) if n % 2 == 0 else list(plans)[::-1]:
                 told = _run(broker, plans[name], per_s)
+                _check_work(name, plans[name], told)
                 found.setdefault(name, Timing(told["messages"])).note(told["cpu_s"], told["wall_s"])
     return {name: found[name] for name in plans}
+
+
+def _check_work(name: str, plan: dict[str, Any], told: dict[str, Any]) -> None:
+    """Raise UnavailableError where fewer windows were scored than the plan says: the figure would be of other work."""
+    wanted = told["messages"] // plan["stride"] if plan.get("stride") else 0
+    if told["windows"] < 0.99 * wanted:
+        raise UnavailableError(f"{name}: {told['windows']} windows were scored of {wanted}; nothing is compared")
 
 
 def _line(name: str, timing: Timing, base: Timing, goal: str = "", limit: float | None = None) -> Line:
