@@ -32,3 +32,12 @@ def test_an_old_message_under_the_same_id_is_not_taken_for_a_new_one():
     for row in range(3):
         careless.record(row, batch([1] if row == 0 else [row + 100]))
     assert careless.seen(batch([1], dup=True)).tolist() == [True], "the control loses the new message"
+
+
+def test_what_stands_earlier_in_the_batch_ages_what_is_known():
+    """Messages redelivered together: those taken anew from the batch push an old one under a later id out of play."""
+    taken = Taken(in_flight_max=10)
+    taken.record(1, batch(range(1, 11)))
+    again = batch([11, 12, 2], dup=True)
+    assert taken.seen(again).tolist() == [False, False, False], "id 2 is twelve messages old by then"
+    assert taken.seen(batch([2], dup=True)).tolist() == [True], "the control: alone it may still be in flight"

@@ -46,15 +46,17 @@ class Taken:
         if not batch.dup.any() or not len(batch.mid):
             return seen
         earlier: dict[int, int] = {}
+        fresh = 0  # messages of this batch that came before, and will be committed with it
         for n in np.flatnonzero(batch.mid > 0).tolist():
             mid, digest = int(batch.mid[n]), _digest(batch, n)
-            seen[n] = bool(batch.dup[n]) and earlier.get(mid, self._last(mid)) == digest
+            seen[n] = bool(batch.dup[n]) and earlier.get(mid, self._last(mid, fresh)) == digest
             earlier[mid] = digest
+            fresh += not seen[n]
         return seen
 
-    def _last(self, mid: int) -> int:
-        """Return the hash under an id, if its message can still be in flight."""
-        recent = self._committed - int(self._at[mid % _IDS]) < self._in_flight_max
+    def _last(self, mid: int, later: int) -> int:
+        """Return the hash under an id, if its message can still be in flight after `later` more were taken."""
+        recent = self._committed + later - int(self._at[mid % _IDS]) < self._in_flight_max
         return int(self._hash[mid % _IDS]) if recent else _FREE
 
     def record(self, row: int, batch: Batch) -> None:
