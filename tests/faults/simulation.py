@@ -215,8 +215,6 @@ class SimStore(Store):
             return np.zeros(len(batch), np.bool_)
         if bug == "redelivery_by_mid_only":
             return batch.dup & (self._taken._hash[batch.mid] != 0)
-        if bug == "redelivery_without_dup":
-            return super().seen(replace(batch, dup=np.ones(len(batch), np.bool_)))
         return super().seen(batch)
 
     def forget_session(self) -> None:
@@ -312,7 +310,8 @@ class World:
 
     def start(self) -> None:
         SimStore.world = self
-        self.store = SimStore.open(self.folder, "process", self.now, KEEP_ALL, ["sink"])
+        limits = replace(KEEP_ALL, in_flight_max=65_535) if self.bug == "redelivery_never_ages" else KEEP_ALL
+        self.store = SimStore.open(self.folder, "process", self.now, limits, ["sink"])
         if self.light:
             self.store._database.read = self._read  # type: ignore[method-assign]
         self.pipeline = SimPipeline("plant-1", groups())
@@ -610,7 +609,7 @@ def simulate(folder: Path, seed: int, bug: str = "", actions: int = 40) -> World
 
 BUGS = (
     "ack_before_commit", "ack_without_epoch", "ack_of_the_inbox", "commit_error_ignored", "blind_to_redelivery",
-    "redelivery_by_mid_only", "redelivery_without_dup", "redelivery_forgotten_at_start", "loss_not_counted",
+    "redelivery_by_mid_only", "redelivery_never_ages", "redelivery_forgotten_at_start", "loss_not_counted",
     "snapshot_before_step", "saved_ahead_of_the_store", "no_fold", "marked_before_sent", "dead_on_failure",
     "outbox_newest_first", "random_alert_ids", "wall_clock_alert_ids",
 )  # fmt: skip
