@@ -39,7 +39,7 @@ def verdicts(stream, score, time_s=999_999.0, threshold=1.0, state=AlertState.IN
 
 def transition(state="firing", severity="warning", sequence=0) -> Transition:
     return Transition(
-        id="a", sequence=sequence, instance="i", group="pumps", stream="p", labels={}, rule="model", state=state,
+        id="a", sequence=sequence, instance="i", group="pumps", stream="p", labels={}, rule="anomaly", state=state,
         severity=severity, onset_s=0.0, time_s=0.0, window_start_s=0.0, score=2.0, threshold=1.0, shares={"x": 1.0},
         model_digest="d",
     )  # fmt: skip
@@ -96,6 +96,7 @@ def test_every_name_of_the_catalogue_is_served_once_with_help_and_follows_the_ru
 def test_no_label_of_the_catalogue_grows_with_streams_or_topics():
     bounded = {
         "reason",
+        "rule",
         "cause",
         "group",
         "severity",

@@ -418,5 +418,5 @@ class SilenceMachine(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-SilenceMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+SilenceMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
 TestSilenceMachine = SilenceMachine.TestCase

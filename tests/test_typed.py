@@ -32,8 +32,9 @@ SPECS = [
 VALUE = st.one_of(
     st.floats(-1e6, 1e6),
     st.integers(-(2**60), 2**60),
-    st.sampled_from([True, None, "1.5", "on", [1, 2], {"b": 2.5}, 1e300, 10**400, "", "2024-01-01T00:00:00Z", NOW]),
+    st.sampled_from([True, None, "1.5", "on", [1, 2], {"b": 2.5}, 1e300, "", "2024-01-01T00:00:00Z", NOW]),
 )
+# No integer beyond 64 bits: orjson refuses the whole document, msgspec skips one that nobody asks for.
 KEYS = st.sampled_from(["flow", "temp", "t", "a", "x.y", "m", "v", "s", "ä"])
 DOCUMENT = st.one_of(
     st.builds(

@@ -152,10 +152,10 @@ class Silences:
         return True
 
     def _align(self, connection: sqlite3.Connection, known: Sequence[Silence], now_s: float) -> None:
-        """Withhold and release the rows of every alert that is open, or of which something is withheld."""
+        """Withhold and release the rows of every alert that is open, or of which something waits or is withheld."""
         rows = connection.execute(
             """SELECT a.id, a.silence, t.body, t.crc FROM alert a JOIN transition t ON t.seq = a.last
-               WHERE a.state <> 'resolved' OR a.id IN (SELECT alert FROM outbox WHERE dead = 2)"""
+               WHERE a.state <> 'resolved' OR a.id IN (SELECT alert FROM outbox WHERE dead IN (0, 2))"""
         ).fetchall()
         active = [(s, _matcher(s)) for s in known if s.state(now_s) == "active"]
         held, released = [], []
