@@ -123,7 +123,7 @@ def test_only_what_training_saw_often_enough_has_a_limit():
     rng = np.random.default_rng(0)
     for rows, expected in ((400, []), (600, [8]), (4000, [8, 56]), (26_000, [8, 56, 392])):
         scores = [rng.normal(-1, 0.3, rows) for _ in range(2)]
-        found = average_limits(scores)
+        found = average_limits(scores, budgeted=1.0)
         assert found["averages"] == expected
         assert found["half_life_windows"] == max(500, rows / 4)
         assert found["average_offsets"] == sorted(found["average_offsets"], reverse=True)
@@ -132,3 +132,10 @@ def test_only_what_training_saw_often_enough_has_a_limit():
                 kernel = 0.5 ** (np.arange(10 * h) / h)
                 smooth = np.convolve(y - y[rows // 5 :].mean(), kernel / kernel.sum(), "full")[rows // 5 : rows]
                 assert smooth.max() < limit
+
+
+def test_a_short_time_gives_no_limits():
+    """Rows whose time the budget hardly counts vouch for no week: fifty minutes of seconds have no averages."""
+    scores = [np.random.default_rng(s).normal(0.0, 0.1, 60_000) for s in range(2)]
+    assert average_limits(scores, budgeted=0.02)["averages"] == []
+    assert average_limits(scores, budgeted=0.2)["averages"] == [8, 56, 392]

@@ -14,8 +14,9 @@ since averages stray less; they move with theta in the same proportion:
 
     average_h > mean + average_offset_h (1 + theta / offset)     ->  threshold = score / (average_h over its limit)
 
-Only averages that training saw 64 half-lives of have limits; in less, normal and fault cannot be told apart. A stream
-that training did not see has its mean as a running mean first, and each average once it has run so long itself.
+Only averages that training saw 64 half-lives of, in a time that the budget counts, have limits; in less, normal and
+fault cannot be told apart. A stream that training did not see has its mean as a running mean first, and each average
+once it has run so long itself.
 
 A fault must remain visible: a score above the threshold moves the mean as if it had stood at the threshold, so it can
 teach a bounded amount a row. A lasting change of level therefore stops alarming after some half-lives, the sooner the

@@ -32,6 +32,7 @@ _HALF_LIFE_WINDOWS = 500.0  # of the mean that the threshold follows, at least
 _FOLLOW = 0.25  # of the training rows: slower variation than they show is not theirs to explain
 _AVERAGES = (8, 56, 392)  # half-lives in windows
 _AVERAGED_MIN = 64  # half-lives in each stream's training rows, for an average to have a limit
+_AVERAGED_TIME = 0.1  # budgeted false alarms in the time of all training rows: a shorter time cannot vouch for a week
 _AVERAGE_MARGIN = 1.3
 _LEVEL_FLOOR = 1.0
 _TINY = 1e-6  # squared scales: a thousandth of a scale is nothing, however still a stream was
@@ -97,13 +98,15 @@ def normal_range(y: F64) -> tuple[float, float]:
     return mean, max(reached, 3.0 * float(np.sqrt(settled.var() + 0.01)))
 
 
-def average_limits(scores: Sequence[F64]) -> dict[str, Any]:
+def average_limits(scores: Sequence[F64], budgeted: float) -> dict[str, Any]:
     """Half-lives of the averages of ln scores [n] that training saw enough of, and how far above the mean they belong.
 
-    Returns `half_life_windows` of the mean beside them.
+    `budgeted` is how many false alarms the budget would allow in the time of all training rows. Returns
+    `half_life_windows` of the mean beside them.
     """
     shortest = min(len(y) for y in scores)
-    half_lives = [h for h in _AVERAGES if shortest >= _AVERAGED_MIN * h]
+    enough = budgeted >= _AVERAGED_TIME
+    half_lives = [h for h in _AVERAGES if enough and shortest >= _AVERAGED_MIN * h]
     limits = [_AVERAGE_MARGIN * max(_strays(y, h) for y in scores) for h in half_lives]
     follow = max(_HALF_LIFE_WINDOWS, _FOLLOW * shortest)
     return {"half_life_windows": follow, "averages": half_lives, "average_offsets": limits}
@@ -160,11 +163,11 @@ def calibrate(
         calibration |= _distance(np.concatenate([e * w for e, w in zip(wide, weights, strict=True)]))
     known: Levels = [{"weight": w.tolist(), "zero": 0.0} for w in weights]
     scores = log_scores(calibration, errors, known, channels)
-    calibration |= average_limits(scores)
+    budgeted = sum(len(y) for y in scores) * row_s * DEFAULT_BUDGET_PER_S
+    calibration |= average_limits(scores, budgeted)
     ranges = [normal_range(y) for y in scores]
     # What is rare in one stream has been seen in another, and with more streams something rarer will be.
     margin = _MARGIN + _PER_LOG_STREAM * float(np.log(len(ranges)))
-    budgeted = sum(len(y) for y in scores) * row_s * DEFAULT_BUDGET_PER_S
     reached = max(offset for _, offset in ranges) + margin / (1.0 + budgeted)
     if limit is not None and limit.method != "budget":
         reached = widest(limit, [y[int(_SETTLING * len(y)) :] for y in scores], row_s * DEFAULT_BUDGET_PER_S)
