@@ -180,6 +180,19 @@ def test_a_storm_is_told_in_few_requests(store: Store, clock: Clock) -> None:
     assert 16 <= clock.now_s - start_s <= 18
 
 
+def test_a_stop_does_not_wait_for_its_turn(store: Store, clock: Clock) -> None:
+    """What is due at a stop is told at once, though the sink's pace is used up."""
+    ear = Ear(batch_max=1)
+    courier = Courier(ear, store.outbox, clock, pace=Pace(per_s=1.0, burst=1))
+    store.publish([transition(n) for n in range(4)], clock())
+    courier.deliver_due()
+    assert courier.deliver_due() > 0
+    assert ear.requests == [1], "the control: paced, it waits"
+    while courier.deliver_due(paced=False) == 0:
+        pass
+    assert (len(ear.heard), store.outbox.stats()["ear"].pending) == (4, 0)
+
+
 def test_a_sink_that_forgets_is_told_again_of_what_is_open(store: Store, clock: Clock) -> None:
     """Each `refresh_s` the open alerts are told once more; a failure there rests the sink as any other."""
     ear = Ear(batch_max=2)

@@ -94,7 +94,7 @@ class Couriers:
         while True:
             pulse.beat()
             try:
-                wait_s = courier.deliver_due()
+                wait_s = courier.deliver_due(paced=not self._stopping.is_set())
             except StoreError as error:
                 log.warning("sink %s waits for the store: %s", courier.sink, error)
                 wait_s = _STORE_RETRY_S

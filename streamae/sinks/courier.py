@@ -67,9 +67,10 @@ class Courier:
         """The sink's name."""
         return self._sink.name
 
-    def deliver_due(self) -> float:
+    def deliver_due(self, *, paced: bool = True) -> float:
         """Make at most one delivery; return the seconds until the next call is worth it, 0 when more is due.
 
+        Not `paced`, as at a stop, it does not wait for its turn.
         StoreError when the outbox cannot be read or written: call again in a while.
         """
         now_s = self._now()
@@ -77,7 +78,7 @@ class Courier:
         rest_s = self._resting_until_s - now_s
         if 0 < rest_s <= BACKOFF_MAX_S:
             return rest_s
-        if self._bucket and (wait_s := self._bucket.wait_s(now_s)) > 0:
+        if paced and self._bucket and (wait_s := self._bucket.wait_s(now_s)) > 0:
             return wait_s
         if self._told:
             self._mark()

@@ -32,8 +32,10 @@ SLOW_DISK_S = 0.02
 class SlowStore(Store):
     """A disk that takes its time, so that a kill finds the moments before the commit, and between it and the ack."""
 
+    before_s = SLOW_DISK_S
+
     def commit(self, batch: Batch, report: Report, now_s: float, snapshot: bytes | None = None) -> None:
-        time.sleep(SLOW_DISK_S)
+        time.sleep(self.before_s)
         super().commit(batch, report, now_s, snapshot)
         time.sleep(SLOW_DISK_S)
 
@@ -45,6 +47,12 @@ class HastySource(MqttSource):
         batch = super().take(limit, timeout_s)
         self.ack(batch)
         return batch
+
+
+class SlowerStore(SlowStore):
+    """What is acknowledged too early waits long enough for the commit that most kills come between."""
+
+    before_s = 5 * SLOW_DISK_S
 
 
 class BlindStore(SlowStore):
@@ -92,7 +100,7 @@ def vary(variant: str, folder: Path) -> None:
     if variant != "plain":
         life.Store = SlowStore
     if variant == "hasty":
-        assembly.MqttSource = HastySource
+        assembly.MqttSource, life.Store = HastySource, SlowerStore
     if variant == "blind":
         life.Store = BlindStore
 
