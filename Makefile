@@ -16,7 +16,7 @@ demo: $(STAMP)
 	$(BIN)/streamae demo $(DEMO_FLAGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 test-long: $(STAMP)
 	$(BIN)/python -m pytest -m long --timeout 7200
