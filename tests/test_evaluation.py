@@ -264,8 +264,8 @@ def test_baselines_are_causal_and_repeatable(method, monkeypatch):
         return protocol.LabelledSeries("s", "d", ("a", "b"), times[: len(v)], v, label[: len(v)], 150)
 
     detect = peers.baselines()[method]
-    score, threshold = detect(series(values), 150, 0)
-    cut, _ = detect(series(values[:215]), 150, 0)
+    score, threshold, _ = detect(series(values), 150, 0)
+    cut = detect(series(values[:215]), 150, 0).score
     np.testing.assert_allclose(cut, score[:215], rtol=1e-4, atol=1e-6)
     assert np.all(threshold == threshold[0])
     assert np.median(score[203:215]) > np.median(score[150:200])
@@ -275,7 +275,7 @@ def test_a_plot_is_drawn(folder, tmp_path):
     """A picture of a series, its score, threshold and labels is written as PNG, without a display."""
     pytest.importorskip("matplotlib")
     series = protocol.read_labelled(protocol.find_series(folder)[0])
-    score, threshold = peers.baselines()["raw |z|"](series, series.train_rows, 0)
+    score, threshold, _ = peers.baselines()["raw |z|"](series, series.train_rows, 0)
     plot.plot_series(series, score, threshold, tmp_path / "a.png", reconstruction=series.values * 0.9)
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from streamae.evaluation import budgets
 from streamae.evaluation import plant as bench
 from streamae.evaluation.metrics import DAY_S
-from streamae.evaluation.plant_table import rank_correlation, tables
+from streamae.evaluation.plant_table import growth, rank_correlation, tables
 from streamae.training.fit import Recipe
 
 SMALL = bench.Bench(
@@ -21,18 +22,18 @@ def trained():
     profile, model = bench.train_plant(plant, SMALL, 0)
     time_s, values, _ = plant.rows(150)
     score, limit = bench.score_streams(profile, model, plant.names, time_s, list(values.swapaxes(0, 1)))
-    return plant, profile, time_s, score, limit
+    return plant, profile, time_s, score, limit, model
 
 
 def test_thresholds_at_another_budget_are_those_of_the_core(trained):
     """Run again over the scores at the model's own budget, the thresholds are those that the core gave, to the bit."""
-    plant, profile, time_s, score, limit = trained
+    plant, profile, time_s, score, limit, _ = trained
     own = profile.calibration["budget_per_s"]
     judged = np.isfinite(score)
     assert judged.sum() == judged.size - 2 * (profile.window - 1)
-    again = bench.thresholds(profile, plant.names, time_s, score, own)
+    again = budgets.thresholds(profile, plant.names, time_s, score, own)
     assert np.array_equal(again[judged], limit[judged])
-    eager = bench.thresholds(profile, plant.names, time_s, score, 1.0)
+    eager = budgets.thresholds(profile, plant.names, time_s, score, 1.0)
     assert (eager[-1] < again[-1]).all(), "a budget of one a second must lower the threshold"
 
 
@@ -91,15 +92,40 @@ def test_tables_count_faults_by_kind_and_size():
             "magnitude": magnitude,
             "delay_s": delay_s,
             "peak": peak,
-            "mean": -peak,
+            "rise": -peak,
         }
 
     trials = [trial(s, m, 60.0 * m if m > 1 else None, m + s) for s in (0, 1) for m in (0.0, 1.0, 2.0)]
     budgets = {"1/day": {"asked": 4.0, "raised": 6}}
     run = {"plant": "p", "seed": 0, "trials": trials, "normal": {"stream_days": 4.0, "budgets": budgets}}
     text = tables([run])
-    assert "| leak | 0.00 | 0.00 | 1.00 (2 min) | -1.000 | 1.000 |" in text
-    assert "| 1/day | 4.0 | 6 | 1.50 |" in text
+    assert "| leak | 0.00 | 0.00 | 1.00 (2 min) | -1.000 | 0.000 | 1.000 |" in text
+    assert "| 1/day | 4.0 | 1–8 | 6 | 1.50 |" in text
+
+
+def test_the_score_grows_with_a_fault_and_one_that_runs_backwards_or_saturates_is_told(trained, monkeypatch):
+    """By rank correlation and share of steps on the bench's own trials; the controls are the same score, spoilt."""
+    plant, profile, *_, model = trained
+    score_streams, cached = bench.score_streams, []
+    spoilt = {
+        "true": lambda score: score,
+        "backwards": lambda score: 1 / score,
+        "saturates": lambda score: np.minimum(score, np.nanmedian(score)),
+    }
+    found = {}
+    for name, spoil in spoilt.items():
+        monkeypatch.setattr(plant, "_rng", np.random.default_rng(5))
+
+        def spoilt_scores(*given, spoil=spoil):
+            cached[:] = cached or score_streams(*given)
+            return spoil(cached[0]), cached[1]
+
+        monkeypatch.setattr(bench, "score_streams", spoilt_scores)
+        trials = [t | {"seed": 0} for t in bench.fault_run(plant, profile, model, SMALL, 0)["trials"]]
+        found[name] = [growth([t for t in trials if t["kind"] == kind]) for kind in ("drift", "leak")]
+    assert all(rank >= 0.95 and steps >= 0.8 for rank, steps, _ in found["true"])
+    assert all(rank < 0.6 for rank, _, _ in found["backwards"])
+    assert all(steps < 0.7 for _, steps, _ in found["saturates"])
 
 
 def test_the_sensor_verdict_is_that_of_the_core(trained):

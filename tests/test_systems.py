@@ -50,9 +50,9 @@ def test_a_score_knows_only_the_rows_before_it(waves, name):
     """Rows after t change nothing of the score up to t, and a seed gives the same score again."""
     detect = which.systems(which.Budget(hidden=4, recipe=Recipe(steps=3, batch=8)))[name]
     series = read_labelled(waves)
-    whole, _ = detect(series, TRAIN, 0)
+    whole = detect(series, TRAIN, 0).score
     series.values[600:] = 50.0
-    cut, _ = detect(series, TRAIN, 0)
+    cut = detect(series, TRAIN, 0).score
     assert np.allclose(whole[:600], cut[:600], rtol=1e-5)
     assert not np.allclose(whole[600:], cut[600:], rtol=0.1)
 

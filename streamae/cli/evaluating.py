@@ -11,7 +11,7 @@ __all__ = ["evaluate"]
 
 @click.command()
 @click.argument("series", nargs=-1, required=True, type=FILE)
-@click.option("--seeds", default="0", show_default=True, help="Seeds of our detector, such as 0,1,2.")
+@click.option("--seeds", default="0", show_default=True, help="Of ours and the peers that draw at random: 0,1,2.")
 @click.option("-c", "--config", type=FILE, help="Training settings, train.yaml: one setting for all series.")
 @click.option("--results", type=FILE, help="JSON-lines file of finished runs; what is in it is not run again.")
 @click.option("--json", "as_json", type=FILE, help="Write every run as one JSON array.")

@@ -1,6 +1,6 @@
 """The peers: simple causal detectors that ours is measured against in the same run, under the same protocol.
 
-Each is `detect(series, train_rows, seed) -> (score[N], threshold[N])`: fitted on the z-scored training rows (constant
+Each is a `protocol.Detector`: fitted on the z-scored training rows (constant
 channels keep unit scale), scoring row t from rows <= t. All ship the same threshold, the one that the field takes when
 nothing better is at hand: the largest score over the last 80 % of the training rows.
 
@@ -18,7 +18,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 
-from .protocol import Detector, LabelledSeries
+from .protocol import Detector, Judged, LabelledSeries
 
 __all__ = ["SEEDED", "baselines", "trailing_windows", "train_max_threshold"]
 
@@ -58,9 +58,9 @@ def trailing_windows(rows: F64, window: int) -> F64:
 
 
 def _detector(scorer: Scorer) -> Detector:
-    def detect(series: LabelledSeries, train_rows: int, seed: int) -> tuple[F64, F64]:
+    def detect(series: LabelledSeries, train_rows: int, seed: int) -> Judged:
         score = scorer(_standardised(series.values, train_rows), train_rows, seed)
-        return score, train_max_threshold(score, train_rows)
+        return Judged(score, train_max_threshold(score, train_rows))
 
     return detect
 

@@ -9,7 +9,8 @@ from streamae.core.alert import AlertRule
 from streamae.core.scale import SCALED_MAX
 from streamae.core.types import F64, Profile
 from streamae.daemon.closeup import overlay
-from streamae.evaluation.protocol import Detector, LabelledSeries
+from streamae.evaluation.budgets import BUDGETS, thresholds
+from streamae.evaluation.protocol import Detector, Judged, LabelledSeries
 from streamae.model.artifact import profile_of
 from streamae.model.runtime import TorchReconstructor
 from streamae.model.spec import DetectorSpec
@@ -21,13 +22,13 @@ __all__ = ["detector"]
 
 
 def detector(config: TrainConfig, rebuilt: Callable[[F64], object] | None = None) -> Detector:
-    """Return `detect(series, train_rows, seed) -> (score[N], threshold[N])` under these training settings.
+    """Return our detector under these training settings, with its thresholds at each of `budgets.BUDGETS`.
 
     `rebuilt` gets the network's reconstruction of each series, `[N, C]`, NaN where there is none (costs a run of it).
     Rows that the daemon would not judge (no full window yet, or behind a gap) keep the judgement before them.
     """
 
-    def run(series: LabelledSeries, train_rows: int, seed: int) -> tuple[F64, F64]:
+    def run(series: LabelledSeries, train_rows: int, seed: int) -> Judged:
         learnt = Stream(series.name, series.channels, series.time_s[:train_rows], series.values[:train_rows])
         trained = train_dataset(build([learnt], config.context), seed, config)
         spec = DetectorSpec.from_mapping(trained.manifest["network"])
@@ -37,9 +38,19 @@ def detector(config: TrainConfig, rebuilt: Callable[[F64], object] | None = None
         scored = score_series(rows, offline_group(profile, model, AlertRule()))
         if rebuilt is not None:
             rebuilt(_rebuilt(rows, profile, model, trained.manifest["targets"]))
-        return _held(scored.score), _held(scored.threshold)
+        return Judged(_held(scored.score), _held(scored.threshold), _at_budgets(rows, profile, scored.score))
 
     return run
+
+
+def _at_budgets(series: Series, profile: Profile, score: F64) -> dict[str, F64]:
+    """Thresholds [N] that these scores [N] would have met at each budget."""
+    judged, found = np.isfinite(score), {}
+    for name, rate in BUDGETS.items():
+        limit = np.full(len(score), np.nan)
+        limit[judged] = thresholds(profile, [series.name], series.time_s[judged], score[judged, None], rate)[:, 0]
+        found[name] = _held(limit)
+    return found
 
 
 def _rebuilt(series: Series, profile: Profile, model: TorchReconstructor, targets: Sequence[str]) -> F64:

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["rank_correlation", "tables"]
+from streamae.evaluation import budgets
+
+__all__ = ["growth", "rank_correlation", "tables"]
 
 Run = dict[str, Any]
 
@@ -21,7 +23,7 @@ def tables(runs: Sequence[Run]) -> str:
         parts += [
             f"### {plant}: {days:.0f} normal stream-days, seeds {seeds}",
             "",
-            *_budgets(found),
+            *budgets.table([(run["seed"], run["normal"]["budgets"]) for run in found]),
             "",
             *_faults(found),
             "",
@@ -43,32 +45,21 @@ def _ranks(x: np.ndarray) -> np.ndarray:
     return mean
 
 
-def _budgets(runs: Sequence[Run]) -> list[str]:
-    lines = _row(["false alarms asked for, per stream", "asked in all", "raised", "raised / asked"])
-    lines += _row(["---", "---:", "---:", "---:"])
-    for budget in runs[0]["normal"]["budgets"]:
-        found = [run["normal"]["budgets"][budget] for run in runs]
-        asked, raised = (sum(f[key] for f in found) for key in ("asked", "raised"))
-        lines += _row([budget, f"{asked:.1f}", str(raised), f"{raised / asked:.2f}"])
-    return lines
-
-
 def _faults(runs: Sequence[Run]) -> list[str]:
     """Recall (median delay) by kind and magnitude; at magnitude 0 the share of controls that alarmed."""
     trials = [trial | {"seed": run["seed"]} for run in runs for trial in run["trials"]]
     sizes = sorted({t["magnitude"] for t in trials})
     titles = ["control", *(f"{m:g}" for m in sizes[1:])]
-    lines = _row(["fault, by magnitude in spreads", *titles, "rank: mean", "rank: peak"])
-    lines += _row(["---", *["---:"] * (len(sizes) + 2)])
+    lines = _row(["fault, by magnitude in spreads", *titles, "rank: rise", "steps up", "rank: peak"])
+    lines += _row(["---", *["---:"] * (len(sizes) + 3)])
     for kind, of_kind in _by(trials, "kind").items():
         by_size = _by(of_kind, "magnitude")
         cells = [_cell(by_size.get(size, [])) for size in sizes]
-        ranks = [f"{_rank(of_kind, level):.3f}" if len(by_size) > 2 else "–" for level in ("mean", "peak")]
-        lines += _row([kind.replace("_", " "), *cells, *ranks])
+        lines += _row([kind.replace("_", " "), *cells, *(_numbers(growth(of_kind)) if len(by_size) > 2 else "–––")])
         if "sensor_s" in of_kind[0]:
             by_size = _by([t | {"delay_s": t["sensor_s"]} for t in of_kind], "magnitude")
             cells = [_cell(by_size.get(size, [])) for size in sizes]
-            lines += _row([f"{kind}: verdict on the sensor", *cells, "–", "–"])
+            lines += _row([f"{kind}: verdict on the sensor", *cells, *"–––"])
     return lines
 
 
@@ -87,14 +78,23 @@ def _span(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _rank(trials: Sequence[Run], level: str) -> float:
-    """Mean over streams of the rank correlation of magnitude and score (its mean or peak) of one stretch of rows."""
+def growth(trials: Sequence[Run]) -> tuple[float, float, float]:
+    """Whether the score grows with the magnitude of one kind of fault, as means over stretches of rows.
+
+    These are the rank correlation of magnitude and rise; the share of steps to the next magnitude at which the rise
+    grows, which a score that saturates fails (ties cost a rank correlation little); and the rank correlation of
+    magnitude and peak.
+    """
     order = sorted(trials, key=lambda t: (t["seed"], t["stream"], t["magnitude"]))
-    found = []
-    for _, group in groupby(order, key=lambda t: (t["seed"], t["stream"])):
-        own = list(group)
-        found.append(rank_correlation([t["magnitude"] for t in own], [t[level] for t in own]))
-    return float(np.mean(found))
+    stretches = [list(group) for _, group in groupby(order, key=lambda t: (t["seed"], t["stream"]))]
+    rise, peak = (np.array([[t[level] for t in own] for own in stretches]) for level in ("rise", "peak"))
+    sizes = [t["magnitude"] for t in stretches[0]]
+    by_rise, by_peak = (float(np.mean([rank_correlation(sizes, row) for row in level])) for level in (rise, peak))
+    return by_rise, float(np.mean(np.diff(rise, axis=1) > 0)), by_peak
+
+
+def _numbers(values: Sequence[float]) -> list[str]:
+    return [f"{x:.3f}" for x in values]
 
 
 def _by(items: Sequence[Run], key: str) -> dict[Any, list[Run]]:

@@ -17,15 +17,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import SeriesError
-from .metrics import measure, vus_window
+from .budgets import BUDGETS
+from .metrics import DAY_S, alarms, measure, vus_window
 
-__all__ = ["Detector", "LabelledSeries", "Result", "Scored", "evaluate", "find_series", "read_labelled", "score_once"]
+__all__ = [
+    "Detector",
+    "Judged",
+    "LabelledSeries",
+    "Result",
+    "Scored",
+    "evaluate",
+    "find_series",
+    "read_labelled",
+    "score_once",
+]
 
 F64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -56,8 +67,16 @@ class LabelledSeries:
         return float(np.median(np.diff(self.time_s)))
 
 
-Detector = Callable[[LabelledSeries, int, int], tuple[F64, F64]]
-"""`detect(series, train_rows, seed) -> (score[N], threshold[N])`; the labels in `series` are not for its eyes."""
+class Judged(NamedTuple):
+    """What a detector says of the rows: `score[N]`, its own `threshold[N]`, and those at other budgets by name."""
+
+    score: F64
+    threshold: F64
+    budgets: Mapping[str, F64] = {}
+
+
+Detector = Callable[[LabelledSeries, int, int], Judged]
+"""`detect(series, train_rows, seed)`; the labels in `series` are not for its eyes."""
 
 Scored = Callable[[LabelledSeries, str, int, F64, F64], object]
 """`scored(series, method, seed, score[N], threshold[N])` after each run."""
@@ -114,7 +133,7 @@ def score_once(
         series.name, series.dataset, series.channels, series.time_s, series.values, hidden, series.train_rows
     )
     start = now()
-    score, threshold = detect(shown, series.train_rows, seed)
+    score, threshold, budgets = Judged(*detect(shown, series.train_rows, seed))
     wall_s = now() - start
     if len(score) != len(series) or not np.isfinite(score[series.train_rows :]).all():
         raise SeriesError(f"{series.name}: {method} gave no finite score for some row after the training rows")
@@ -124,7 +143,15 @@ def score_once(
         series.label[rest], score[rest], threshold[rest], window=vus_window(series.values[:, 0]), row_s=series.row_s
     )
     key = {"dataset": series.dataset, "series": series.name, "method": method, "seed": seed}
-    return key | quality.as_dict() | {"rows": len(series), "wall_s": round(wall_s, 3)}
+    raised = {name: _raised(series, score > limit, name) for name, limit in budgets.items()}
+    return key | quality.as_dict() | {"budgets": raised, "rows": len(series), "wall_s": round(wall_s, 3)}
+
+
+def _raised(series: LabelledSeries, above: Bool, budget: str) -> Mapping[str, float]:
+    """False alarms behind the training rows, and how many of them the budget asked for in their normal time."""
+    rest = slice(series.train_rows, None)
+    found = alarms(series.label[rest], above[rest], row_s=series.row_s)
+    return {"raised": found.false_events, "asked": BUDGETS[budget] * found.normal_days * DAY_S}
 
 
 def evaluate(

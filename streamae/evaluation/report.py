@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from . import budgets
 from .protocol import Result
 
 __all__ = ["Bar", "markdown", "per_series", "summarise", "write_report"]
@@ -74,6 +75,9 @@ def markdown(results: Sequence[Result]) -> str:
         lines += _row([m, *cells, _number(float(np.mean(values)))])
     for s in sets:
         lines += ["", f"### {s}, at the own threshold", "", *_own_threshold(summary[s], methods)]
+        judged = [(int(r["seed"]), r["budgets"]) for r in results if r["dataset"] == s and r.get("budgets")]
+        if judged and max(c["asked"] for c in judged[0][1].values()) > 0:
+            lines += ["", f"### {s}, false alarms raised under three budgets", "", *budgets.table(judged)]
     return "\n".join(lines) + "\n"
 
 

@@ -81,9 +81,9 @@ def evaluate_series(
 ) -> tuple[str, list[Result]]:
     """Run everything and return the Markdown tables and the runs.
 
-    Ours runs with every seed, the peers with the first. `results` is the JSON-lines file to resume from; `report` a
-    folder for `report.md` and `report.json`, and `plots` one for a picture of each of our runs, but not of those that
-    `results` had already.
+    Ours and the peers that draw at random run with every seed, the others once. `results` is the JSON-lines file to
+    resume from; `report` a folder for `report.md` and `report.json`, and `plots` one for a picture of each of our runs,
+    but not of those that `results` had already.
     """
     album = Album(plots) if plots is not None else None
     methods: dict[str, Detector] = {NAME: detector(config, album.keep if album else None)}
@@ -96,7 +96,7 @@ def evaluate_series(
             seeds=seeds,
             results=results,
             train_rows=train_rows,
-            seeded=[NAME],
+            seeded=[NAME, *peers.SEEDED],
             done=bar,
             **({"scored": album.draw} if album else {}),
         )

@@ -36,7 +36,7 @@ from torch import Tensor
 from streamae.core.types import F64
 from streamae.errors import StreamaeError
 from streamae.evaluation.baselines import baselines, trailing_windows, train_max_threshold
-from streamae.evaluation.protocol import Detector, LabelledSeries, Result, evaluate, find_series, read_labelled
+from streamae.evaluation.protocol import Detector, Judged, LabelledSeries, Result, evaluate, find_series, read_labelled
 from streamae.evaluation.report import markdown
 from streamae.model.network import EncoderDecoder
 from streamae.model.runtime import prepare_torch
@@ -101,7 +101,7 @@ def systems(budget: Budget | None = None, *, variants: bool = True) -> dict[str,
 
 
 def _detector(settings: Mapping[str, Any], budget: Budget) -> Detector:
-    def detect(series: LabelledSeries, train_rows: int, seed: int) -> tuple[F64, F64]:
+    def detect(series: LabelledSeries, train_rows: int, seed: int) -> Judged:
         rows = _standardised(series.values, train_rows)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -110,7 +110,7 @@ def _detector(settings: Mapping[str, Any], budget: Budget) -> Detector:
             held_out = ends[:0]  # the budget is the budget: the last step stands for all of them
             fit(network, torch.from_numpy(rows).float(), ends, held_out, recipe=budget.recipe, seed=seed)
         score = _score(network, rows, train_rows)
-        return score, train_max_threshold(score, train_rows)
+        return Judged(score, train_max_threshold(score, train_rows))
 
     return detect
 

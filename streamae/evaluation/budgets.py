@@ -1,0 +1,73 @@
+"""Budgets of false alarms: what a score raises under each of three, against what was asked for.
+
+The thresholds of `core.threshold` depend on the scores and the budget alone, so scores that were made once are judged
+under every budget. Counted are alarms (runs of rows above the threshold) that begin on normal rows, against the budget
+times the normal time. `by chance` is the range that such a count falls into, 19 times of 20, where alarms come singly
+and exactly as often as asked for (Poisson): no threshold can be told from a right one within it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from streamae.core.threshold import Threshold
+from streamae.core.types import F64, Profile
+from streamae.evaluation.metrics import DAY_S
+
+__all__ = ["BUDGETS", "Counts", "by_chance", "table", "thresholds"]
+
+BUDGETS = {"4/day": 4 / DAY_S, "1/day": 1 / DAY_S, "1/week": 1 / (7 * DAY_S)}
+_TAIL = 0.025
+_TELLING = 1.0  # false alarms asked for, at least, for a ratio to mean anything
+
+Counts = Mapping[str, Mapping[str, float]]
+"""budget -> `raised` and `asked`."""
+
+
+def thresholds(profile: Profile, names: Sequence[str], time_s: F64, score: F64, rate_per_s: float) -> F64:
+    """The core's thresholds `[N, S]` for scores `[N, S]` that it gave to streams of the training, at another budget."""
+    made, stream = Threshold(profile.calibration, rate_per_s), np.arange(len(names), dtype=np.int32)
+    made.grow(len(names))
+    for s, name in enumerate(names):
+        made.begin(s, profile.streams[name])
+    return np.array([made.step(stream, np.full(len(names), t), row) for t, row in zip(time_s, score, strict=True)])
+
+
+def by_chance(asked: float) -> tuple[int, int]:
+    """Range of counts of a Poisson law with this mean that leaves at most 2.5 % outside at either end."""
+    below, n = math.exp(-asked), 0
+    term, low = below, 0
+    while below < 1 - _TAIL:
+        low = n + 1 if below < _TAIL else low
+        n += 1
+        term *= asked / n
+        below += term
+    return low, n
+
+
+def table(runs: Sequence[tuple[int, Counts]]) -> list[str]:
+    """Return Markdown lines, one a budget: asked and raised over all runs (seed, counts), and their ratio by seed."""
+    seeds = sorted({seed for seed, _ in runs})
+    apart = [f"seed {seed}" for seed in seeds] if len(seeds) > 1 else []
+    head = ["false alarms asked for, per stream", "asked in all", "by chance", "raised", "raised / asked", *apart]
+    lines = [_row(head), _row(["---", *["---:"] * (len(head) - 1)])]
+    for budget in runs[0][1]:
+        asked, raised = _total([counts for _, counts in runs], budget)
+        low, high = by_chance(asked)
+        each = [_ratio(*_total([c for s, c in runs if s == seed], budget)) for seed in seeds] if apart else []
+        cells = [budget, f"{asked:.1f}", f"{low}–{high}", f"{raised:.0f}", _ratio(asked, raised), *each]
+        lines.append(_row(cells))
+    return lines
+
+
+def _total(counts: Sequence[Counts], budget: str) -> tuple[float, float]:
+    return sum(c[budget]["asked"] for c in counts), sum(c[budget]["raised"] for c in counts)
+
+
+def _ratio(asked: float, raised: float) -> str:
+    return f"{raised / asked:.2f}" if asked >= _TELLING else "–"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
