@@ -10,11 +10,12 @@ from click.testing import CliRunner
 
 from streamae.cli import main
 from streamae.errors import ArtifactError, SeriesError
+from streamae.evaluation import label_curve
+from streamae.evaluation.label_curve import KINDS
+from streamae.evaluation.label_curve import incidents as simulated_incidents
 from streamae.model.artifact import open_artifact, profile_of
-from streamae.sources.faults import Fault
 from streamae.sources.recording import read_series
 from streamae.sources.series import write_series
-from streamae.sources.simulator import Pumps
 from streamae.training import contenders as k
 from streamae.training.classify import load_classifier
 from streamae.training.design import TrainConfig
@@ -22,23 +23,15 @@ from streamae.training.encoder import train_encoder
 from streamae.training.fit import Recipe
 from streamae.training.labels import draw, hold_out, label_windows, read_labels
 
-KINDS = ("oscillation", "leak", "mode_mixup")
 FEW = (0.05, 0.1)
 
 
-def write_incidents(folder: Path, pumps=6, rows=1400, lasting=60):
-    """Pumps with four incidents each, of three kinds in turn, labelled by kind."""
-    plant, random = Pumps(pumps, 1, seed=0, day_s=600.0), np.random.default_rng(0)
-    label = np.full((rows, pumps), "normal", object)
-    for i, name in enumerate(plant.names):
-        for j in range(4):
-            start, kind = 150 + j * 300 + int(random.integers(0, 100)), KINDS[(i + j) % len(KINDS)]
-            plant.inject(Fault(kind, name, start, lasting, magnitude=2.0))
-            label[start : start + lasting, i] = kind
-    time_s, values, _ = plant.rows(rows)
-    paths = [folder / f"{name.replace('/', '_')}.csv" for name in plant.names]
-    for i, path in enumerate(paths):
-        write_series(path, plant.channels, [repr(t) for t in time_s.tolist()], values[:, i], label[:, i].tolist())
+def write_incidents(folder: Path):
+    """Six pumps with four incidents each, of three kinds in turn, labelled by kind, in files."""
+    paths = []
+    for series, label in zip(*simulated_incidents(6, rows=1400, lasting=60), strict=True):
+        paths.append(folder / f"{series.name.replace('/', '_')}.csv")
+        write_series(paths[-1], series.channels, series.time_text, series.values, label)
     return paths
 
 
@@ -67,6 +60,19 @@ def test_few_labels_go_further_from_the_encoder(encoder, labelled):
     assert mean["from the encoder"] >= mean["from scratch"], curve.markdown()
     assert min(mean["from the encoder"], mean["frozen code"]) > 0.5, "guessing gives .25"
     assert curve.labels[0.05] < curve.labels[0.1] < len(labelled) / 5
+
+
+def test_the_curve_is_one_command(tmp_path, monkeypatch):
+    """`python -m streamae.evaluation.label_curve` prints the table and puts it between the text's markers."""
+    small = TrainConfig(recipe=Recipe(steps=3, batch=8), window=24, hidden=4)
+    monkeypatch.setattr(label_curve, "TrainConfig", lambda: small)
+    monkeypatch.setattr(k, "_STEPS", 4)
+    monkeypatch.setattr(k, "_READOUT_STEPS", 2)
+    readme, said = tmp_path / "README.md", []
+    readme.write_text("<!-- begin labels -->\n<!-- end labels -->\n")
+    assert label_curve.main(["--pumps", "3", "--seeds", "1", "--readme", str(readme)], said.append) == 0
+    assert [line.split(" %")[0] for line in said[0].splitlines()[2:6]] == ["| 1", "| 5", "| 10", "| 100"]
+    assert said[0].strip() in readme.read_text()
 
 
 def test_an_incident_is_never_on_both_sides(labelled):

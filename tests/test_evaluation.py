@@ -243,12 +243,35 @@ def test_the_report_holds_every_method_and_the_floor(folder, tmp_path):
     assert len(runs) == 2 * (2 + 1 + 1)
     report.write_report(runs, tmp_path / "out", settings={"seeds": [0, 1]})
     text = (tmp_path / "out" / "report.md").read_text()
-    assert all(m in text for m in chosen)
+    assert all(m.replace("|", "\\|") in text for m in chosen)
     whole = json.loads((tmp_path / "out" / "report.json").read_text())
     figures = whole["summary"]["plant"]
     means = [np.mean([r["vus_pr"] for r in runs if r["method"] == "random" and r["seed"] == s]) for s in (0, 1)]
     assert figures["random"]["spread"] == pytest.approx(np.std(means))
     assert figures["PCA residual"]["vus_pr"] > figures["random"]["vus_pr"] + 0.3
+
+
+def test_the_headline_says_how_far_ours_is_from_the_best_other(folder, tmp_path, monkeypatch):
+    """The first method's margin, set by set and over all; `--readme` puts these tables between the markers."""
+
+    def run(dataset, method, seed, vus_pr):
+        areas = dict.fromkeys(("vus_pr", "vus_roc", "auc_pr", "auc_roc"), vus_pr)
+        counts = {"events": 4, "detected": 3, "false_events": 5, "normal_rows": 1000, "normal_days": 1.0}
+        rest = {"delay_rows": 1.0, "normal_share": 0.1, "wall_s": 1.0}
+        return {"dataset": dataset, "series": "s", "method": method, "seed": seed} | areas | counts | rest
+
+    runs = [run("a", "ours", s, 0.5 + 0.1 * s) for s in (0, 1)] + [run("b", "ours", 0, 0.3)]
+    runs += [run("a", "raw |z|", 0, 0.4), run("b", "raw |z|", 0, 0.2), run("a", "k", 0, 0.2), run("b", "k", 0, 0.7)]
+    text = report.headline(runs)
+    assert "| ours | 0.550 ±0.050 | 0.300 | 0.425 |" in text
+    assert "| ours minus the best other | +0.150 | -0.400 | -0.025 |" in text
+    assert "| raw \\|z\\| | 0.750 | 5.000 | 0.750 | 5.000 |" in text
+    monkeypatch.setattr("streamae.evaluation.run.evaluate_series", lambda *paths, **options: ("all tables", runs))
+    readme = tmp_path / "README.md"
+    readme.write_text("# T\n<!-- begin quality -->\n<!-- end quality -->\n")
+    said = CliRunner().invoke(main, ["evaluate", str(folder), "--readme", str(readme)])
+    assert said.exit_code == 0, said.output
+    assert readme.read_text() == f"# T\n<!-- begin quality -->\n{text.strip()}\n<!-- end quality -->\n"
 
 
 @pytest.mark.parametrize("method", [m for m in peers.baselines() if m != "random"])

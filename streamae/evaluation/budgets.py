@@ -15,7 +15,7 @@ from streamae.core.threshold import Threshold
 from streamae.core.types import F64, Profile
 from streamae.evaluation.metrics import DAY_S
 
-__all__ = ["BUDGETS", "Counts", "by_chance", "table", "thresholds"]
+__all__ = ["BUDGETS", "Counts", "by_chance", "table", "tells", "thresholds"]
 
 BUDGETS = {"4/day": 4 / DAY_S, "1/day": 1 / DAY_S, "1/week": 1 / (7 * DAY_S)}
 _TAIL = 0.025
@@ -44,6 +44,11 @@ def by_chance(asked: float) -> tuple[int, int]:
         term *= asked / n
         below += term
     return low, n
+
+
+def tells(runs: Sequence[tuple[int, Counts]]) -> bool:
+    """Whether the runs (seed, counts) last long enough for one false alarm at the smallest budget."""
+    return min(_total([counts for _, counts in runs], budget)[0] for budget in runs[0][1]) >= _TELLING
 
 
 def table(runs: Sequence[tuple[int, Counts]]) -> list[str]:

@@ -38,6 +38,7 @@ from streamae.errors import StreamaeError
 from streamae.evaluation.budgets import BUDGETS, thresholds
 from streamae.evaluation.metrics import DAY_S, alarms
 from streamae.evaluation.plant_table import tables
+from streamae.marked import replace_block
 from streamae.model.artifact import profile_of
 from streamae.model.runtime import TorchReconstructor
 from streamae.model.spec import DetectorSpec
@@ -279,10 +280,13 @@ def main(argv: Sequence[str] | None = None, say: Callable[[str], Any] = sys.stdo
     parser.add_argument("--days", type=float, default=Bench().normal_days, help="of normal operation after training")
     parser.add_argument("--results", type=Path, help="JSON lines to resume from and append to")
     parser.add_argument("--markdown", action="store_true", help="print tables instead of one JSON line a run")
+    parser.add_argument("--readme", type=Path, help="text whose block `plant` is to hold the tables")
     given = parser.parse_args(argv)
     bench = Bench(streams=given.streams, normal_days=given.days)
     try:
         runs = evaluate_plant(bench, given.plants, given.seeds, given.results, sys.stderr.write)
+        if given.readme is not None:
+            replace_block(given.readme, "plant", tables(runs))
     except StreamaeError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
