@@ -2,13 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamae.core.decode import PayloadSpec
+from streamae.core.decode import Decoder, PayloadSpec
 from streamae.core.pipeline import Pipeline
 from streamae.core.sequence import Sequences
+from streamae.core.topics import Router, Streams, Template
+from streamae.daemon.typed import json_loads
 from tests import plants
 from tests.test_pipeline import T0
 
@@ -67,6 +70,21 @@ def test_any_loss_is_counted_exactly_however_late_the_others_come(arrives, delay
     numbers += numbers[len(numbers) // 2 :][:3]
     end = len(arrives) + 1
     assert lost([*numbers, *range(end, end + 40)], flush=False) == arrives.count(False)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.sampled_from([*range(60), None, 3.0, True, 2**70, "7"])), min_size=1))
+def test_the_count_does_not_depend_on_the_parser(sent):
+    """A run that the fastest parser reads at once counts as messages that the standard library reads one by one."""
+    topics = [b"plant/p%d" % pump for pump, _ in sent]
+    payloads = [json.dumps({"a": 1.0, "b": 2.0, "n": number}).encode() for _, number in sent]
+    states = []
+    for loads in (json.loads, json_loads()):
+        router = Router([Template.parse("plant/{pump}")], ("a", "b"), Streams("{pump}", 9))
+        decoder = Decoder(router, [PayloadSpec("json", sequence="n")], ("a", "b"), loads=loads)
+        readings, _ = decoder.decode(topics, payloads, np.full(len(sent), T0))
+        assert len(readings) == 2 * len(sent)
+        states.append((decoder.sequences.taken(), {name: a.tolist() for name, a in decoder.sequences.state().items()}))
+    assert states[0] == states[1]
 
 
 @pytest.mark.parametrize("number", [None, True, "7", 7.5, -1, 2**70, [1]])

@@ -52,24 +52,30 @@ class _JsonReader:
 
     def _typed(self, values: Sequence[Path], loads: Callable[[bytes], Any]) -> ColumnReader | None:
         """Return a reader of whole runs, where the parser has one and the document's shape is known."""
-        paths = typed_paths(values, self.time)
+        time, sequence = ([] if path is None else [path] for path in (self.time, self.sequence))
+        paths = typed_paths([*time, *values, *sequence])
         make = getattr(loads, "columns", None)
         if make is None or paths is None or not values or self.samples is not None:
             return None
-        kinds = [*([] if self.time is None else [float | str]), *([float] * len(values))]
+        kinds = [*(float | str for _ in time), *(float for _ in values), *(Any for _ in sequence)]
         reader: ColumnReader | None = make(paths, kinds)
         return reader
 
-    def read_run(self, run: Run, out: Columns) -> bool:
+    def read_run(self, template: int, run: Run, out: Columns) -> bool:
         """Read the messages of a run at once, or return False: then nothing was read."""
         one = run.channel[0] >= 0
         reader = self._one if one else self._every
-        if reader is None:
+        columns = None if reader is None else reader(run.payloads)
+        if columns is None:
             return False
         unit = None if self.time is None else self.spec.time_unit
-        found = documents(run.payloads, reader, unit, run.arrival_s, run.latest_s)
+        documented = columns if self.sequence is None else columns[:-1]
+        found = documents(documented, unit, run.arrival_s, run.latest_s)
         if found is None:
             return False
+        if self.sequence is not None:
+            for stream, channel, number in zip(run.stream.tolist(), run.channel.tolist(), columns[-1], strict=True):
+                self.sequences.step((stream, template, channel), number)
         time_s, values = found
         channel = run.channel[:, None] if one else np.broadcast_to(self._channels, values.shape)
         out.add_run(run.at, run.stream, channel, time_s, values)
@@ -209,7 +215,7 @@ class Decoder:
     def _read_run(self, template: int, run: Run, out: Columns) -> bool:
         reader = self._readers[template]
         if isinstance(reader, _JsonReader):
-            return reader.read_run(run, out)
+            return reader.read_run(template, run, out)
         values = numbers(run.payloads) if reader is None else None
         if values is None:
             return False

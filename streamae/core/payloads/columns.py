@@ -121,15 +121,12 @@ def numbers(payloads: Sequence[bytes]) -> F64 | None:
 
 
 def documents(
-    payloads: Sequence[bytes], read: ColumnReader, unit: str | None, arrival_s: F64, latest_s: F64
+    columns: Sequence[Sequence[float | int | str]], unit: str | None, arrival_s: F64, latest_s: F64
 ) -> tuple[F64, F64] | None:
-    """Return time_s[N] and values[N, K] of documents whose columns `read` finds, the time first unless `unit` is None.
+    """Return time_s[N] and values[N, K] of documents from their columns, the time first unless `unit` is None.
 
     None where any of them is not exactly as expected, or its time is beyond `latest_s[N]`.
     """
-    columns = read(payloads)
-    if columns is None:
-        return None
     time_s = arrival_s if unit is None else _seconds(columns[0], unit)
     try:
         values = np.array([list(map(float, c)) for c in columns[unit is not None :]]).T
@@ -146,8 +143,7 @@ def _seconds(column: Sequence[float | int | str], unit: str) -> F64 | None:
     return np.array(found, np.float64)
 
 
-def typed_paths(values: Sequence[Path], time: Path | None) -> list[tuple[str, ...]] | None:
-    """Return the paths of a document, the time's first, if they lead through objects only; else None."""
-    paths = [*([] if time is None else [time]), *values]
+def typed_paths(paths: Sequence[Path]) -> list[tuple[str, ...]] | None:
+    """Return the paths of a document if they lead through objects only; else None."""
     plain = [tuple(step for step in path if isinstance(step, str)) for path in paths]
     return plain if all(path and len(p) == len(path) for p, path in zip(plain, paths, strict=True)) else None
