@@ -1,6 +1,7 @@
 """Slow, obvious oracles: what the core's stages must compute, sample by sample."""
 
 import math
+import re
 from collections import defaultdict
 
 import numpy as np
@@ -72,3 +73,13 @@ def alert_states(scores, *, for_s, keep_firing_for_s, threshold=1.0):
             state = "."
         out.append(state)
     return out
+
+
+def pattern_of(template):
+    """A topic template as a regular expression: labels are groups, wildcards those of MQTT."""
+    levels = []
+    for level in template.split("/"):
+        parts = re.split(r"\{([^{}]*)\}", level)
+        named = [f"(?P<{part}>[^/]+)" if i % 2 else re.escape(part) for i, part in enumerate(parts)]
+        levels.append({"+": "[^/]*", "#": ".*"}.get(level, "".join(named)))
+    return re.sub(r"/\.\*$", "(?:/.*)?", "/".join(levels))

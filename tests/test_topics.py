@@ -1,11 +1,14 @@
 """The contract of core.topics."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamae.core.topics import Route, Router, Streams, Template, render
 from streamae.core.types import Drop
+from tests import naive
 
 
 @pytest.mark.parametrize(
@@ -60,6 +63,7 @@ def test_another_depth_or_slash_is_another_topic(text, topic):
         ("a/{1x}", "not starting with a digit"),
         ("a/{x}{y}", "touch"),
         ("a/{}", "a name is"),
+        ("${x}/y", "spell level"),
     ],
 )
 def test_what_is_no_template_is_refused_with_its_reason(text, reason):
@@ -76,6 +80,25 @@ def test_any_text_is_parsed_or_refused(text):
     except ValueError:
         return
     template.match(text)
+
+
+PIECES = st.lists(st.sampled_from(["{a}", "{b}", "{c}", "-", "--", "x", "/", "+", "#", "."]), min_size=1, max_size=9)
+
+
+@given(PIECES.map("".join), st.text("-x/.1", max_size=14))
+def test_a_template_matches_as_a_greedy_regular_expression_would(text, topic):
+    """A label takes as much of its level as it can; the same as the pattern that anybody would write down."""
+    try:
+        template = Template.parse(text)
+    except ValueError:
+        return
+    found = re.fullmatch(naive.pattern_of(text), topic)
+    assert template.match(topic) == (None if found is None else found.groupdict())
+
+
+def test_a_long_level_is_not_tried_in_every_way():
+    """Five labels in a level, and the longest topic there is: a regular expression would take centuries."""
+    assert Template.parse("{a}-{b}-{c}-{d}-{e}x").match("-" * 65_535) is None
 
 
 @given(st.dictionaries(st.sampled_from(["line", "pump", "channel"]), st.from_regex(r"[^/\0#+{}$]+", fullmatch=True)))

@@ -5,7 +5,7 @@ that a leading slash or another depth can never shift a label by one. `{name}` m
 (`sensor-{id}`); the broker then sees `+`. The label `channel` names the channel, all others name the stream.
 
 A `Streams` registry numbers the streams of a group as they appear, and `Router` remembers what each topic means, as
-bytes, in a bounded dictionary: the regular expressions run only for topics that were not seen before.
+bytes, in a bounded dictionary: templates are matched only with topics that were not seen before.
 """
 
 import re
@@ -21,8 +21,32 @@ __all__ = ["CHANNEL", "Route", "Router", "Streams", "Template", "render"]
 CHANNEL = "channel"
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_WILD = {"+": "[^/]*", "#": ".*"}
 _REASONS = tuple(Drop)
 _TOPIC_MAX_BYTES = 65_535  # MQTT: a topic is a string with a two-byte length
+
+
+@dataclass(frozen=True, slots=True)
+class _Crowd:
+    """Several labels in one level, and the texts between them; the pattern gives all of it to the first."""
+
+    names: tuple[str, ...]
+    between: tuple[str, ...]
+
+    def part(self, labels: dict[str, str]) -> bool:
+        """Give each label as much as leaves one character for those behind it; False where that cannot be.
+
+        From the right, each text's last place is the right one. A regular expression would try every place with every
+        other, and one long topic would hold up everything for minutes.
+        """
+        rest = labels[self.names[0]]
+        for name, text in zip(self.names[:0:-1], self.between[::-1], strict=True):
+            at = rest.rfind(text, 1, len(rest) - 1)
+            if at < 0:
+                return False
+            labels[name], rest = rest[at + len(text) :], rest[:at]
+        labels[self.names[0]] = rest
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +57,37 @@ class Template:
     filter: str
     labels: tuple[str, ...]
     pattern: re.Pattern[str]
+    crowds: tuple[_Crowd, ...]
 
     @classmethod
     def parse(cls, text: str) -> "Template":
         """Parse a template; raises ValueError with the reason where it is not one."""
         if not text or "\0" in text or len(text.encode()) > _TOPIC_MAX_BYTES:
             raise ValueError("a topic template is 1 to 65535 bytes without NUL")
-        labels: list[str] = []
         levels = text.split("/")
         filters = [_parse_level(level, last=i == len(levels) - 1) for i, level in enumerate(levels)]
-        patterns = [_level_pattern(level, labels) for level in levels]
-        pattern = "/".join(patterns)
+        if text.startswith("$") and filters[0] == "+":
+            raise ValueError(f"spell level {levels[0]!r} out: MQTT's wildcards match no first level that begins with $")
+        parts = [_FIELD.split(level) for level in levels]  # texts and names by turns
+        labels = tuple(name for part in parts for name in part[1::2])
+        _check_labels(labels)
+        crowds = tuple(_Crowd(tuple(part[1::2]), tuple(part[2:-1:2])) for part in parts if len(part) > 3)
+        pattern = "/".join(_WILD.get(part[0], "") or _level_pattern(part) for part in parts)
         if pattern.endswith("/.*"):
             pattern = pattern[: -len("/.*")] + "(?:/.*)?"  # MQTT: `a/#` also matches `a` itself
-        return cls(text, "/".join(filters), tuple(labels), re.compile(pattern, re.DOTALL))
+        return cls(text, "/".join(filters), labels, re.compile(pattern, re.DOTALL), crowds)
 
     def match(self, topic: str) -> dict[str, str] | None:
         """Return the labels that the topic carries, or None where the template does not match it."""
         if topic.startswith("$") and not self.text.startswith("$"):
             return None  # MQTT: wildcards at the first level do not match the broker's own topics
-        found = self.pattern.fullmatch(topic)
-        return None if found is None else found.groupdict()
+        return self.read(topic)
+
+    def read(self, text: str) -> dict[str, str] | None:
+        """Return the labels of any text that was made by this template, be it a topic or a stream's name."""
+        found = self.pattern.fullmatch(text)
+        labels = {} if found is None else found.groupdict()
+        return None if found is None or not all(crowd.part(labels) for crowd in self.crowds) else labels
 
 
 def _parse_level(level: str, *, last: bool) -> str:
@@ -74,23 +108,18 @@ def _parse_level(level: str, *, last: bool) -> str:
     return "+" if _FIELD.search(level) else level
 
 
-def _level_pattern(level: str, labels: list[str]) -> str:
-    if level == "#":
-        return ".*"
-    if level == "+":
-        return "[^/]*"
-    parts: list[str] = []
-    end = 0
-    for found in _FIELD.finditer(level):
-        name = found[1]
+def _level_pattern(parts: Sequence[str]) -> str:
+    """Return the pattern of a level that is not a wildcard: texts and names by turns."""
+    label = f"(?P<{parts[1]}>[^/]+)" if len(parts) > 1 else ""
+    return re.escape(parts[0]) + label + (re.escape(parts[-1]) if label else "")
+
+
+def _check_labels(labels: Sequence[str]) -> None:
+    for i, name in enumerate(labels):
         if not _NAME.match(name):
             raise ValueError(f"label {{{name}}}: a name is letters, digits and _, not starting with a digit")
-        if name in labels:
+        if name in labels[:i]:
             raise ValueError(f"label {{{name}}} occurs twice")
-        labels.append(name)
-        parts += [re.escape(level[end : found.start()]), f"(?P<{name}>[^/]+)"]
-        end = found.end()
-    return "".join([*parts, re.escape(level[end:])])
 
 
 def render(template: str, labels: Mapping[str, str]) -> str:
@@ -109,7 +138,7 @@ class Streams:
         self.max_streams = max_streams
         self.names: list[str] = []
         self._ids: dict[str, int] = {}
-        self._pattern = Template.parse(template).pattern
+        self._parsed = Template.parse(template)
 
     def __len__(self) -> int:
         """Return S, the number of streams found so far."""
@@ -138,8 +167,7 @@ class Streams:
 
     def labels(self, stream: int) -> dict[str, str]:
         """Return the labels of a stream, read back from its name."""
-        found = self._pattern.fullmatch(self.names[stream])
-        return {} if found is None else found.groupdict()
+        return self._parsed.read(self.names[stream]) or {}
 
 
 @dataclass(frozen=True, slots=True)
