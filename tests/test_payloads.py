@@ -15,6 +15,7 @@ from streamae.core.payloads import FORMATS
 from streamae.core.payloads.states import flattened
 from streamae.core.payloads.values import lookup, parse_path
 from streamae.core.topics import Router, Streams, Template
+from streamae.daemon.typed import json_loads
 
 NOW = 1_700_000_000.0
 GOLDEN = sorted((Path(__file__).parent / "golden" / "payloads").glob("*.yaml"))
@@ -99,6 +100,17 @@ def test_streams_that_tags_name_are_bounded():
     _, drops = decoder.decode([b"p"], [lines], np.array([NOW]))
     assert len(streams) == 3
     assert {k.value: n for k, n in drops.items()} == {"max_streams": 7}
+
+
+@pytest.mark.parametrize("loads", [json.loads, json_loads()])
+def test_half_a_character_names_no_stream(loads):
+    """JSON can spell what no file and no answer can hold; a stream of such a name would break each that shows it."""
+    spec = PayloadSpec("telegraf", labels={"host": "host"})
+    streams = Streams("{host}", 4)
+    router = Router([Template.parse("t")], ("a",), streams, deferred([spec]))
+    payload = b'{"fields": {"a": 1}, "name": "m", "tags": {"host": "x\\ud800"}, "timestamp": 1700000000}'
+    readings, drops = Decoder(router, [spec], ("a",), loads=loads).decode([b"t"], [payload], np.array([NOW]))
+    assert (len(readings), streams.names, sum(drops.values())) == (0, [], 1)
 
 
 def test_a_far_future_stamp_is_refused():

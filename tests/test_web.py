@@ -250,7 +250,10 @@ def test_a_mistake_in_a_silence_is_named(change, said):
     assert view.silenced == []
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b'{"starts_s": NaN}', b"[" * 16_000, b"x" * 20_000])
+HALF = b'{"group": "\\ud800", "duration_s": 60}'  # an escape that is half a character
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b'{"starts_s": NaN}', b"[" * 16_000, b"x" * 20_000, HALF])
 def test_a_body_that_is_no_silence_is_refused(body):
     view = FakeView()
     answer = client(view, token=TOKEN).post("/api/v1/silences", headers=BEARER, content=body)

@@ -27,6 +27,7 @@ def read_silence(body: str, now_s: float) -> SilenceWanted:
     """Read a request's body; HTTPException 400 says which key is wrong and what to write."""
     try:
         given = json.loads(body)
+        json.dumps(given, ensure_ascii=False).encode()  # an escape can be half a character, which nobody could store
     except (ValueError, RecursionError):
         raise HTTPException(400, "the body is one JSON object") from None
     if not isinstance(given, dict):

@@ -4,6 +4,7 @@ Labels that come from a payload may hold anything. What could not stand in a top
 in another place than it was put together, is written as in a URL (`%2F`).
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from streamae.core.payloads.spec import MEASUREMENT, PayloadSpec, Record
@@ -14,14 +15,16 @@ __all__ = ["Names", "escaped", "selected"]
 
 _ABSENT = object()
 _ESCAPES = {ord(c): f"%{ord(c):02X}" for c in "/+#%{}"} | {i: f"%{i:02X}" for i in (*range(32), 127)}
+_HALVES = re.compile("[\ud800-\udfff]")  # of characters; JSON can spell them, and no file or answer can hold them
 _LABEL_MAX = 256
 _REMEMBERED_MAX = 20_000
 Place = tuple[Mapping[str, str], int]  # labels beside those of the topic, and the channel
 
 
 def escaped(value: str) -> str | None:
-    """Return text as the value of a label; None where it is empty or too long."""
-    return value.translate(_ESCAPES) if 0 < len(value) <= _LABEL_MAX else None
+    """Return text as the value of a label; None where it is empty, too long, or has half a character."""
+    fits = 0 < len(value) <= _LABEL_MAX and (value.isascii() or not _HALVES.search(value))
+    return value.translate(_ESCAPES) if fits else None
 
 
 def selected(record: Record, where: Mapping[str, str]) -> bool:
