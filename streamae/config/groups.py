@@ -31,6 +31,14 @@ def _zone(name: str) -> str:
     return name
 
 
+def _label(name: str) -> str:
+    Template.parse("{" + name + "}")
+    return name
+
+
+Label = Annotated[Text, AfterValidator(_label)]  # what a template can hold between braces
+
+
 class Topic(Section):
     """One kind of topic of a group, and what its payloads look like."""
 
@@ -42,7 +50,7 @@ class Topic(Section):
     """A plain number, JSON of any shape, or a format that is known by its name."""
     values: dict[Text, Text] | None = None
     """Channel -> what the payload calls it; for JSON a path (`sensors.flow`, `readings[0].v`). Without it, the same."""
-    labels: dict[Text, Text] = Field(default={})
+    labels: dict[Label, Text] = Field(default={})
     """For InfluxDB's formats: label of the stream -> the tag that it is read from."""
     where: dict[Text, Text] = Field(default={})
     """For InfluxDB's formats: tag -> the value that it must have, or the point is not looked at."""
