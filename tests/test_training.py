@@ -11,6 +11,8 @@ from torch import nn
 
 from streamae.core.types import F32
 from streamae.errors import ConfigError, SeriesError
+from streamae.evaluation.own import detector
+from streamae.evaluation.protocol import read_labelled
 from streamae.model.artifact import read_manifest
 from streamae.model.network import EncoderDecoder
 from streamae.model.spec import NetworkSpec
@@ -196,7 +198,18 @@ def test_a_channel_that_never_moves_has_a_scale(tmp_path):
     assert np.array_equal(dataset.values[:, :2], np.zeros((300, 2)))
     assert 0.01 <= dataset.scale[0, 0] <= 5
     assert dataset.scale[0, 1] > 0
-    assert dataset.targets == (2,)
+    assert dataset.targets == (0, 2)
+
+
+def test_a_sensor_that_rests_alarms_when_it_leaves(tmp_path):
+    """A channel that stood at one value in training is explained like any other: leaving it passes the threshold."""
+    steady = np.column_stack([np.full(400, 50.0), waves(400, 2)])
+    left = steady.copy()
+    left[350:360, 0] = 53.0
+    for rows, alarms in ((steady, False), (left, True)):
+        series = read_labelled(write(tmp_path / "a.csv", rows, label=np.zeros(400, int)), train_rows=300)
+        score, threshold = detector(quick())(series, 300, 0)
+        assert (score[350:360] > threshold[350:360]).any() == alarms
 
 
 # ---- what is left out is said

@@ -4,8 +4,9 @@ Each file is one stream, named by its file name without `.csv` and `.gz`. All fi
 cannot be learnt from is refused with the reason; what is left out (a channel without values, a row without all
 channels, a row that goes back in time) is counted and recorded.
 
-Targets are the channels that the model explains. A channel with only one or two different values is a command or rests:
-it says nothing about how far it can stray, and is left out of the targets.
+Targets are the channels that the model explains. A channel of zeros and ones is a command: it says nothing about how
+far it can stray, and is left out of the targets. One that rests at another value is a sensor, and can alarm when it
+leaves it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -214,10 +215,10 @@ def _floored(scale: F64, location: F64, values: Sequence[F64]) -> F64:
 def _targets(
     names: Sequence[str], values: Sequence[F64], context: Sequence[str] | None, dropped: dict[str, str]
 ) -> tuple[int, ...]:
-    """Indices of the channels to be explained; without `context`, those with more than two values in some stream."""
+    """Indices of the channels to be explained; without `context`, those with values beside 0 and 1 in some stream."""
     if context is None:
-        varied = [any(len(np.unique(rows[:, c])) > 2 for rows in values) for c in range(len(names))]
-        return tuple(np.flatnonzero(varied).tolist()) or (0,)
+        senses = [any(bool((~np.isin(rows[:, c], (0.0, 1.0))).any()) for rows in values) for c in range(len(names))]
+        return tuple(np.flatnonzero(senses).tolist()) or (0,)
     unknown = sorted(set(context) - set(names) - set(dropped))
     if unknown:
         raise SeriesError(f"the context channel {unknown[0]} is not among {', '.join(names)}; correct its name")

@@ -215,7 +215,7 @@ def _say_found(console: Console, dataset: Dataset) -> None:
     console.print(f"targets: {', '.join(dataset.channels[c] for c in dataset.targets)}", highlight=False)
     context = [name for c, name in enumerate(dataset.channels) if c not in dataset.targets]
     if context:
-        console.print(f"not explained (context, or at most two values): {', '.join(context)}", highlight=False)
+        console.print(f"not explained (context, or only zeros and ones): {', '.join(context)}", highlight=False)
     for name, why in dataset.dropped.items():
         console.print(f"dropped channel {name}: {why}", highlight=False)
     for why, count in dataset.refused_rows.items():
