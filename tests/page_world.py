@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from streamae.core.types import AlertState
+from streamae.errors import UnavailableError
 from streamae.web.app import SilenceWanted, Snapshot, StreamTable
 
 XSS = '"><img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 CHANNELS = ["flow", "pressure", "current", "temperature"]
 TIME_S = 1_790_000_000.0
+JOURNAL_S = TIME_S - 6 * 3600.0  # when the journal begins
 SLOTS = 60
 
 
@@ -35,6 +37,8 @@ class Fleet:
             self._state[last], self._score[last], self._spark[last], self._worst[last] = -1, np.nan, np.nan, -1
         self._alerts: list[dict[str, Any]] = []
         self.acts: list[tuple[str, str, str]] = []
+        self.pasts: list[tuple[float, float]] = []  # that were asked for
+        self.busy = 0  # so many questions for a past are put off
         self.reasons: list[str] = []
         self._silences: list[Mapping[str, Any]] = []
         self._lock = threading.Lock()
@@ -113,9 +117,24 @@ class Fleet:
     def closeup(self, group: str, stream: str, rows: int) -> Mapping[str, Any] | None:
         if stream not in self.names:
             return None
+        return self._picture(stream, TIME_S + self._ticks - 0.2 * np.arange(min(rows, 512))[::-1])
+
+    def past(self, group: str, stream: str, from_s: float, until_s: float, points: int) -> Mapping[str, Any] | None:
+        if stream not in self.names:
+            return None
+        self.pasts.append((from_s, until_s))
+        if self.busy:
+            self.busy -= 1
+            raise UnavailableError("the journal is being read for another page; ask again in a second")
+        first, last = max(from_s, JOURNAL_S), min(until_s, TIME_S + self._ticks)
+        step_s = max(0.2, (until_s - from_s) / points)
+        read = {"journal_from_s": JOURNAL_S, "whole": until_s - from_s < 7200, "pieces": 12, "scored_every": 3}
+        told = {"point_s": step_s if step_s > 0.2 else None}
+        return {"history": self._picture(stream, np.arange(first, max(last, first), step_s)) | told, "read": read}
+
+    def _picture(self, stream: str, time_s: Any) -> dict[str, Any]:
+        n = len(time_s)
         firing = self._state[self.names.index(stream)] == AlertState.FIRING
-        n = min(rows, 512)
-        time_s = TIME_S + self._ticks - 0.2 * np.arange(n)[::-1]
         faulty = (time_s > TIME_S + self._ticks - 20) & firing
         lines = []
         for c, name in enumerate(CHANNELS):
@@ -131,7 +150,7 @@ class Fleet:
             })  # fmt: skip
         score = np.where(faulty, 6.5, 0.45 + 0.1 * np.sin(time_s / 9))
         verdicts = {"time_s": time_s.tolist(), "score": score.tolist(), "threshold": np.ones(n).tolist()}
-        return {"time_s": time_s.tolist(), "channels": lines, "verdicts": verdicts, "window_rows": 16}
+        return {"time_s": time_s.tolist(), "channels": lines, "verdicts": verdicts, "window_rows": 16, "point_s": None}
 
     def models(self) -> Sequence[Mapping[str, Any]]:
         steps = np.arange(0, 1500, 50)

@@ -15,7 +15,7 @@ from streamae.web.app import Access, create_app
 from streamae.web.server import WebServer
 from tests import brokers
 from tests.brokers import free_port, wait_until
-from tests.page_world import CHANNELS, XSS, Fleet
+from tests.page_world import CHANNELS, TIME_S, XSS, Fleet
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 expect = playwright.expect
@@ -334,12 +334,12 @@ def test_everything_can_be_reached_with_the_keyboard(serve, open_page):
 
 
 def test_time_is_zoomed_by_dragging_and_by_buttons(serve, open_page):
-    """A drag over one chart zooms all of them, new rows do not end it, and "Show all" does."""
+    """A drag over one chart zooms all of them, new rows do not end it, and "Live" does."""
     fleet = Fleet()
     page = open_page(serve(fleet) + PLACES["stream"])
     over = page.locator(".panels .u-over").first
     expect(over).to_be_visible()
-    whole = page.get_by_role("button", name="Show the whole time")
+    whole = page.get_by_role("button", name="Show what is in memory, as it comes")
     expect(whole).to_be_disabled()
     before = page.locator(".chart canvas").first.evaluate("c => c.toDataURL()")
     box = over.bounding_box()
@@ -356,6 +356,88 @@ def test_time_is_zoomed_by_dragging_and_by_buttons(serve, open_page):
     expect(whole).to_be_disabled()
     page.get_by_role("button", name="Zoom in").click()
     expect(whole).to_be_enabled()
+
+
+def test_time_is_zoomed_further_back_than_memory_reaches(serve, open_page, tmp_path):
+    """By buttons, keys and lengths; what the journal lacks, and at what resolution it is drawn, is said."""
+    fleet = Fleet()
+    page = open_page(serve(fleet) + PLACES["stream"])
+    expect(page.locator(".panels .chart canvas")).to_have_count(len(CHANNELS))
+    then, live = page.locator(".note.then"), page.get_by_role("button", name="Show what is in memory, as it comes")
+    expect(live).to_be_disabled()
+    page.get_by_role("button", name="Earlier").click()
+    expect(then).to_contain_text("From the journal")
+    assert fleet.pasts[-1][0] < TIME_S - 0.2 * 512 < fleet.pasts[-1][1] < TIME_S + 3
+    expect(then).to_contain_text("One window in 3 is scored")
+    expect(then).not_to_contain_text("nothing older")
+    page.get_by_label("Length of history").select_option("86400s")
+    expect(then).to_contain_text("nothing older is kept")
+    expect(then).to_contain_text("12 pieces, evenly spread")
+    expect(then).to_contain_text("Each point stands for")
+    assert fleet.pasts[-1][1] - fleet.pasts[-1][0] == pytest.approx(86400)
+    expect(page.locator("section.reading")).to_have_count(0)
+    assert inked(page, ".panels .chart canvas") > 5
+    shoot(page, "stream-past", tmp_path)
+    page.get_by_role("button", name="Later").focus()
+    asked = len(fleet.pasts)
+    for key in ("ArrowUp", "ArrowUp", "ArrowLeft"):
+        page.keyboard.press(key)
+    wait_until(lambda: len(fleet.pasts) > asked, 20, "keys do not zoom")
+    expect(then).to_contain_text("From the journal")
+    wait_until(
+        lambda: fleet.pasts[-1][1] - fleet.pasts[-1][0] == pytest.approx(3 * 3600, abs=2), 20, "half of the journal"
+    )
+    assert len(fleet.pasts) <= asked + 2, "each key was asked for before the choice had settled"
+    page.reload()
+    expect(then).to_contain_text("From the journal")
+    fleet.tick()
+    page.keyboard.press("Tab")
+    live.click()
+    expect(then).to_be_hidden()
+    expect(live).to_be_disabled()
+    assert page.url.endswith(PLACES["stream"])
+
+
+def test_an_alert_leads_to_what_it_was_then(serve, open_page):
+    """From its card to the time about it; while the journal is being read for others, the page asks again."""
+    fleet = Fleet()
+    fleet.busy = 1
+    fleet.resolve(fleet.fire(SICK))
+    page = open_page(serve(fleet) + "#/alerts", tolerate="503")
+    onset_s = fleet.alerts(None, 1)[0]["onset_s"]
+    page.get_by_role("link", name="show that time").click()
+    expect(page.locator("h1")).to_have_text(SICK)
+    expect(page.locator(".note.then")).to_contain_text("for another page")
+    expect(page.locator(".note.then")).to_contain_text("From the journal")
+    assert fleet.pasts == [(pytest.approx(onset_s - 120), pytest.approx(onset_s + 42 + 120))] * 2
+    expect(page.locator(".panels .chart canvas")).to_have_count(len(CHANNELS))
+
+
+def test_a_finger_zooms_as_the_mouse_does(serve, open_page):
+    """Sideways over a chart; up and down the page scrolls."""
+    page = open_page(serve(Fleet()) + PLACES["stream"], **LOOKS["phone"])
+    over = page.locator(".chart .u-over").first
+    expect(over).to_be_visible()
+    live = page.get_by_role("button", name="Show what is in memory, as it comes")
+    expect(live).to_be_disabled()
+    over.scroll_into_view_if_needed()
+    box, touch = over.bounding_box(), page.context.new_cdp_session(page)
+    y = box["y"] + 40
+
+    def drag(dx, dy):
+        for i in range(6):
+            kind = "touchStart" if i == 0 else "touchMove"
+            at = {"x": box["x"] + 60 + dx * i, "y": y + dy * i}
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [at]})
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    drag(0, -12)
+    time.sleep(0.3)
+    expect(live).to_be_disabled()
+    box = over.bounding_box()
+    y = box["y"] + 40
+    drag(25, 0)
+    expect(live).to_be_enabled()
 
 
 def test_the_theme_can_be_switched_and_is_remembered(serve, open_page):
@@ -425,6 +507,11 @@ def test_the_page_of_the_real_daemon_shows_a_real_fault(tmp_path, mosquitto, tra
         assert foreseen[-1] is not None
         assert foreseen[0] is None
         shoot(page, "stream-real", tmp_path)
+        page.get_by_label("Length of history").select_option("900s")
+        expect(page.locator(".note.then")).to_contain_text("From the journal")
+        expect(page.locator("section.reading")).to_have_count(0)
+        wait_until(lambda: inked(page, ".panels .chart canvas") > 5, 20, "the past stays empty")
+        shoot(page, "stream-past-real", tmp_path)
         alert = near["alerts"][0]["id"]
         card = page.locator(f"article[data-alert='{alert}']")
         card.get_by_role("button", name="False alarm").click()

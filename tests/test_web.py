@@ -23,6 +23,7 @@ from streamae.web.ranking import SORTS
 from streamae.web.server import WebServer
 
 XSS = '"><img src=x onerror=alert(1)>'
+PAST = "group=pumps&stream=a&from_s=10&until_s=40"
 TOKEN = "sesame-öffne"
 
 
@@ -40,6 +41,7 @@ class FakeView:
         self.shown = Snapshot(**({"taken_s": 5.0, "status": {"connected": True, "lag_s": float("nan")}} | parts))
         self.acts: list[tuple[str, str, str]] = []
         self.silenced: list[tuple[str, SilenceWanted]] = []
+        self.pasts: list[tuple[str, str, float, float, int]] = []
 
     def snapshot(self) -> Snapshot:
         return self.shown
@@ -53,13 +55,21 @@ class FakeView:
     def closeup(self, group: str, stream: str, rows: int) -> Mapping[str, Any] | None:
         return {"time_s": [1.0][:rows], "channels": []} if stream in ("a", XSS) else None
 
+    def past(self, group: str, stream: str, from_s: float, until_s: float, points: int) -> Mapping[str, Any] | None:
+        self.pasts.append((group, stream, from_s, until_s, points))
+        read = {"journal_from_s": None, "whole": True, "pieces": 1, "scored_every": 1}
+        return {"history": {"time_s": [1.0], "channels": []}, "read": read} if stream in ("a", XSS) else None
+
     def models(self) -> Sequence[Mapping[str, Any]]:
         return [{"group": "pumps"}]
 
     def alerts(
         self, state: str | None, limit: int, group: str | None = None, stream: str | None = None
     ) -> Sequence[Mapping[str, Any]]:
-        every = [{"id": "x", "state": "firing", "score": float("inf")}, {"id": "y", "state": "resolved", "score": 2.0}]
+        every = [
+            {"id": "x", "state": "firing", "score": float("inf"), "onset_s": 50.0, "closed_s": None},
+            {"id": "y", "state": "resolved", "score": 2.0, "onset_s": 20.0, "closed_s": 30.0},
+        ]
         return [alert for alert in every if state in (None, alert["state"])][:limit]
 
     def act(self, alert_id: str, action: str, note: str) -> bool:
@@ -157,7 +167,8 @@ def test_a_hundred_thousand_streams_are_ranked_as_a_plain_sort_ranks_them():
 def test_alerts_are_filtered_by_state():
     web = client()
     assert [a["id"] for a in web.get("/api/v1/alerts").json()["alerts"]] == ["x", "y"]
-    assert web.get("/api/v1/alerts?state=firing").json()["alerts"] == [{"id": "x", "state": "firing", "score": None}]
+    (firing,) = web.get("/api/v1/alerts?state=firing").json()["alerts"]
+    assert (firing["id"], firing["score"]) == ("x", None)
     assert web.get("/api/v1/alerts?state=odd").status_code == 400
 
 
@@ -405,6 +416,24 @@ def test_a_stream_is_shown_from_near_under_any_name():
     assert web.get("/api/v1/stream", params={"group": "pumps", "stream": "a", "rows": "9999"}).status_code == 400
 
 
+def test_a_past_is_asked_for_by_its_span():
+    """A span of event time, with the alerts that were open in it; what is no span is refused, with the name."""
+    view = FakeView()
+    web = client(view)
+    past = web.get(f"/api/v1/stream/past?{PAST}").json()
+    assert (past["group"], past["stream"], past["read"]["whole"]) == ("pumps", "a", True)
+    assert [a["id"] for a in past["alerts"]] == ["y"]
+    later = {"group": "pumps", "stream": XSS, "from_s": 31.5, "until_s": 60, "points": 100}
+    assert [a["id"] for a in web.get("/api/v1/stream/past", params=later).json()["alerts"]] == ["x"]
+    assert view.pasts == [("pumps", "a", 10.0, 40.0, 600), ("pumps", XSS, 31.5, 60.0, 100)]
+    assert web.get("/api/v1/stream/past", params=later | {"stream": "nope"}).status_code == 404
+    for bad in ({"from_s": "x"}, {"from_s": "nan"}, {"until_s": "1e999"}, {"until_s": 31.5}, {"until_s": 1e9},
+                {"points": 9}, {"points": 2001}, {"group": None}, {"until_s": None}):  # fmt: skip
+        asked = {k: v for k, v in (later | bad).items() if v is not None}
+        answer = web.get("/api/v1/stream/past", params=asked)
+        assert (answer.status_code, next(iter(bad)) in answer.json()["error"]) == (400, True), bad
+
+
 def test_a_busy_loop_and_a_store_that_fails_are_503_in_words():
     class Busy(FakeView):
         def models(self) -> Sequence[Mapping[str, Any]]:
@@ -469,7 +498,17 @@ def test_the_description_of_the_api_names_exactly_its_routes():
 
 
 @pytest.mark.parametrize(
-    "path", ["status", "streams", "stream?group=pumps&stream=a", "alerts", "models", "silences", "feedback"]
+    "path",
+    [
+        "status",
+        "streams",
+        "stream?group=pumps&stream=a",
+        f"stream/past?{PAST}",
+        "alerts",
+        "models",
+        "silences",
+        "feedback",
+    ],
 )
 def test_answers_carry_what_the_description_requires(path):
     """The required properties of each schema are in the answer, and no property of ours is undescribed."""
@@ -487,7 +526,7 @@ def check(value, schema, told):
     if isinstance(value, dict):
         missing = [name for name in schema.get("required", []) if name not in value]
         # What a fake view does not fill in is the business of the test with the real daemon.
-        assert not set(missing) - {"verdicts", "window_rows"}, missing
+        assert not set(missing) - {"verdicts", "window_rows", "point_s"}, missing
         for name, inner in schema.get("properties", {}).items():
             if name in value:
                 check(value[name], inner, told)

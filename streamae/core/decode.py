@@ -178,6 +178,10 @@ class Decoder:
         """Return what has begun since the last call that somebody should do something about, in sentences."""
         return self._nodes.notices()
 
+    def births(self, stream: int) -> State:
+        """Return what `restore` takes for a decoder of this stream alone, which is number 0 there."""
+        return self._nodes.births(stream)
+
     def state(self) -> State:
         """Return what a snapshot keeps: what later messages lean on."""
         return {**self._nodes.state(), **self.sequences.state()}

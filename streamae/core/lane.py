@@ -108,13 +108,13 @@ class Lane:
         self.streams = Streams(group.stream_template, group.max_streams)
         self.router = Router(group.templates, channels, self.streams, deferred(group.payloads))
         self._teller = Teller(instance, group.name, self.streams, self.profile)
-        self._decoder = Decoder(self.router, group.payloads, channels, future_max_s=group.future_max_s, loads=loads)
+        self.decoder = Decoder(self.router, group.payloads, channels, future_max_s=group.future_max_s, loads=loads)
         self._align = align_stage(group.align, len(channels))
         self.scale = Scale(len(channels), warmup_rows, self.profile.calibration.get("calm"))
         gap_max_s = self.profile.gap_max_s if self._align.gap_max_s is None else self._align.gap_max_s
         self.rings = Rings(self.profile.window, len(channels), gap_max_s=gap_max_s, stride=group.stride)
         self.scoring = Scoring(self.profile.calibration, len(channels))
-        self._threshold = Threshold(self.profile.calibration, group.false_alarms_per_s)
+        self.threshold = Threshold(self.profile.calibration, group.false_alarms_per_s)
         self.alerts = Alerts(group.alert)
         self.quarantine = Quarantine()
         apart = len(channels) > 1 and not isinstance(group.align, RowAlign)
@@ -138,16 +138,16 @@ class Lane:
 
         None is to know at `wall_s`, the present, that there were none.
         """
-        readings, drops = self._decoder.decode(topics, payloads, arrival_s, wall_s)
-        self._begin()
+        readings, drops = self.decoder.decode(topics, payloads, arrival_s, wall_s)
+        self.begin()
         samples = readings.samples()
         calm, resting = np.zeros(len(samples), np.bool_), np.zeros(len(self.streams), np.bool_)
         findings = self.health.step(samples, calm, resting, wall_s)
         rows, refused = self._align.step(readings)
         report, verdicts = self._judge(rows, len(topics), drops + refused, thinning)
         told = [*report.transitions, *(self._teller.finding(finding) for finding in findings)]
-        lost = self._decoder.sequences.taken()
-        notices = [*self._decoder.notices(), *report.notices]
+        lost = self.decoder.sequences.taken()
+        notices = [*self.decoder.notices(), *report.notices]
         if lost:
             words = f"{lost.total()} messages are missing by their sequence numbers"
             notices.append(self._teller.notice(sorted(lost), words))
@@ -169,14 +169,14 @@ class Lane:
     def step_rows(self, names: Sequence[str], rows: Rows) -> tuple[Report, Verdicts]:
         """Take rows as they stand in a series, past decode and align; `rows.stream` indexes `names`."""
         ids = np.array([-1 if (s := self.streams.add(name)) is None else s for name in names], np.int32)
-        self._begin()
+        self.begin()
         return self._judge(Rows(ids[rows.stream], rows.time_s, rows.values), len(rows), Drops())
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Start the stages for streams that have appeared."""
         if self._begun == len(self.streams):
             return
-        stages = (self._align, self.scale, self.rings, self.scoring, self._threshold, self.alerts, self.quarantine)
+        stages = (self._align, self.scale, self.rings, self.scoring, self.threshold, self.alerts, self.quarantine)
         for stage in (*stages, self.health, self.latest):
             stage.grow(len(self.streams))
         for stream in range(self._begun, len(self.streams)):
@@ -185,7 +185,7 @@ class Lane:
             known = self.profile.streams.get(name, self.profile.streams.get(name.replace("/", "_")))
             self.scale.begin(stream, known)
             self.scoring.begin(stream, known)
-            self._threshold.begin(stream, known)
+            self.threshold.begin(stream, known)
             runs = self.profile.calibration.get("runs") if known is None else known.get("runs")
             self.health.begin(stream, runs, known=known is not None)
         self._begun = len(self.streams)
@@ -242,7 +242,7 @@ class Lane:
         """Score, threshold and alert for one window of each of some different streams; fills `v` at `index`."""
         s, time_s = v.stream[index], v.time_s[index]
         v.score[index], v.share[index] = self.scoring.step(s, errors[index])
-        v.threshold[index] = self._threshold.step(s, time_s, v.score[index], thinning)
+        v.threshold[index] = self.threshold.step(s, time_s, v.score[index], thinning)
         v.state[index], changes = self.alerts.step(s, time_s, v.score[index], v.threshold[index])
         return [self._teller.anomaly(v, int(index[at]), changes, n) for n, at in enumerate(changes.position)]
 
@@ -277,12 +277,12 @@ class Lane:
         """Return what a snapshot keeps."""
         S = len(self.streams)
         stages = {
-            "decode": self._decoder.state(),
+            "decode": self.decoder.state(),
             "align": self._align.state(S),
             "scale": self.scale.state(S),
             "rings": self.rings.state(S),
             "scoring": self.scoring.state(),
-            "threshold": self._threshold.state(),
+            "threshold": self.threshold.state(),
             "alerts": self.alerts.state(S),
             "quarantine": self.quarantine.state(S),
             "health": self.health.state(S),
@@ -295,17 +295,17 @@ class Lane:
         for name in names:
             self.streams.add(name)
         self.router.forget()
-        self._begin()
+        self.begin()
         parts: defaultdict[str, State] = defaultdict(dict)
         for key, array in state.items():
             stage, _, name = key.partition(".")
             parts[stage][name] = array
-        self._decoder.restore(parts["decode"])
+        self.decoder.restore(parts["decode"])
         self._align.restore(parts["align"])
         self.scale.restore(parts["scale"])
         self.rings.restore(parts["rings"])
         self.scoring.restore(parts["scoring"])
-        self._threshold.restore(parts["threshold"])
+        self.threshold.restore(parts["threshold"])
         self.alerts.restore(parts["alerts"])
         self.quarantine.restore(parts["quarantine"])
         self.health.restore(parts["health"])

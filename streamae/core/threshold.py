@@ -128,6 +128,19 @@ class Threshold:
         s["on"][stream], s["last_s"][stream] = exceeds, time_s
         s["seen"][stream] += rows
 
+    def earlier(self, stream: int, time_s: float, onsets: int) -> dict[str, np.ndarray]:
+        """Estimate what `state` had of one stream at an earlier time, since when so many alarms have begun.
+
+        Theta is what these added and time took back, undone, though it starts at 0 and only alarms raise it. The mean
+        is that of now, and the averages are left out.
+        """
+        now = {name: array[stream : stream + 1].copy() for name, array in self._state.items()}
+        idle_s = np.maximum(np.nan_to_num(now["last_s"] - time_s), 0.0)
+        theta = now["theta"] - onsets * _STEP + idle_s * self._sink_per_s
+        low, high = _CLEARANCE - now["offset"], np.maximum(now["theta"], 0.0)
+        then = {"theta": np.clip(theta, low, high), "on": np.zeros(1, np.bool_), "last_s": np.full(1, np.nan)}
+        return {name: array for name, array in (now | then).items() if name != "average"}
+
     def state(self) -> dict[str, np.ndarray]:
         """Everything that `restore` needs, as arrays."""
         return {name: array.copy() for name, array in self._state.items()}

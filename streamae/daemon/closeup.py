@@ -6,6 +6,7 @@ and the newest also the K rows it foresees. Their ends stand at fixed places of 
 flicker from one picture to the next.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from streamae.core.lane import Lane
 from streamae.core.types import F32, F64, I64, Bool
 from streamae.daemon.history import GroupHistory
 
-__all__ = ["Raw", "copy_stream", "overlay", "picture"]
+__all__ = ["Raw", "copy_stream", "extremes", "overlay", "picture"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +31,7 @@ class Raw:
     values: Any  # F32[n, C]
     verdicts: Mapping[str, Any]
     share: F32
+    apart_s: float = math.inf  # between verdicts that no line connects
 
 
 def copy_stream(history: GroupHistory, name: str, rows: int) -> Raw | None:
@@ -91,31 +93,85 @@ def _contiguous(time_s: F64, gap_max_s: float, ends: I64, window: int) -> Bool:
     return clean
 
 
-def picture(raw: Raw, targets: tuple[str, ...], reconstructor: Any) -> dict[str, Any]:
-    """Return the copy as JSON values in the stream's own units, NaN for "none"; gaps hold an empty row."""
+def picture(
+    raw: Raw,
+    targets: tuple[str, ...],
+    reconstructor: Any,
+    span: tuple[float, float] = (-math.inf, math.inf),
+    points: int | None = None,
+) -> dict[str, Any]:
+    """Return what a copy has within a span as JSON values in the stream's own units, NaN for "none".
+
+    Gaps hold an empty row. Where there are more than two rows for each of `points` equal parts of the span, a part is
+    drawn as two: the lowest and the highest of each line, in the order in which they came (`point_s`: a part's length).
+    """
     lane, channels = raw.lane, raw.lane.profile.channels
-    window, gap_max_s = lane.profile.window, lane.rings.gap_max_s
-    shown, foreseen = overlay(reconstructor, raw.time_s, raw.values, window, gap_max_s, raw.seen)
+    C, gap_max_s = len(channels), lane.rings.gap_max_s
+    shown, foreseen = overlay(reconstructor, raw.time_s, raw.values, lane.profile.window, gap_max_s, raw.seen)
     place = [channels.index(name) for name in targets][: shown.shape[1]]
     own = lane.scale.raw(raw.stream, raw.values)
-    rebuilt, ahead = _own_units(raw, shown, place), _own_units(raw, foreseen, place)
-    gap = np.flatnonzero(np.diff(raw.time_s) > gap_max_s) + 1
-    time_s = np.insert(raw.time_s, gap, raw.time_s[gap - 1] + lane.profile.period_s) if len(gap) else raw.time_s
+    every = np.hstack([own, _own_units(raw, shown, place), _own_units(raw, foreseen, place)])
+    point_s = None if points is None else (span[1] - span[0]) / points
+    time_s, drawn, reduced = _drawn(raw.time_s, every, gap_max_s, span, point_s)
     lines = [
         {
             "name": name,
             "target": c in place,
             "share": round(float(raw.share[c]), 4) if len(raw.share) else 0.0,
-            "values": _column(own[:, c], gap),
-            "reconstruction": _column(rebuilt[:, c], gap) if c in place else None,
-            "forecast": _column(ahead[:, c], gap) if c in place else None,
+            "values": drawn[:, c].tolist(),
+            "reconstruction": drawn[:, C + c].tolist() if c in place else None,
+            "forecast": drawn[:, 2 * C + c].tolist() if c in place else None,
         }
         for c, name in enumerate(channels)
     ]
-    verdicts = {
-        name: (column if name == "time_s" else _rounded(column)).tolist() for name, column in raw.verdicts.items()
-    }
-    return {"time_s": time_s.tolist(), "channels": lines, "verdicts": verdicts, "window_rows": window}
+    judged = np.column_stack([raw.verdicts["score"], raw.verdicts["threshold"]])
+    judged_s, judged, _ = _drawn(raw.verdicts["time_s"], judged, raw.apart_s, span, point_s)
+    verdicts = {"time_s": judged_s.tolist(), "score": judged[:, 0].tolist(), "threshold": judged[:, 1].tolist()}
+    told = {"window_rows": lane.profile.window, "point_s": point_s if reduced else None}
+    return {"time_s": time_s.tolist(), "channels": lines, "verdicts": verdicts, **told}
+
+
+def _drawn(
+    time_s: F64, columns: F64, apart_s: float, span: tuple[float, float], point_s: float | None
+) -> tuple[F64, F64, bool]:
+    """Cut rows to a span, reduce them, and break the lines where rows are apart; says whether it had to reduce."""
+    inside = (time_s >= span[0]) & (time_s <= span[1])
+    time_s, columns = time_s[inside], np.asarray(columns, np.float64)[inside]
+    begins, reduced = np.ones(len(time_s), np.bool_), False
+    if point_s is not None and len(time_s) * point_s > 2 * (span[1] - span[0]):
+        time_s, columns, begins = extremes(time_s, columns, span[0], point_s)
+        reduced = True
+    gap = np.flatnonzero((np.diff(time_s) > apart_s) & begins[1:]) + 1
+    if len(gap):
+        time_s = np.insert(time_s, gap, (time_s[gap - 1] + time_s[gap]) / 2)
+        columns = np.insert(columns, gap, np.nan, axis=0)
+    return time_s, _rounded(columns), reduced
+
+
+def extremes(time_s: F64, columns: F64, start_s: float, point_s: float) -> tuple[F64, F64, Bool]:
+    """Reduce rows `columns[n, Q]` at ascending times to two for each part of `point_s` seconds, at its ends.
+
+    They are each column's lowest and highest value there, in the order in which they came, NaN where it has none. A
+    part of one row stays one. Returns times `[m]`, values `[m, Q]` and which rows begin a part `[m]`.
+    """
+    part = np.floor((time_s - start_s) / point_s)
+    first = np.flatnonzero(np.r_[True, np.diff(part) > 0][: len(part)])
+    if not len(first):
+        return time_s, columns, np.ones(0, np.bool_)
+    last = np.r_[first[1:], len(time_s)] - 1
+    with np.errstate(invalid="ignore"):
+        low, high = np.fmin.reduceat(columns, first), np.fmax.reduceat(columns, first)
+    width, n = last - first + 1, np.arange(len(time_s))[:, None]
+    low_at, high_at = (
+        np.minimum.reduceat(np.where(columns == np.repeat(edge, width, axis=0), n, len(n)), first)
+        for edge in (low, high)
+    )
+    rises = low_at <= high_at
+    pair = np.stack([np.where(rises, low, high), np.where(rises, high, low)], axis=1)
+    kept = np.stack([np.ones(len(first), np.bool_), width > 1], axis=1).ravel()
+    begins = np.tile([True, False], len(first))
+    times = np.stack([time_s[first], time_s[last]], axis=1)
+    return times.ravel()[kept], pair.reshape(-1, columns.shape[1])[kept], begins[kept]
 
 
 def _own_units(raw: Raw, scaled: F32, place: list[int]) -> F64:
@@ -123,11 +179,6 @@ def _own_units(raw: Raw, scaled: F32, place: list[int]) -> F64:
     if place:
         wide[:, place] = scaled
     return raw.lane.scale.raw(raw.stream, wide)
-
-
-def _column(values: F64, gap: I64) -> list[float]:
-    told: list[float] = _rounded(np.insert(values, gap, np.nan) if len(gap) else values).tolist()
-    return told
 
 
 def _rounded(values: Any) -> F64:

@@ -12,13 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from streamae.core.alone import alone
 from streamae.core.pipeline import Pipeline
+from streamae.core.telling import ANOMALY
 from streamae.core.types import AlertState, Report, Transition
 from streamae.daemon.closeup import copy_stream, picture
 from streamae.daemon.history import GroupHistory
+from streamae.daemon.lookback import Lookback
 from streamae.daemon.loop import Loop
 from streamae.daemon.pulse import HANGS_AFTER_S
 from streamae.daemon.questions import Questions
+from streamae.daemon.typed import json_loads
 from streamae.metrics import Metrics
 from streamae.model.artifact import Artifact
 from streamae.sources.source import SourceStatus
@@ -28,6 +32,8 @@ from streamae.store.store import Store
 from streamae.web.app import SilenceWanted, Snapshot, StreamTable
 
 __all__ = ["HANGS_AFTER_S", "DaemonView", "tables"]
+
+_ALARMS_MAX = 1000  # of a stream, to know how far they have raised its threshold
 
 
 def tables(
@@ -78,6 +84,7 @@ class DaemonView:
         self.thread_faults: Callable[[], Sequence[str]] = list
         self.artifacts: Mapping[str, Artifact] = {}
         self.questions = Questions()
+        self._lookback = Lookback(store.past, json_loads())
         self._histories: dict[str, GroupHistory] = {}
         self._sequence, self._alert_changes = count(1), count(1)
         self._alerts_version = self._dropped = self._interrupted = 0
@@ -255,6 +262,20 @@ class DaemonView:
         if raw is None:
             return None
         return picture(raw, tuple(artifact.manifest.get("targets", ())), raw.lane.group.reconstructor)
+
+    def past(self, group: str, stream: str, from_s: float, until_s: float, points: int) -> Mapping[str, Any] | None:
+        """Return a stream's past from the journal; the loop copies what it knows of the stream, this thread reads."""
+        artifact, lane = self.artifacts.get(group), self._loop.pipeline.lanes.get(group)
+        alarms = [one.transition for one in self._store.alerts.history(_ALARMS_MAX, group=group, stream=stream)]
+        onsets = sum(alarm.rule == ANOMALY and alarm.onset_s >= from_s for alarm in alarms)
+        known = None if lane is None else self.questions.ask(lambda: alone(lane, stream, from_s, onsets))
+        if artifact is None or lane is None or known is None:
+            return None
+        mine = (-1, lane.streams.index(stream))
+        raw, told = self._lookback.read(known, lambda topic: lane.router.find(topic) in mine, from_s, until_s)
+        targets = tuple(artifact.manifest.get("targets", ()))
+        history = picture(raw, targets, lane.group.reconstructor, (from_s, until_s), points)
+        return {"history": history, "read": asdict(told)}
 
     def models(self) -> Sequence[Mapping[str, Any]]:
         """Return what each group's model was trained on."""

@@ -14,10 +14,11 @@ themselves: deflate at its fastest level takes 2 µs a message and leaves about 
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from streamae.core.types import Batch, Drop, Drops
 
@@ -71,8 +72,11 @@ def encode_batch(batch: Batch) -> bytes:
     return head + (packed if flags & _DEFLATED else plain)
 
 
-def decode_batch(body: bytes) -> Batch:
-    """The batch that `encode_batch` was given; ValueError for any other bytes."""
+def decode_batch(body: bytes, wanted: Callable[[bytes], bool] | None = None) -> Batch:
+    """The batch that `encode_batch` was given, or of its messages those of `wanted` topics.
+
+    Raises ValueError for any other bytes.
+    """
     try:
         codec, flags, reasons, n, epoch, length = _HEAD.unpack_from(body)
     except struct.error as error:
@@ -87,10 +91,11 @@ def decode_batch(body: bytes) -> Batch:
     mid = np.frombuffer(take(4 * n if flags & _HAS_MID else 0), "<i4").astype(np.int32)
     bits = np.frombuffer(take((n + 7) // 8 if flags & _HAS_DUP else 0), np.uint8)
     dup = np.unpackbits(bits, count=n if flags & _HAS_DUP else 0, bitorder="little").astype(np.bool_)
-    topic_lengths = np.frombuffer(take(4 * n), "<u4").tolist()
-    payload_lengths = np.frombuffer(take(4 * n), "<u4").tolist()
-    topics = [take(size) for size in topic_lengths]
-    payloads = [take(size) for size in payload_lengths]
+    topic_lengths = np.frombuffer(take(4 * n), "<u4")
+    payload_lengths = np.frombuffer(take(4 * n), "<u4")
+    topics = take.pieces(topic_lengths)
+    at = None if wanted is None else [i for i, topic in enumerate(topics) if wanted(topic)]
+    payloads = take.pieces(payload_lengths, at)
     lost = Drops()
     for _ in range(reasons):
         name = take(take(1)[0]).decode("ascii", "replace")
@@ -99,6 +104,9 @@ def decode_batch(body: bytes) -> Batch:
             lost[_REASONS[name]] = count
     thinning, holes = _decode_backlog(take) if flags & _BACKLOG else (1, ())
     take.finish()
+    if at is not None:
+        topics, arrival_s = [topics[i] for i in at], arrival_s[at]
+        mid, dup = mid[at] if len(mid) else mid, dup[at] if len(dup) else dup
     return Batch(topics, payloads, arrival_s, mid, dup, epoch, lost, holes, thinning)
 
 
@@ -115,7 +123,7 @@ def _decode_backlog(take: "_Cutter") -> tuple[int, Sequence[bytes] | None]:
         raise ValueError("a journal row says that every 0th window is scored")
     if holes == _ALL_TOPICS:
         return thinning, None
-    return thinning, tuple(take(size) for size in np.frombuffer(take(4 * holes), "<u4").tolist())
+    return thinning, tuple(take.pieces(np.frombuffer(take(4 * holes), "<u4")))
 
 
 class _Cutter:
@@ -130,6 +138,18 @@ class _Cutter:
             raise ValueError("a journal row ends early")
         self._at += size
         return piece
+
+    def pieces(self, lengths: npt.NDArray[np.uint32], at: Sequence[int] | None = None) -> list[bytes]:
+        """Cut pieces of these lengths, and return all of them or those at some positions."""
+        end = self._at + np.cumsum(lengths, dtype=np.int64)
+        start = end - lengths
+        if len(end):
+            self._at = int(end[-1])
+        if self._at > len(self._source):
+            raise ValueError("a journal row ends early")
+        chosen = slice(None) if at is None else at
+        source, pairs = self._source, zip(start[chosen].tolist(), end[chosen].tolist(), strict=True)
+        return [source[first:last] for first, last in pairs]
 
     def finish(self) -> None:
         if self._at != len(self._source):
@@ -210,8 +230,12 @@ class Journal:
             self._age_checked_s = entry.age_checked_s
 
 
-def read_rows(connection: sqlite3.Connection, after: int) -> Iterator[tuple[int, Batch | str, float]]:
+def read_rows(
+    connection: sqlite3.Connection, after: int, wanted: Callable[[bytes], bool] | None = None
+) -> Iterator[tuple[int, Batch | str, float]]:
     """Rows past `after` in order, as (number, batch, now_s); a damaged one has the reason where its batch would be.
+
+    Of a batch only the messages of `wanted` topics are unpacked, if that is given.
 
     Each row is a query of its own: what one of them holds can then not end the reading of the rest.
     """
@@ -223,6 +247,6 @@ def read_rows(connection: sqlite3.Connection, after: int) -> Iterator[tuple[int,
             now_s, crc, body = row
             if crc_of(seq, now_s, body) != crc:
                 raise ValueError("its crc32 does not match")  # noqa: TRY301 (caught with the decoder's own)
-            yield seq, decode_batch(body), now_s
+            yield seq, decode_batch(body, wanted), now_s
         except (sqlite3.Error, TypeError, struct.error, ValueError) as error:
             yield seq, str(error), 0.0

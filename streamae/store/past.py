@@ -6,7 +6,7 @@ The daemon may be running: it is the one that writes, and does not notice. Nothi
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -44,16 +44,46 @@ class Past:
         self._connection = connection
         self.damaged = 0  # journal rows that could not be read
 
-    def batches(self, since_s: float) -> Iterator[Batch]:
-        """Yield what was taken in since then (arrival, wall clock), in order; damaged rows are counted and left out."""
-        (before,) = self._connection.execute(
-            "SELECT COALESCE(MAX(seq), 0) FROM journal WHERE now_s < ?", (since_s,)
+    def span(self) -> tuple[int, int] | None:
+        """Return the numbers of the journal's first and last row; None where it is empty."""
+        first, last = self._connection.execute("SELECT MIN(seq), MAX(seq) FROM journal").fetchone()
+        return None if first is None else (first, last)
+
+    def row(self, number: int) -> tuple[float, int] | None:
+        """Return when a row, or the next that is there, was written (wall clock) and how many messages it holds."""
+        return self._connection.execute(  # type: ignore[no-any-return]
+            "SELECT now_s, messages FROM journal WHERE seq >= ? ORDER BY seq LIMIT 1", (number,)
         ).fetchone()
-        for _, batch, _ in read_rows(self._connection, before):
+
+    def row_at(self, time_s: float) -> int:
+        """Return the number of the first row that was written at this time or later, else of the one after the last.
+
+        By halving: where the wall clock stepped back, one of the places that fit.
+        """
+        first, last = self.span() or (1, 0)
+        while first <= last:
+            middle = (first + last) // 2
+            found = self.row(middle)
+            if found is not None and found[0] < time_s:
+                first = middle + 1
+            else:
+                last = middle - 1
+        return first
+
+    def rows(self, first: int, wanted: Callable[[bytes], bool] | None = None) -> Iterator[tuple[int, Batch, float]]:
+        """Yield rows from number `first` on as (number, batch, wall clock); damaged ones are counted and left out.
+
+        Of a batch only the messages of `wanted` topics are unpacked, if that is given.
+        """
+        for number, batch, now_s in read_rows(self._connection, first - 1, wanted):
             if isinstance(batch, str):
                 self.damaged += 1
             else:
-                yield batch
+                yield number, batch, now_s
+
+    def batches(self, since_s: float) -> Iterator[Batch]:
+        """Yield what was taken in since then (arrival, wall clock), in order; damaged rows are counted and left out."""
+        return (batch for _, batch, _ in self.rows(self.row_at(since_s)))
 
     def alerts(self, group: str) -> list[Spell]:
         """Return when alerts of a group fired, from the start of their first window; false alarms are left out."""

@@ -9,7 +9,8 @@ say so.
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from streamae.store.database import Database, Durability
 from streamae.store.journal import Entry, Journal, JournalLimits
 from streamae.store.lock import StateLock
 from streamae.store.outbox import Outbox, OutboxLimits, Queued, SinkStats
+from streamae.store.past import Past
 from streamae.store.recovery import Recovery, drop_damaged, plan_recovery, save_snapshot, snapshot_floor
 from streamae.store.schema import DamagedError
 from streamae.store.silences import SilenceLimits, Silences
@@ -153,6 +155,12 @@ class Store:
         Call it before the first commit. Past the last snapshot it is None, and the fold starts where the journal does.
         """
         return plan_recovery(self._database, journal=self._durability != "none", skip_snapshots=skip_snapshots)
+
+    @contextmanager
+    def past(self) -> Iterator[Past]:
+        """What the file remembers, read beside the writer, by a connection of its own, for the block."""
+        with self._database.read() as connection:
+            yield Past(connection)
 
     @property
     def wants_snapshot(self) -> bool:

@@ -30,6 +30,10 @@ __all__ = ["ACTIONS", "Access", "SilenceWanted", "Snapshot", "StreamTable", "Vie
 ACTIONS = ("acknowledge", "false-alarm", "withdraw-feedback")
 _PAGE_MAX = 10_000
 _ROWS_MAX = 2048
+_POINTS_MAX = 2000
+_PAST_ALERTS_MAX = 1000
+_PAST_MAX_S = 366 * 86400.0
+_TIME_MAX_S = 1e11
 _BODY_MAX_BYTES = 16_384
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -50,6 +54,7 @@ def create_app(view: View, access: Access | None = None) -> Starlette:
             Route("/api/v1/events", routes.watch),
             Route("/api/v1/streams", routes.streams),
             Route("/api/v1/stream", routes.closeup),
+            Route("/api/v1/stream/past", routes.past),
             Route("/api/v1/models", routes.models),
             Route("/api/v1/alerts", routes.alerts),
             Route("/api/v1/alerts/{alert_id}/{action}", routes.act, methods=["POST"]),
@@ -133,6 +138,21 @@ class _Routes:
         told = {"alerts": [finite(a) for a in alerts], "silence": None if silence is None else finite(silence)}
         return JSONResponse({**said, "history": finite(found), **told})
 
+    def past(self, request: Request) -> Response:
+        group, stream = (_required(request, name) for name in ("group", "stream"))
+        from_s, until_s = (_time(request, name) for name in ("from_s", "until_s"))
+        if not 0 < until_s - from_s <= _PAST_MAX_S:
+            raise HTTPException(400, "until_s is after from_s, by a year at most")
+        found = self._view.past(group, stream, from_s, until_s, _number(request, "points", 600, 10, _POINTS_MAX))
+        if found is None:
+            raise HTTPException(404, "there is no such stream")
+        during = [
+            finite(alert)
+            for alert in self._view.alerts(None, _PAST_ALERTS_MAX, group, stream)
+            if alert["onset_s"] <= until_s and (alert["closed_s"] is None or alert["closed_s"] >= from_s)
+        ]
+        return JSONResponse({"group": group, "stream": stream, **finite(found), "alerts": during})
+
     def models(self, _: Request) -> Response:
         return JSONResponse({"models": [finite(model) for model in self._view.models()]})
 
@@ -186,6 +206,16 @@ def _number(request: Request, name: str, default: int, least: int, most: int) ->
     if not text.isascii() or not text.isdigit() or not least <= int(text[:9]) <= most:
         raise HTTPException(400, f"{name} is a number from {least} to {most}")
     return int(text[:9])
+
+
+def _time(request: Request, name: str) -> float:
+    try:
+        time_s = float(_required(request, name))
+    except ValueError:
+        time_s = float("nan")
+    if not abs(time_s) < _TIME_MAX_S:
+        raise HTTPException(400, f"{name} is a time in seconds since 1970")
+    return time_s
 
 
 def _limit(request: Request) -> int:

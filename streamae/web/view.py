@@ -98,6 +98,14 @@ class View(Protocol):
         """
         ...
 
+    def past(self, group: str, stream: str, from_s: float, until_s: float, points: int) -> Mapping[str, Any] | None:
+        """Return a stream's rows, reconstruction and scores of a span of event time from the journal, as JSON values.
+
+        Where it has more rows than `points` can show, the lowest and the highest of each part. None: no such stream.
+        Raises UnavailableError where the journal is being read for somebody else, or the loop has no time.
+        """
+        ...
+
     def models(self) -> Sequence[Mapping[str, Any]]:
         """Return what each group's model was trained on, as JSON values."""
         ...

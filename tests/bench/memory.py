@@ -25,7 +25,7 @@ from streamae.daemon.history import GroupHistory
 from streamae.daemon.typed import json_loads
 from tests import plants
 
-T0, BATCH, PARTS = 1.7e9, 4096, ("_align", "scale", "rings", "scoring", "_threshold", "alerts", "latest", "quarantine")
+T0, BATCH, PARTS = 1.7e9, 4096, ("_align", "scale", "rings", "scoring", "threshold", "alerts", "latest", "quarantine")
 
 
 class Nothing:

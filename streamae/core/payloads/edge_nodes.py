@@ -72,12 +72,21 @@ class EdgeNodes:
         self._unborn.update(dict.fromkeys(fresh, False))
         return [f"edge node {name}: {_ADVICE}" for name in fresh]
 
+    def births(self, stream: int) -> State:
+        """Return as `state` does what was said of one stream, as stream 0, without the order of messages."""
+        kept = {}
+        for name, node in self._nodes.items():
+            mine = {
+                device: {key: (0, *entry[1:]) for key, entry in birth.items() if entry[0] == stream}
+                for device, birth in node.births.items()
+            }
+            if any(mine.values()):
+                kept[name] = [None, None, {device: birth for device, birth in mine.items() if birth}]
+        return _packed(kept)
+
     def state(self) -> State:
         """Return what a snapshot keeps; nothing where there are no edge nodes."""
-        if not self._nodes:
-            return {}
-        kept = {name: [node.seq, node.bd_seq, node.births] for name, node in self._nodes.items()}
-        return {"edge_nodes": np.frombuffer(json.dumps(kept).encode(), np.uint8)}
+        return _packed({name: [node.seq, node.bd_seq, node.births] for name, node in self._nodes.items()})
 
     def restore(self, state: State) -> None:
         """Take over what `state` returned."""
@@ -86,6 +95,10 @@ class EdgeNodes:
             name: _Node(seq, bd_seq, {d: {k: tuple(e) for k, e in birth.items()} for d, birth in births.items()})
             for name, (seq, bd_seq, births) in kept.items()
         }
+
+
+def _packed(nodes: Mapping[str, Any]) -> State:
+    return {"edge_nodes": np.frombuffer(json.dumps(nodes).encode(), np.uint8)} if nodes else {}
 
 
 class SparkplugReader:

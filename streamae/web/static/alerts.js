@@ -109,12 +109,14 @@ function alertCard(alert, readOnly, done, linked) {
     if (await askSilence(alert)) done();
   };
   const kind = alert.state !== "firing" ? "" : alert.silence ? "open quieted" : "open";
+  const lead = Math.max(120, lasted / 2);
+  const then = streamHash(alert.group, alert.stream, [alert.onset_s - lead, (alert.closed_s ?? alert.time_s) + lead]);
   return el("article", { class: `card ${kind}`, "data-alert": alert.id, "aria-label": `Alert of ${name}` },
     el("h3", {}, badge(alert.state), alert.severity === "critical" ? badge("critical") : null,
       alert.rule && alert.rule !== "anomaly" ? badge(alert.rule) : null, alert.silence ? badge("silenced") : null,
       linked ? el("a", { href: streamHash(alert.group, alert.stream) }, alert.stream) : null,
       linked ? el("span", { class: "muted" }, alert.group) : null),
-    el("p", {}, facts.filter(Boolean).join(" · ")),
+    el("p", {}, facts.filter(Boolean).join(" · "), " · ", el("a", { href: then }, "show that time")),
     said.length ? el("p", { class: "said" }, said.join(" · ")) : null,
     readOnly ? null : el("p", { class: "row" }, note,
       el("button", { type: "button", "data-part": "acknowledge", disabled: Boolean(alert.acknowledged_s), on: { click: press("acknowledge") } }, "Acknowledge"),

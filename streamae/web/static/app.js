@@ -25,7 +25,7 @@ function place() {
 function show() {
   const [name, given] = place();
   page?.close();
-  if (name === "stream" && given.length === 2) page = streamPage(...given);
+  if (name === "stream" && given.length >= 2) page = streamPage(...given);
   else if (name === "alerts") page = alertsPage();
   else if (name === "models") page = modelsPage();
   else page = overviewPage();

@@ -1,4 +1,5 @@
-// Charts over time that zoom and point together. Drag to zoom, double-click or Escape to see everything again.
+// Charts over time that zoom and point together. Drag to zoom, with a mouse or a finger; double-click to see everything
+// again. Buttons do the same, and the arrow keys while one of them has the focus.
 
 import { el } from "./dom.js";
 
@@ -14,6 +15,7 @@ export class ChartGroup {
     this.key = uPlot.sync(`charts-${Math.random()}`);
     this.charts = new Set();
     this.zoom = null; // [min, max] in seconds; null: everything
+    this.reach = null; // [min, max] of what there may be to see beyond what is drawn
     this.themed = () => { for (const chart of this.charts) chart.rebuild(); };
     window.addEventListener("themechange", this.themed);
   }
@@ -38,6 +40,7 @@ export class ChartGroup {
   show(zoom) {
     this.zoom = zoom;
     for (const chart of this.charts) chart.applyZoom();
+    if (this.whole) this.whole.disabled = zoom === null;
     this.zoomed?.(zoom);
   }
 
@@ -49,25 +52,34 @@ export class ChartGroup {
 
   /** Zoom by a factor about the middle, and move by a part of what is shown. */
   scale(factor, move = 0) {
-    const all = this.extent();
+    const drawn = this.extent();
+    const all = this.reach ?? drawn;
     if (!all) return;
-    const [from, to] = this.zoom ?? all;
+    const [from, to] = this.zoom ?? drawn ?? all;
     const half = (to - from) * factor / 2;
     const middle = (from + to) / 2 + move * (to - from);
-    if (2 * half >= all[1] - all[0]) return this.show(null);
+    if (2 * half >= all[1] - all[0]) return this.show(this.reach);
     const low = Math.max(all[0], Math.min(middle - half, all[1] - 2 * half));
     this.show([low, low + 2 * half]);
   }
 
-  /** Buttons, for those who do not drag. */
-  buttons() {
+  /** Buttons, for those who do not drag; `all` is what the last of them shows. */
+  buttons(all = ["Show all", "Show the whole time"]) {
     const button = (sign, label, press) => el("button", { type: "button", class: "quiet", "aria-label": label, title: label, on: { click: press } }, sign);
-    const all = button("Show all", "Show the whole time", () => this.show(null));
-    all.disabled = true;
-    this.zoomed = (zoom) => { all.disabled = zoom === null; };
-    return el("span", { class: "zoom", role: "group", "aria-label": "Zoom in time" },
-      button("−", "Zoom out", () => this.scale(2)), button("+", "Zoom in", () => this.scale(0.5)),
-      button("‹", "Earlier", () => this.scale(1, -0.5)), button("›", "Later", () => this.scale(1, 0.5)), all);
+    const moves = {
+      ArrowUp: () => this.scale(0.5), ArrowDown: () => this.scale(2),
+      ArrowLeft: () => this.scale(1, -0.5), ArrowRight: () => this.scale(1, 0.5), Escape: () => this.show(null),
+    };
+    const keys = (event) => {
+      if (!moves[event.key]) return;
+      event.preventDefault();
+      moves[event.key]();
+    };
+    this.whole = button(...all, moves.Escape);
+    this.whole.disabled = this.zoom === null;
+    return el("span", { class: "zoom", role: "group", "aria-label": "Zoom in time; arrow keys too", on: { keydown: keys } },
+      button("−", "Zoom out", moves.ArrowDown), button("+", "Zoom in", moves.ArrowUp),
+      button("‹", "Earlier", moves.ArrowLeft), button("›", "Later", moves.ArrowRight), this.whole);
   }
 }
 
@@ -145,7 +157,7 @@ export class Chart {
       hooks: {
         drawClear: [(u) => this.shade(u)],
         setSelect: [(u) => this.selected(u)],
-        ready: [(u) => u.over.addEventListener("dblclick", () => this.group.show(null))],
+        ready: [(u) => { u.over.addEventListener("dblclick", () => this.group.show(null)); touchable(u); }],
       },
     }, this.columns, this.root);
   }
@@ -167,6 +179,21 @@ export class Chart {
     }
     ctx.restore();
   }
+}
+
+/** Let a finger select as the mouse does; up and down it still scrolls the page (`touch-action`). */
+function touchable(u) {
+  let from = null;
+  const select = (event, done) => {
+    if (from === null) return;
+    const left = Math.max(0, Math.min(from, event.offsetX));
+    u.setSelect({ left, width: Math.min(Math.max(from, event.offsetX), u.over.clientWidth) - left, top: 0, height: u.over.clientHeight }, done);
+    if (done) from = null;
+  };
+  u.over.addEventListener("pointerdown", (event) => { from = event.pointerType === "touch" && event.isPrimary ? event.offsetX : null; });
+  u.over.addEventListener("pointermove", (event) => select(event, false));
+  u.over.addEventListener("pointerup", (event) => select(event, true));
+  u.over.addEventListener("pointercancel", () => { from = null; u.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false); });
 }
 
 function padded(low, high) {

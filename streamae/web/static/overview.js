@@ -9,8 +9,9 @@ const WIDTH = 120;
 const HEIGHT = 26;
 const chosen = { q: "", group: "", state: "", sort: "peak" }; // stays while one looks at other pages
 
-export function streamHash(group, stream) {
-  return `#/stream/${encodeURIComponent(group)}/${encodeURIComponent(stream)}`;
+/** The address of a stream's page; with a `span` of event time in seconds, of what it was then. */
+export function streamHash(group, stream, span = []) {
+  return `#/stream/${[group, stream, ...span.map((s) => s.toFixed(3))].map(encodeURIComponent).join("/")}`;
 }
 
 export function overviewPage() {

@@ -3,11 +3,14 @@
 import { showCards } from "./alerts.js";
 import { expected, get } from "./api.js";
 import { Chart, ChartGroup } from "./charts.js";
-import { badge, el, select, text } from "./dom.js";
+import { badge, el, select, setOptions, text } from "./dom.js";
 import { moment, number, percent } from "./format.js";
+import { streamHash } from "./overview.js";
+import { Past } from "./past.js";
 import { askSilence, told } from "./silences.js";
 
 const CHANNELS_MAX = 8;
+const YEAR_S = 365 * 86400;
 const SCORE = [{ label: "score", colour: "accent", width: 1.8 }, { label: "threshold", colour: "bad", width: 1.2, dash: [5, 4] }];
 const CHANNEL = [
   { label: "measured", colour: "trace", width: 2.2 },
@@ -15,44 +18,77 @@ const CHANNEL = [
   { label: "forecast", colour: "forecast", width: 2.4 },
 ];
 
-export function streamPage(group, stream) {
+const LENGTHS = [
+  ["128", "Last 128 rows"], ["512", "Last 512 rows"], ["2048", "All rows in memory"],
+  ["900s", "Last 15 minutes"], ["3600s", "Last hour"], ["21600s", "Last 6 hours"], ["86400s", "Last day"], ["604800s", "Last week"],
+];
+const CHOSEN = ["chosen", "The time chosen"];
+
+/** A stream's page; with `from` and `until` (seconds, event time) it opens on that part of its past. */
+export function streamPage(group, stream, from, until) {
   const charts = new ChartGroup();
   const score = charts.add(new Chart(charts, { lines: SCORE, height: 190, label: "Score and threshold over time", floor: 0 }));
   const head = el("p", { class: "facts" });
   const note = el("p", { class: "empty", hidden: true });
+  const then = el("p", { class: "note then", role: "status", hidden: true });
   const panels = el("div", { class: "panels" });
   const shares = el("ol", { class: "shares" });
+  const blame = el("h2", {}, "Share of the error");
   const alerts = el("div", { class: "cards" });
   const more = el("button", { type: "button", class: "quiet more", hidden: true, on: { click: () => { limit = Infinity; refresh(); } } });
   const shown = new Map(); // channel -> {chart, root, ...}
+  const past = new Past(group, stream, { draw: drawPast, told: tellThen });
   let rows = "512";
   let limit = CHANNELS_MAX;
   let asking = false;
   let closed = false;
   let state = null;
+  let newest = null; // event time of the last row
+  let oldest = Infinity; // and of the first that is in memory
 
   const silence = el("button", { type: "button", class: "quiet", hidden: true, on: { click: async () => {
     if (await askSilence({ group, stream, rule: null })) refresh();
   } } }, "Silence …");
+  const length = select("Length of history", LENGTHS, rows, (value) => {
+    if (value === CHOSEN[0]) return;
+    if (value.endsWith("s")) {
+      const end = newest ?? state?.time_s ?? Date.now() / 1000;
+      charts.show([end - parseInt(value, 10), end]);
+    } else {
+      rows = value;
+      charts.show(null);
+      refresh();
+    }
+    setOptions(length, LENGTHS, value);
+  });
 
   const root = el("section", {},
     el("p", { class: "crumbs" }, el("a", { href: "#/" }, "Streams"), " / ", group),
     el("h1", {}, stream), head, note,
-    el("div", { class: "tools" }, charts.buttons(),
-      select("Length of history", [["128", "Last 128 rows"], ["512", "Last 512 rows"], ["2048", "All that is kept"]], rows,
-        (value) => { rows = value; charts.show(null); refresh(); }),
-      silence, el("span", { class: "muted hint" }, "drag over a chart to zoom, double-click to see all")),
+    el("div", { class: "tools" }, charts.buttons(["Live", "Show what is in memory, as it comes"]), length, silence,
+      el("span", { class: "muted hint" }, "drag over a chart to zoom; − and ‹ go back as far as the journal does")),
+    then,
     el("div", { class: "pair" },
       el("div", { class: "panel" }, el("h2", {}, "Score"), legend([...SCORE, { label: "alert", colour: "shade", block: true }]), score.root),
-      el("div", { class: "panel side" }, el("h2", {}, "Share of the error"), shares)),
+      el("div", { class: "panel side" }, blame, shares)),
     el("h2", {}, "Channels"), legend([...CHANNEL, { label: "alert", colour: "shade", block: true }]), panels, more,
     el("h2", {}, "Alerts of this stream"), alerts);
+
+  charts.zoomed = (zoom) => {
+    // What is in memory in full needs no journal.
+    const asked = zoom !== null && (past.span !== null || zoom[0] < oldest) ? zoom : null;
+    setOptions(length, zoom === null ? LENGTHS : [...LENGTHS, CHOSEN], zoom === null ? rows : CHOSEN[0]);
+    history.replaceState(null, "", streamHash(group, stream, asked ?? []));
+    past.ask(asked);
+    if (asked === null) refresh();
+  };
+  if (Number(from) < Number(until)) charts.show([Number(from), Number(until)]);
 
   async function refresh() {
     if (asking || closed) return;
     asking = true;
     try {
-      const found = await get("stream", { group, stream, rows });
+      const found = await get("stream", { group, stream, rows: past.span ? 1 : rows });
       if (!closed) draw(found);
     } catch (error) {
       expected(error);
@@ -67,8 +103,13 @@ export function streamPage(group, stream) {
     note.hidden = words === "";
   }
 
+  function tellThen(words, reading) {
+    text(then, words);
+    then.hidden = words === "";
+    root.classList.toggle("reading", reading);
+  }
+
   function draw(found) {
-    const spans = found.alerts.map((a) => [a.onset_s, a.closed_s]);
     silence.hidden = state?.read_only ?? true;
     head.replaceChildren(badge(found.state), found.silence ? el("span", { class: "badge silenced", title: told(found.silence) }, told(found.silence)) : "", ...(found.marks ?? []).map(badge),
       fact("score", number(found.score)), fact("threshold", number(found.threshold)),
@@ -77,12 +118,27 @@ export function streamPage(group, stream) {
       head.append(el("progress", { max: found.warmup_rows, value: found.learned_rows, "aria-label": "rows learned" }));
       tell(`Learning what is normal here: ${found.learned_rows} of ${found.warmup_rows} rows. No alerts until then.`);
     } else tell("");
-    const { history } = found;
-    const v = history.verdicts;
-    score.set([v.time_s, v.score, v.threshold], spans);
-    drawShares(history.channels);
-    drawChannels(history, spans);
+    newest = found.history.time_s.at(-1) ?? newest;
+    charts.reach = newest === null ? null : [past.begins ?? newest - YEAR_S, newest];
+    if (past.span === null) {
+      oldest = found.history.time_s[0] ?? Infinity;
+      drawCharts(found.history, found.alerts);
+      text(blame, "Share of the error");
+    }
     showCards(alerts, found.alerts.slice(0, 20), { readOnly: state?.read_only ?? true, done: refresh, none: "None.", linked: false });
+  }
+
+  function drawPast(found) {
+    charts.reach = newest === null || past.begins === null ? charts.reach : [past.begins, newest];
+    drawCharts(found.history, found.alerts);
+    text(blame, "Share of the error, at the highest score");
+  }
+
+  function drawCharts({ verdicts, channels, time_s }, during) {
+    const spans = during.map((a) => [a.onset_s, a.closed_s]);
+    score.set([verdicts.time_s, verdicts.score, verdicts.threshold], spans);
+    drawShares(channels);
+    drawChannels(channels, time_s, spans);
   }
 
   function drawShares(channels) {
@@ -94,21 +150,21 @@ export function streamPage(group, stream) {
     }));
   }
 
-  function drawChannels(history, spans) {
-    if (shown.size < Math.min(limit, history.channels.length)) {
-      const chosen = new Set([...history.channels].sort((a, b) => b.share - a.share).slice(0, limit).map((c) => c.name));
-      for (const { name } of history.channels) if (chosen.has(name) && !shown.has(name)) shown.set(name, channelPanel(charts, name));
-      panels.replaceChildren(...history.channels.filter((c) => shown.has(c.name)).map((c) => shown.get(c.name).root));
+  function drawChannels(channels, times, spans) {
+    if (shown.size < Math.min(limit, channels.length)) {
+      const chosen = new Set([...channels].sort((a, b) => b.share - a.share).slice(0, limit).map((c) => c.name));
+      for (const { name } of channels) if (chosen.has(name) && !shown.has(name)) shown.set(name, channelPanel(charts, name));
+      panels.replaceChildren(...channels.filter((c) => shown.has(c.name)).map((c) => shown.get(c.name).root));
     }
-    more.hidden = shown.size >= history.channels.length;
-    text(more, `Show all ${history.channels.length} channels`);
-    for (const channel of history.channels) shown.get(channel.name)?.set(history.time_s, channel, spans);
+    more.hidden = shown.size >= channels.length;
+    text(more, `Show all ${channels.length} channels`);
+    for (const channel of channels) shown.get(channel.name)?.set(times, channel, spans);
   }
 
   return {
     root, title: stream,
     update(next) { state = next; refresh(); },
-    close() { closed = true; charts.close(); },
+    close() { closed = true; past.close(); charts.close(); },
   };
 }
 
