@@ -23,7 +23,7 @@ test-long: $(STAMP)
 
 # Every branch of what keeps messages and alerts: store, alert, delivery, acknowledgement. Fails below 100 %.
 KEPT := streamae/store/*,streamae/core/alert.py,streamae/sinks/courier.py,streamae/daemon/loop.py,streamae/sources/inbox.py,streamae/sources/mqtt.py
-KEEPERS := store outbox courier silences journal taken inbox acks loop scenarios recover mqtt_source store_faults
+KEEPERS := store lookback recorded outbox courier silences journal taken inbox acks loop scenarios recover mqtt_source store_faults
 
 coverage: $(STAMP)
 	mkdir -p build

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from streamae.core.topics import Template
 from streamae.core.types import AlertState
 from streamae.errors import UnavailableError
 from streamae.web.app import SilenceWanted, Snapshot, StreamTable
@@ -16,6 +17,7 @@ from streamae.web.app import SilenceWanted, Snapshot, StreamTable
 XSS = '"><img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 CHANNELS = ["flow", "pressure", "current", "temperature"]
 TIME_S = 1_790_000_000.0
+TEMPLATE = Template.parse("{line}/{pump}")
 JOURNAL_S = TIME_S - 6 * 3600.0  # when the journal begins
 SLOTS = 60
 
@@ -61,6 +63,7 @@ class Fleet:
             table = StreamTable(
                 "pumps", list(self.names), CHANNELS, self._score.copy(), np.ones(n), self._state.copy(),
                 self._worst.copy(), np.full(n, TIME_S + self._ticks), learned, 300, self._spark.copy(), 1.0,
+                template=TEMPLATE,
             )  # fmt: skip
             status = {
                 "connected": True, "messages_per_s": 5.0 * n, "windows_per_s": 5.0 * n, "streams": n, "lag_s": 0.012,

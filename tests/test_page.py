@@ -398,6 +398,21 @@ def test_time_is_zoomed_further_back_than_memory_reaches(serve, open_page, tmp_p
     assert page.url.endswith(PLACES["stream"])
 
 
+def test_streams_are_found_by_their_labels(serve, open_page):
+    """By label=value in the search, beside a part of the name; and from a stream's label to all that share it."""
+    page = open_page(serve(Fleet()))
+    search = page.get_by_role("searchbox")
+    search.fill("pump00 line=line2")
+    expect(page.locator(".found")).to_have_text("10 streams")
+    search.fill('pump="pump0008"')
+    expect(page.locator(".found")).to_have_text("1 stream")
+    page.locator(".place[aria-posinset='1'] a.line").click()
+    expect(page.locator("h1")).to_have_text(SICK)
+    page.get_by_role("button", name="line=line1").click()
+    expect(page.locator(".found")).to_have_text("10 streams")
+    expect(search).to_have_value("line=line1")
+
+
 def test_an_alert_leads_to_what_it_was_then(serve, open_page):
     """From its card to the time about it; while the journal is being read for others, the page asks again."""
     fleet = Fleet()

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from streamae.core.topics import Template
 from streamae.core.types import AlertState
 from streamae.errors import UnavailableError
 from streamae.web.app import ACTIONS, Access, SilenceWanted, Snapshot, StreamTable, create_app
@@ -404,6 +405,30 @@ def test_streams_are_sorted_by_peak_and_by_name_and_cut():
     assert web.get("/api/v1/streams?limit=1&sort=name").json()["streams"][0]["spark"] == [30] * 60
     for bad in ("sort=odd", "state=odd", "offset=-1", "offset=x"):
         assert web.get(f"/api/v1/streams?{bad}").status_code == 400
+
+
+def test_streams_are_filtered_by_their_labels():
+    """Exactly, several at once, and together with a part of the name; a stream says which labels it has."""
+    template = Template.parse("{line}/{pump}")
+    names = ["north/p1", "north/p2", "northern/p1", "north/p1/more"]
+    shown = StreamTable(
+        "g", names, ["x"], np.ones(4), np.ones(4), np.zeros(4, np.int8), np.zeros(4, np.int32), np.zeros(4),
+        np.full(4, 7), 9, template=template,
+    )  # fmt: skip
+    web = client(FakeView(tables={"g": shown, "without": table()}))
+
+    def got(query):
+        return [s["stream"] for s in web.get(f"/api/v1/streams?sort=name&{query}").json()["streams"]]
+
+    assert got("label=line=north") == ["north/p1", "north/p2"]
+    assert got("label=pump=p1") == ["north/p1", "northern/p1"]
+    assert got("label=pump=p1&label=line=north") == ["north/p1"]
+    assert got("label=line=north&q=P2") == ["north/p2"]
+    assert got("label=line=nor") == got("label=other=north") == got("label=line=") == []
+    for bad in ("label=line", "label==x", "label="):
+        assert web.get(f"/api/v1/streams?{bad}").status_code == 400
+    assert shown.labels(0) == {"line": "north", "pump": "p1"}
+    assert shown.labels(3) == table().labels(0) == {}
 
 
 def test_a_stream_is_shown_from_near_under_any_name():

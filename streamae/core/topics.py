@@ -138,7 +138,7 @@ class Streams:
         self.max_streams = max_streams
         self.names: list[str] = []
         self._ids: dict[str, int] = {}
-        self._parsed = Template.parse(template)
+        self.parsed = Template.parse(template)
 
     def __len__(self) -> int:
         """Return S, the number of streams found so far."""
@@ -167,7 +167,7 @@ class Streams:
 
     def labels(self, stream: int) -> dict[str, str]:
         """Return the labels of a stream, read back from its name."""
-        return self._parsed.read(self.names[stream]) or {}
+        return self.parsed.read(self.names[stream]) or {}
 
 
 @dataclass(frozen=True, slots=True)

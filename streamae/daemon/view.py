@@ -56,6 +56,7 @@ def tables(
             learned=lane.scale.seen(S).copy(),
             warmup_rows=lane.scale.warmup_rows,
             marks=lane.marks(),
+            template=lane.streams.parsed,
             spark=None if history is None else history.spark(monotonic_s),
             slot_s=1.0 if history is None else history.slot_s,
         )
@@ -266,10 +267,12 @@ class DaemonView:
     def past(self, group: str, stream: str, from_s: float, until_s: float, points: int) -> Mapping[str, Any] | None:
         """Return a stream's past from the journal; the loop copies what it knows of the stream, this thread reads."""
         artifact, lane = self.artifacts.get(group), self._loop.pipeline.lanes.get(group)
+        if artifact is None or lane is None:
+            return None
         alarms = [one.transition for one in self._store.alerts.history(_ALARMS_MAX, group=group, stream=stream)]
         onsets = sum(alarm.rule == ANOMALY and alarm.onset_s >= from_s for alarm in alarms)
-        known = None if lane is None else self.questions.ask(lambda: alone(lane, stream, from_s, onsets))
-        if artifact is None or lane is None or known is None:
+        known = self.questions.ask(lambda: alone(lane, stream, from_s, onsets))
+        if known is None:
             return None
         mine = (-1, lane.streams.index(stream))
         raw, told = self._lookback.read(known, lambda topic: lane.router.find(topic) in mine, from_s, until_s)

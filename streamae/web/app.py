@@ -116,6 +116,7 @@ class _Routes:
             raise HTTPException(400, f"state is one of {', '.join(AlertState.__members__).lower()}")
         wanted = Selection(
             search=asked.get("q", "").lower(),
+            labels=_labels(asked.getlist("label")),
             state=None if state is None else AlertState[state.upper()],
             sort=sort,
             offset=_number(request, "offset", 0, 0, 10_000_000),
@@ -132,7 +133,8 @@ class _Routes:
         found = self._view.closeup(group, stream, rows)
         if found is None or table is None or stream not in table.names:
             raise HTTPException(404, "there is no such stream")
-        said = line(table, list(table.names).index(stream))
+        number = list(table.names).index(stream)
+        said = {**line(table, number), "labels": table.labels(number)}
         alerts = self._view.alerts(None, 100, group, stream)
         silence = self._view.silence_of(group, stream)
         told = {"alerts": [finite(a) for a in alerts], "silence": None if silence is None else finite(silence)}
@@ -199,6 +201,14 @@ def _required(request: Request, name: str) -> str:
     if value is None:
         raise HTTPException(400, f"{name} is missing")
     return value
+
+
+def _labels(asked: Sequence[str]) -> dict[str, str]:
+    """Return labels that were given as `name=value` each."""
+    pairs = [one.partition("=") for one in asked]
+    if any(not name or not sign for name, sign, _ in pairs):
+        raise HTTPException(400, "label is name=value")
+    return {name: value for name, _, value in pairs}
 
 
 def _number(request: Request, name: str, default: int, least: int, most: int) -> int:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,14 @@ SORTS = ("score", "peak", "name")
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What was asked for: part of a name, a state, an order, and the lines from `offset` on, at most `limit`.
+    """What was asked for: part of a name, labels, a state, an order, and the lines from `offset` on, at most `limit`.
 
     `score` orders by score over threshold, `peak` by state and then by the highest ratio that the sparkline shows
     (which is calmer to look at), `name` by group and name.
     """
 
     search: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
     state: AlertState | None = None
     sort: str = "score"
     offset: int = 0
@@ -62,6 +63,9 @@ def _matching(table: StreamTable, wanted: Selection) -> npt.NDArray[np.int64]:
     found = np.arange(len(table.names))
     if wanted.search:
         found = np.array([i for i, name in enumerate(table.names) if wanted.search in name.lower()], np.int64)
+    if wanted.labels:
+        asked = wanted.labels.items()
+        found = np.array([i for i in found.tolist() if asked <= table.labels(i).items()], np.int64)
     return found if wanted.state is None else found[table.state[found] == wanted.state]
 
 

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from streamae.core.topics import Template
+
 __all__ = ["SilenceWanted", "Snapshot", "StreamTable", "View"]
 
 
@@ -31,6 +33,7 @@ class StreamTable:
     `worst[S]` is the index in `channels` of the largest share of the error (-1 before the first window), `time_s[S]`
     the event time of the last window (NaN before it), `learned[S]` the rows of `warmup_rows` that a stream has.
     `marks` says of a few streams what is special about them beside their state, such as quarantined.
+    `template` finds the labels in a name.
     `spark[S, n]` is the highest score over threshold in each of the last n slots of `slot_s` seconds, NaN for none.
     """
 
@@ -47,6 +50,11 @@ class StreamTable:
     spark: npt.NDArray[np.float32] | None = None
     slot_s: float = 1.0
     marks: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    template: Template | None = None
+
+    def labels(self, stream: int) -> dict[str, str]:
+        """Return the labels of a stream, read back from its name."""
+        return (self.template and self.template.read(self.names[stream])) or {}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

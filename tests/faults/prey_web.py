@@ -80,6 +80,8 @@ def _honest_requests(alert: str) -> Sequence[bytes]:
     paths += ["/api/v1/streams?sort=name&limit=5&offset=1&q=p1", "/api/v1/alerts?state=firing&limit=3"]
     paths += [
         "/api/v1/stream?group=pumps&stream=p1&rows=3",
+        "/api/v1/stream/past?group=pumps&stream=p1&from_s=1700000000&until_s=1700000060&points=50",
+        "/api/v1/streams?label=pump=p1",
         "/api/v1/feedback?limit=1",
         "/api/v1/silences?state=active",
     ]

@@ -15,9 +15,11 @@ export function expected(error) {
   if (error.name === "TypeError" && !/fetch|network|load/i.test(error.message)) throw error; // ours
 }
 
-/** GET as JSON. */
+/** GET as JSON; a list gives a parameter several times. */
 export async function get(path, parameters = {}) {
-  const given = Object.entries(parameters).filter(([, value]) => value !== "" && value !== null && value !== undefined);
+  const given = Object.entries(parameters)
+    .flatMap(([name, value]) => [value].flat().map((one) => [name, one]))
+    .filter(([, value]) => value !== "" && value !== null && value !== undefined);
   const query = new URLSearchParams(given).toString();
   return answer(await fetch(`api/v1/${path}${query && `?${query}`}`));
 }

@@ -19,7 +19,7 @@ export function overviewPage() {
   let known = null;
   const list = new VirtualList({
     label: "Streams, worst first",
-    ask: (offset, limit) => get("streams", { ...chosen, offset, limit }),
+    ask: (offset, limit) => get("streams", { ...chosen, ...asked(chosen.q), offset, limit }),
     line: streamLine,
     changed: (total) => {
       text(found, total === 1 ? "1 stream" : `${count(total)} streams`);
@@ -29,7 +29,7 @@ export function overviewPage() {
   const choose = (name) => (value) => { chosen[name] = value; list.reset(); };
   let waiting = 0;
   const search = el("input", {
-    type: "search", placeholder: "Search streams", "aria-label": "Search streams", value: chosen.q,
+    type: "search", placeholder: "Name, or label=value", "aria-label": "Search streams by name or label=value", value: chosen.q,
     on: { input: () => { clearTimeout(waiting); waiting = setTimeout(() => choose("q")(search.value), 150); } },
   });
   const groups = select("Group", [["", "All groups"]], chosen.group, choose("group"));
@@ -60,6 +60,22 @@ export function overviewPage() {
     },
     close() { clearTimeout(waiting); list.close(); },
   };
+}
+
+/** Show the streams that have this label, on the overview. */
+export function showLabelled(name, value) {
+  chosen.q = `${name}=${/[\s"]/.test(value) ? `"${value}"` : value}`;
+  location.hash = "#/";
+}
+
+/** Words of the form label=value, or label="a value", are labels; what is left is a part of the name. */
+function asked(search) {
+  const label = [];
+  const q = search.replaceAll(/(?<!\S)([A-Za-z_]\w*)=(?:"(.*?)"(?!\S)|(\S*))/g, (_, name, quoted, plain) => {
+    label.push(`${name}=${quoted ?? plain}`);
+    return "";
+  });
+  return { q: q.trim(), label };
 }
 
 function streamLine() {

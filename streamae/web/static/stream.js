@@ -5,7 +5,7 @@ import { expected, get } from "./api.js";
 import { Chart, ChartGroup } from "./charts.js";
 import { badge, el, select, setOptions, text } from "./dom.js";
 import { moment, number, percent } from "./format.js";
-import { streamHash } from "./overview.js";
+import { showLabelled, streamHash } from "./overview.js";
 import { Past } from "./past.js";
 import { askSilence, told } from "./silences.js";
 
@@ -29,6 +29,7 @@ export function streamPage(group, stream, from, until) {
   const charts = new ChartGroup();
   const score = charts.add(new Chart(charts, { lines: SCORE, height: 190, label: "Score and threshold over time", floor: 0 }));
   const head = el("p", { class: "facts" });
+  const labels = el("p", { class: "labels" });
   const note = el("p", { class: "empty", hidden: true });
   const then = el("p", { class: "note then", role: "status", hidden: true });
   const panels = el("div", { class: "panels" });
@@ -64,7 +65,7 @@ export function streamPage(group, stream, from, until) {
 
   const root = el("section", {},
     el("p", { class: "crumbs" }, el("a", { href: "#/" }, "Streams"), " / ", group),
-    el("h1", {}, stream), head, note,
+    el("h1", {}, stream), labels, head, note,
     el("div", { class: "tools" }, charts.buttons(["Live", "Show what is in memory, as it comes"]), length, silence,
       el("span", { class: "muted hint" }, "drag over a chart to zoom; − and ‹ go back as far as the journal does")),
     then,
@@ -114,6 +115,7 @@ export function streamPage(group, stream, from, until) {
     head.replaceChildren(badge(found.state), found.silence ? el("span", { class: "badge silenced", title: told(found.silence) }, told(found.silence)) : "", ...(found.marks ?? []).map(badge),
       fact("score", number(found.score)), fact("threshold", number(found.threshold)),
       fact("worst channel", found.worst_channel ?? "–"), fact("last window", moment(found.time_s)));
+    drawLabels(found.labels);
     if (found.state === "learning") {
       head.append(el("progress", { max: found.warmup_rows, value: found.learned_rows, "aria-label": "rows learned" }));
       tell(`Learning what is normal here: ${found.learned_rows} of ${found.warmup_rows} rows. No alerts until then.`);
@@ -126,6 +128,14 @@ export function streamPage(group, stream, from, until) {
       text(blame, "Share of the error");
     }
     showCards(alerts, found.alerts.slice(0, 20), { readOnly: state?.read_only ?? true, done: refresh, none: "None.", linked: false });
+  }
+
+  function drawLabels(given) {
+    const said = JSON.stringify(given);
+    if (labels.dataset.drawn === said) return;
+    labels.dataset.drawn = said;
+    labels.replaceChildren(...Object.entries(given).map(([name, value]) =>
+      el("button", { type: "button", class: "label", title: `Streams with ${name}=${value}`, on: { click: () => showLabelled(name, value) } }, `${name}=${value}`)));
   }
 
   function drawPast(found) {
