@@ -51,7 +51,7 @@ class Mosquitto:
 
     `general` are extra lines of its configuration before the listener, `listener` lines after it; `extra` maps the
     port of a further listener to its lines (see `tls_lines`). With `persistence` its sessions and queued messages
-    survive `stop` and `start` (a `kill` keeps what was saved last).
+    survive `stop` and `start` (a `kill` keeps what was saved last). It logs every packet where `verbose`.
     """
 
     host = "127.0.0.1"
@@ -65,6 +65,7 @@ class Mosquitto:
         extra: dict[int, list[str]] | None = None,
         persistence: bool = False,
         port: int | None = None,
+        verbose: bool = True,
     ) -> None:
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -73,6 +74,7 @@ class Mosquitto:
         self.listener = list(listener)
         self.extra = extra or {}
         self.persistence = persistence
+        self.verbose = verbose
         self.process: subprocess.Popen[bytes] | None = None
 
     def _config(self) -> Path:
@@ -97,7 +99,8 @@ class Mosquitto:
         """Start it and wait until it accepts connections."""
         assert MOSQUITTO
         with (self.folder / "mosquitto.log").open("ab") as log:
-            self.process = subprocess.Popen([MOSQUITTO, "-v", "-c", str(self._config())], stdout=log, stderr=log)
+            command = [MOSQUITTO, *(["-v"] if self.verbose else []), "-c", str(self._config())]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
         wait_until(lambda: accepts(self.port) or self.process.poll() is not None, what="mosquitto accepts")
         assert self.process.poll() is None, self.log()
         return self
