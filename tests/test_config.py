@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,11 @@ from hypothesis import strategies as st
 from streamae.config import json_schema, load
 from streamae.config.agreement import overlap, warnings
 from streamae.config.check import check, fits
-from streamae.config.convert import alert_rule, align, connection, core_group, filters, stream_template
+from streamae.config.convert import alert_rule, align, connection, core_group, filters, payload_specs, stream_template
 from streamae.config.reload import applicable, changes
 from streamae.config.units import duration_text, parse_duration, parse_size, size_text
 from streamae.core.align import GridAlign, RowAlign
+from streamae.core.decode import PayloadSpec
 from streamae.core.types import Profile
 from streamae.errors import ArtifactError, ConfigError
 
@@ -430,3 +432,22 @@ def test_a_group_of_sparkplug_listens_to_its_edge_nodes(tmp_path):
     assert filters(settings) == ("spBv1.0/+/+/+/+", "spBv1.0/+/+/+")
     core = core_group("fans", settings.streams["fans"], profile("flow", "speed"), reconstructor=None)
     assert [spec.listens for spec in core.payloads] == [False, True, True]
+
+
+def test_every_key_of_a_topic_reaches_the_decoder(tmp_path):
+    """What a topic says of its payload is in the payload spec: no key is read and then forgotten."""
+    topics = [
+        "topic: 'p/{host}', payload: json, values: {a: x}, time: t, time_unit: ms, sequence: n",
+        "topic: 'p/{host}', payload: json, values: {a: x}, samples: r, sample_every: 2s",
+        "topic: 'p/{channel}', payload: json, value: y",
+        "topic: 'p', payload: influx, labels: {host: h}, where: {site: s}",
+        "topic: 'p', payload: senml, name: '{host}:{channel}'",
+        "topic: 'p/{host}', payload: tasmota, time_zone: UTC",
+    ]
+    told = set()
+    for topic in topics:
+        path = write(tmp_path, f"streams: {{pumps: {{topics: [{{{topic}}}], model: {{path: pumps.pt}}}}}}")
+        (spec,) = payload_specs(load(path).streams["pumps"])
+        plain = PayloadSpec(spec.kind)
+        told |= {f.name for f in fields(PayloadSpec) if getattr(spec, f.name) != getattr(plain, f.name)}
+    assert told == {f.name for f in fields(PayloadSpec)} - {"kind", "listens"}

@@ -108,6 +108,7 @@ def _payload_spec(topic: Topic) -> PayloadSpec:
         value=topic.value,
         time=topic.time,
         time_unit=topic.time_unit,
+        sequence=topic.sequence,
         samples=topic.samples,
         sample_every_s=topic.sample_every_s,
         labels=topic.labels,
