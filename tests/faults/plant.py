@@ -70,7 +70,7 @@ def messages(first_row: int = 0, streams: int = STREAMS) -> Iterator[tuple[str, 
     row = first_row
     while True:
         for stream in range(streams):
-            yield topic_of(stream), json.dumps({"t": START_S + row, "v": value(stream, row)})
+            yield topic_of(stream), json.dumps({"t": START_S + row, "n": row, "v": value(stream, row)})
         row += 1
 
 
@@ -142,10 +142,11 @@ def journalled(config: Path) -> list[tuple[str, str]]:
     return [(t.decode(), p.decode()) for b in batches(config) for t, p in zip(b.topics, b.payloads, strict=True)]
 
 
-def refolded(config: Path) -> set[str]:
-    """Keys of the transitions that a fold of the journal from its first row gives, losses included."""
+def refolded(config: Path) -> tuple[set[str], int]:
+    """What a fold of the journal from its first row gives: keys of the transitions, and messages found missing."""
     pipeline = core(config)
-    return {t.key for batch in batches(config) for t in pipeline.step(batch, START_S).transitions}
+    reports = [pipeline.step(batch, START_S) for batch in batches(config)]
+    return {t.key for report in reports for t in report.transitions}, sum(report.missing for report in reports)
 
 
 def batches(config: Path) -> list[Batch]:

@@ -131,7 +131,10 @@ class Daemon:
 
 
 class Publisher:
-    """Publishes rows at a pace, QoS 1, from a thread of its own, through restarts of the broker; `sent` is in order."""
+    """Publishes rows at a pace, QoS 1, from a thread of its own, through restarts of the broker; `sent` is in order.
+
+    So is what the broker gets: after a lost connection nothing new is sent before what was under way has come through.
+    """
 
     def __init__(self, port: int, source: Iterator[tuple[str, str]], per_s: float = 1000.0) -> None:
         self.sent: list[tuple[str, str]] = []
@@ -145,10 +148,13 @@ class Publisher:
         self._client.reconnect_delay_set(1, 1)
         self._confirmed = 0
 
+        self._cut = threading.Event()
+
         def confirm(*_: object) -> None:
             self._confirmed += 1
 
         self._client.on_publish = confirm
+        self._client.on_disconnect = lambda *_: self._cut.set()
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -169,10 +175,13 @@ class Publisher:
             due = int((time.monotonic() - began_s) * self._per_s)
             if self._paused.is_set():
                 count = due
-            for topic, payload in itertools.islice(self._source, due - count):
-                self._client.publish(topic, payload, 1)
-                self.sent.append((topic, payload))
-            count = max(count, due)
+            if self._cut.is_set() and self._client.is_connected() and self._confirmed >= len(self.sent):
+                self._cut.clear()
+            if not self._cut.is_set():
+                for topic, payload in itertools.islice(self._source, due - count):
+                    self._client.publish(topic, payload, 1)
+                    self.sent.append((topic, payload))
+                count = max(count, due)
             self._stopping.wait(0.01)
 
     def stop(self) -> list[tuple[str, str]]:

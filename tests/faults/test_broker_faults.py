@@ -24,7 +24,7 @@ def outcomes(
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
 def test_broker_fault_heals_and_every_loss_is_known(outcomes: Outcomes, cell: Cell) -> None:
-    """After the fault the daemon is back within seconds; messages are lost only with a session, and that is counted."""
+    """After the fault the daemon is back within seconds; messages are lost only with a session, and each is counted."""
     outcome = outcomes[cell.name]
     print(f"\n{outcome}")
     assert isinstance(outcome, Outcome), outcome
@@ -32,6 +32,8 @@ def test_broker_fault_heals_and_every_loss_is_known(outcomes: Outcomes, cell: Ce
     assert max(outcome.heals_s) < HEALS_S
     assert outcome.sessions_lost == (rounds if cell.loses_session else 0)
     assert outcome.true_loss == 0 or cell.loses_session
+    assert outcome.detected == outcome.missed
+    assert outcome.counted in (None, outcome.missed)
     assert outcome.doubled == 0 or cell.resent_by_publisher
     assert outcome.alerts_wrong == 0
     assert outcome.exits == ((69,) * rounds if cell.name == "session taken over" else ())
