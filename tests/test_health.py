@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from streamae.core.health import Health, HealthRule
 from streamae.core.pipeline import Pipeline
 from streamae.core.types import Readings
+from streamae.core.vitals import Vitals
 from streamae.daemon.recover import fold, orphans
 from streamae.sources.faults import Fault
 from streamae.sources.simulator import Fleet, Pumps
@@ -147,6 +148,20 @@ def test_a_restart_in_the_middle_changes_nothing(steps, rule, apart, cut):
     assert parts.told == whole.told
     a, b = whole.health.state(3), parts.health.state(3)
     assert all(np.array_equal(a[k], b[k], equal_nan=True) for k in a)
+
+
+def test_a_stream_that_learns_is_taken_in_arrays(monkeypatch):
+    """New streams and new extremes are learnt without walking a stream; only what may be a verdict is walked."""
+    walked, walk = [], Vitals.walk
+    monkeypatch.setattr(Vitals, "walk", lambda self, s, *rest, **how: walked.append(s) or walk(self, s, *rest, **how))
+    world, jitter = World(HealthRule()), np.random.default_rng(0)
+    for k in range(400):
+        t = k + jitter.uniform(0, 0.5)
+        world.step([(s, c, t, jitter.normal(), t) for s in range(3) for c in range(2)], t)
+    assert world.health.vitals.kinds.min() == 5
+    assert walked == []
+    live(world, 61, first=400, held={(1, 0)})
+    assert set(walked) == {1}
 
 
 def test_a_stuck_sensor_is_told_with_its_channel_and_resolved_when_it_moves():

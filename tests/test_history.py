@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamae.core.types import rounds
+from streamae.core.arrays import rounds
 from streamae.daemon.closeup import overlay
 from streamae.daemon.history import GroupHistory, Traces
 from streamae.daemon.questions import Questions

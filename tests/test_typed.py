@@ -39,7 +39,9 @@ KEYS = st.sampled_from(["flow", "temp", "t", "a", "x.y", "m", "v", "s", "ä"])
 DOCUMENT = st.one_of(
     st.builds(
         lambda a, b, t: {"flow": a, "temp": b, "t": t, "a": {"b": a}, "x.y": b, "m": {"ts": 1e3 * NOW}, "v": a},
-        st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.sampled_from([NOW, int(NOW), NOW + 1e9, "2023-01-01T00:00:00Z"]),
+        st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.sampled_from(
+            [NOW, int(NOW), NOW + 1e9, "2023-01-01T00:00:00Z", 1e3 * NOW, 10**6 * int(NOW), 1e9 * NOW, 1e11, 1e300]
+        ),
     ),
     st.dictionaries(KEYS, VALUE, max_size=6),
     VALUE,

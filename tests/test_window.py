@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamae.core.types import rounds
+from streamae.core.arrays import rounds
 from streamae.core.window import Rings
 from tests import naive
 

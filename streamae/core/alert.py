@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamae.core.types import F64, I8, I32, I64, AlertState, State, grown
+from streamae.core.arrays import grown
+from streamae.core.types import F64, I8, I32, I64, AlertState, State
 
 __all__ = ["SEVERITIES", "AlertRule", "Alerts", "Changes"]
 

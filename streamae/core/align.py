@@ -16,7 +16,8 @@ from typing import Protocol
 
 import numpy as np
 
-from streamae.core.types import F64, I32, I64, Bool, Drop, Drops, Readings, Rows, State, grown, rounds
+from streamae.core.arrays import firsts, grown, rounds
+from streamae.core.types import F64, I32, I64, Bool, Drop, Drops, Readings, Rows, State
 
 __all__ = ["Align", "GridAlign", "GridRows", "MessageRows", "RowAlign", "align_stage"]
 
@@ -93,8 +94,8 @@ class MessageRows:
         drops = Drops()
         if len(readings) == 0:
             return Rows(readings.stream, readings.time_s, np.zeros((0, self._channels))), drops
-        first = np.flatnonzero(np.r_[True, readings.origin[1:] != readings.origin[:-1]])
-        row = np.cumsum(np.r_[False, readings.origin[1:] != readings.origin[:-1]])
+        begins = firsts(readings.origin)
+        first, row = np.flatnonzero(begins), np.cumsum(begins) - 1
         values = np.full((len(first), self._channels), np.nan)
         values[row, readings.channel] = readings.value
         whole = ~np.isnan(values).any(axis=1)
@@ -244,8 +245,7 @@ class GridRows:
         """One value per (rank, tick) of samples that are sorted by stream and time."""
         if len(tick) == 0:
             return rank, tick, value
-        change = (rank[1:] != rank[:-1]) | (tick[1:] != tick[:-1])
-        first = np.flatnonzero(np.r_[True, change])
+        first = np.flatnonzero(firsts(rank, tick))
         if self._set.method == "mean":
             counts = np.diff(np.r_[first, len(tick)])
             return rank[first], tick[first], np.add.reduceat(value, first) / counts
@@ -293,6 +293,6 @@ def _joined(a: Readings, b: Readings) -> Readings:
 def _sorted_unique(r: Readings, drops: Drops) -> Readings:
     """Sort by stream, channel and time; of samples with all three the same the first to arrive stays."""
     r = _taken(r, np.lexsort((r.time_s, r.channel, r.stream)))
-    same = (r.stream[1:] == r.stream[:-1]) & (r.channel[1:] == r.channel[:-1]) & (r.time_s[1:] == r.time_s[:-1])
-    drops[Drop.DUPLICATE] += int(same.sum())
-    return _taken(r, np.r_[True, ~same]) if len(r) else r
+    new = firsts(r.stream, r.channel, r.time_s)
+    drops[Drop.DUPLICATE] += int(len(new) - new.sum())
+    return _taken(r, new)

@@ -13,7 +13,7 @@ Silence is measured in the time of the group: a clock that advances with the sam
 bounded. So a broker that is away, a restart and a clock that jumps silence nobody, and where a whole group is silent
 (its gateway is dead) its clock stands, and one verdict about the group, not thousands, comes from the ticks of the
 shell, which ticks only while it could hear. Everything is a fold over samples and ticks. What is usual is done in
-arrays; the few streams in which something happens are walked sample by sample (`core.vitals`).
+arrays, learning too; the few streams in which a verdict may begin or end are walked sample by sample (`core.vitals`).
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from streamae.core.arrays import firsts, rounds
 from streamae.core.types import F64, I32, I64, Bool, Readings, State
-from streamae.core.vitals import AUTO, RULES, Finding, HealthRule, Vitals
+from streamae.core.vitals import AUTO, KINDS_MIN, RULES, Finding, HealthRule, Vitals
 
 __all__ = ["HEALTH_RULES", "Finding", "Health", "HealthRule"]
 
 HEALTH_RULES = (*RULES, "flapping")
 
+_TEACHES, _TELLS = 1, 2  # what the samples of a stream may do in a batch
 _TICK_MAX_S = 20.0  # of one step of the shell's clock: longer ones are jumps, restarts, or time that we were deaf
 
 
@@ -126,60 +128,90 @@ class Health:
 
     def _take(self, r: Readings, heard_s: F64, calm: Bool) -> list[Finding]:
         x = self._sorted(r, heard_s)
-        eventful = np.zeros(len(self.vitals.busy), np.bool_)
-        eventful[x.stream[self._eventful(x, calm)]] = True
-        quick = ~eventful[x.stream]
-        if quick.any():
-            self._pass_by(x, quick)
+        teaches, tells = self._eventful(x, calm)
+        what = np.zeros(len(self.vitals.busy), np.int8)
+        what[x.stream[teaches]] = _TEACHES
+        what[x.stream[tells]] = _TELLS
+        of = what[x.stream]
+        self._pass_by(x, of == 0)
+        self._learn(x, np.flatnonzero(of == _TEACHES))
         found: list[Finding] = []
-        for i in np.flatnonzero(eventful[r.stream]).tolist():
+        for i in np.flatnonzero(what[r.stream] == _TELLS).tolist():
             s, c, times_s = int(r.stream[i]), int(r.channel[i]), (float(r.time_s[i]), float(heard_s[i]))
             found += self.vitals.walk(s, c, times_s, float(r.value[i]), calm=bool(calm[i]))
         return found
 
     def _sorted(self, r: Readings, heard_s: F64) -> _Sorted:
         v, n = self.vitals, len(r)
-        at = np.lexsort((np.arange(n), r.channel, r.stream))
+        at = np.lexsort((r.channel, r.stream))
         s, c, time_s, value, heard_s = r.stream[at], r.channel[at], r.time_s[at], r.value[at], heard_s[at]
-        begins = np.r_[True, (s[1:] != s[:-1]) | (c[1:] != c[:-1])]
-        before = np.where(begins, v.last[s, c], np.r_[0.0, value[:-1]])
-        changed = value != before
+        begins = firsts(s, c)
+        before = np.where(begins, v.last[s, c], np.roll(value, 1))
+        changed, ends = value != before, np.roll(begins, -1)
         start = np.maximum.accumulate(np.where(begins | changed, np.arange(n), 0))
         carried = ~changed[start]
         run = np.arange(n) - start + 1 + np.where(carried, v.run[s, c], 0)
         return _Sorted(
-            at, s, c, time_s, value, heard_s, begins, np.r_[begins[1:], True], changed, run,
+            at, s, c, time_s, value, heard_s, begins, ends, changed, run,
             run_from_s=np.where(carried, v.run_from_s[s, c], time_s[start]),
-            run_before=np.where(begins, v.run[s, c], np.r_[0, run[:-1]]),
-            gap_s=heard_s - np.where(begins, v.heard_s[s, c], np.r_[0.0, heard_s[:-1]]),
+            run_before=np.where(begins, v.run[s, c], np.roll(run, 1)),
+            gap_s=heard_s - np.where(begins, v.heard_s[s, c], np.roll(heard_s, 1)),
             fresh_run=~carried,
         )  # fmt: skip
 
-    def _eventful(self, x: _Sorted, calm: Bool) -> Bool:
-        """Return which samples may mean more than that all goes on as it was; rather too many than too few."""
+    def _eventful(self, x: _Sorted, calm: Bool) -> tuple[Bool, Bool]:
+        """Return which samples teach more than that all goes on, and which may begin or end a verdict.
+
+        Of the latter rather too many than too few: such a stream is walked, which is exact and slow.
+        """
         v = self.vitals
         s, c = x.stream, x.channel
-        found: Bool = v.busy[s] | calm[x.at] | np.isnan(v.last[s, c])
+        first, novel = np.isnan(v.last[s, c]), x.changed & v.novel(s, c, x.value)
+        teaches = first | novel | (x.changed & (x.run_before > v.longest[s, c]))
+        tells: Bool = v.busy[s] | calm[x.at] | (x.value < v.low[c]) | (x.value > v.high[c])
+        many = v.kinds[s, c] >= KINDS_MIN
+        if novel.any():  # the channel may have so many by the end of the batch
+            channel = np.cumsum(x.begins) - 1
+            many |= np.logical_or.reduceat(novel, np.flatnonzero(x.begins))[channel]
+        tells |= v.may_be_stuck(s, c, x.run, x.time_s - x.run_from_s, x.fresh_run, many)
         if self.rule.stale_after_s is not None:
-            found |= x.gap_s > np.minimum(v.gap_s[s, c], v.stale_limit_s(s))
-        found |= x.changed & (x.run_before > v.longest[s, c])
-        found |= x.changed & v.novel(s, c, x.value)
-        found |= (x.value < v.low[c]) | (x.value > v.high[c])
-        found |= v.may_be_stuck(s, c, x.run, x.time_s - x.run_from_s, x.fresh_run)
-        return found
+            late = x.gap_s > v.stale_floor_s(s)
+            if first.any():
+                late[first] &= ~self._new(s[first], x.heard_s)
+            tells |= late
+        return teaches, tells
+
+    def _new(self, s: I32, heard_s: F64) -> Bool:
+        """Return which of these streams were never heard, and cannot have fallen silent within this batch either."""
+        brief = float(heard_s.max() - heard_s.min()) <= (self.rule.stale_after_s or self.rule.stale_min_s)
+        new: Bool = self.vitals.heard_s[s].max(axis=1) == -np.inf
+        return new & brief
+
+    def _learn(self, x: _Sorted, at: I64) -> None:
+        """Teach the channels of these samples, one sample of each at a time."""
+        C = len(self.vitals.low)
+        for part in rounds((x.stream[at] * C + x.channel[at]).astype(np.int32)):
+            i = at[part]
+            self.vitals.learn(x.stream[i], x.channel[i], x.time_s[i], x.heard_s[i], x.value[i])
 
     def _pass_by(self, x: _Sorted, quick: Bool) -> None:
         """Bring the channels up to date in which nothing happened but that they went on."""
         v = self.vitals
         end = np.flatnonzero(x.ends & quick)
+        if len(end) == 0:
+            return
         s, c = x.stream[end], x.channel[end]
-        begin = np.flatnonzero(x.begins)[np.searchsorted(np.flatnonzero(x.ends), end)]
+        begins = np.flatnonzero(x.begins)
+        nth = np.searchsorted(np.flatnonzero(x.ends), end)
+        begin = begins[nth]
         count, changes = end - begin + 1, np.cumsum(x.changed)
         v.last[s, c], v.run[s, c], v.run_from_s[s, c] = x.value[end], x.run[end], x.run_from_s[end]
         v.heard_s[s, c], v.event_s[s, c] = x.heard_s[end], x.time_s[end]
         v.changes[s, c] += changes[end] - changes[begin] + x.changed[begin]
         v.seen[s, c] += count
-        v.gaps[s, c] += count if self.rule.stale_after_s is not None else 0
+        if self.rule.stale_after_s is not None:
+            v.gaps[s, c] += count
+            v.gap_s[s, c] = np.maximum(v.gap_s[s, c], np.maximum.reduceat(x.gap_s, begins)[nth])
 
     def _missing(self, resting: Bool, touched: I32 | None) -> list[Finding]:
         """Find streams and channels whose others were heard since theirs was due."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from streamae.core.alert import AlertRule, Alerts
 from streamae.core.align import GridAlign, RowAlign, align_stage
+from streamae.core.arrays import grown, rounds
 from streamae.core.decode import Decoder, PayloadSpec, deferred
 from streamae.core.flapping import FLAPPING, Flapping, FlapRule
 from streamae.core.health import Health, HealthRule
@@ -44,8 +45,6 @@ from streamae.core.types import (
     Transition,
     Verdicts,
     Windows,
-    grown,
-    rounds,
 )
 from streamae.core.window import Rings
 

@@ -11,7 +11,8 @@ Where even a window of zeros fails, it is not the streams: the model is broken, 
 
 import numpy as np
 
-from streamae.core.types import F32, I32, I64, Bool, Reconstructor, State, grown
+from streamae.core.arrays import firsts, grown
+from streamae.core.types import F32, I32, I64, Bool, Reconstructor, State
 
 __all__ = ["Answer", "Quarantine", "judged"]
 
@@ -92,8 +93,7 @@ class Quarantine:
         if not left.any():
             return np.ones(len(stream), np.bool_)
         order = np.argsort(stream, kind="stable")
-        ordered = stream[order]
-        start = np.maximum.accumulate(np.where(np.r_[True, ordered[1:] != ordered[:-1]], np.arange(len(order)), 0))
+        start = np.maximum.accumulate(np.where(firsts(stream[order]), np.arange(len(order)), 0))
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order)) - start
         asks: Bool = rank >= left

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streamae.core.types import F32, F64, I64, Rows, State, grown, rounds
+from streamae.core.arrays import grown, rounds
+from streamae.core.types import F32, F64, I64, Rows, State
 
 __all__ = ["SCALED_MAX", "Scale", "early_estimate", "estimate", "roughness"]
 

@@ -82,7 +82,7 @@ def channel_shares(part: F64, errors: F64, channel: I32, channels: int) -> F32:
 class Scoring:
     """Scores of a group's streams; per-stream state in arrays indexed by stream number.
 
-    A call may name a stream once only (`core.types.rounds`). Deterministic, and independent of how windows were
+    A call may name a stream once only (`core.arrays.rounds`). Deterministic, and independent of how windows were
     grouped into calls.
     """
 

@@ -11,11 +11,10 @@ From decode on, everything is a struct of arrays; objects appear again at alert 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum, StrEnum
-from itertools import pairwise
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,9 +32,7 @@ __all__ = [
     "Transition",
     "Verdicts",
     "Windows",
-    "grown",
     "round_score",
-    "rounds",
 ]
 
 F64 = npt.NDArray[np.float64]
@@ -45,7 +42,6 @@ I32 = npt.NDArray[np.int32]
 I8 = npt.NDArray[np.int8]
 Bool = npt.NDArray[np.bool_]
 State = dict[str, npt.NDArray[Any]]  # what a stage puts into a snapshot
-_G = TypeVar("_G", bound=np.generic)
 
 
 class Drop(StrEnum):
@@ -291,14 +287,6 @@ class Profile:
     calibration: Mapping[str, Any]
 
 
-def grown(array: npt.NDArray[_G], streams: int, fill: float) -> npt.NDArray[_G]:
-    """Return per-stream state `[S, ...]` with room for more streams, the new ones filled; at least doubled."""
-    if streams <= len(array):
-        return array
-    more = max(streams, 2 * len(array), 16) - len(array)
-    return np.concatenate([array, np.full((more, *array.shape[1:]), fill, array.dtype)])
-
-
 def round_score(score: F64) -> F64:
     """Round to 6 significant digits, so that float noise cannot flip a comparison; NaN stays NaN."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -306,25 +294,3 @@ def round_score(score: F64) -> F64:
     scale = np.power(10.0, np.where(np.isfinite(digits), np.clip(digits, -290, 290), 0))
     rounded: F64 = np.where(np.isfinite(score), np.round(score * scale) / scale, score)
     return rounded
-
-
-def rounds(stream: I32) -> Iterator[I64]:
-    """Split positions 0..N-1 into rounds in which every stream occurs at most once, keeping each stream's order.
-
-    Later stages then need no care for several rows of one stream in one batch: they scatter and gather by stream.
-    """
-    n = len(stream)
-    if n == 0:
-        return
-    order = np.argsort(stream, kind="stable")
-    ordered = stream[order]
-    first = np.r_[True, ordered[1:] != ordered[:-1]]
-    start = np.maximum.accumulate(np.where(first, np.arange(n), 0))
-    rank = np.arange(n) - start
-    if rank.max(initial=0) == 0:
-        yield np.arange(n)
-        return
-    by_rank = np.lexsort((order, rank))
-    bounds = np.flatnonzero(np.r_[True, np.diff(rank[by_rank]) > 0, True])
-    for a, b in pairwise(bounds):
-        yield order[by_rank[a:b]]

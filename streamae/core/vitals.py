@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamae.core.types import F32, F64, I8, I32, I64, Bool, State, grown
+from streamae.core.arrays import grown
+from streamae.core.types import F32, F64, I8, I32, I64, Bool, State
 
 __all__ = ["AUTO", "KINDS_MIN", "MOVES_MIN", "RULES", "Finding", "HealthRule", "Vitals"]
 
@@ -107,6 +108,13 @@ class Vitals:
         limit_s: F64 = self.stale_limits_s(s).min(axis=1)
         return limit_s
 
+    def stale_floor_s(self, s: I32) -> F64:
+        """Return what these streams' limits are not below, now or after any further samples: `[n]`."""
+        if self.rule.stale_after_s != AUTO:
+            return np.full(len(s), np.inf if self.rule.stale_after_s is None else self.rule.stale_after_s)
+        floor_s: F64 = np.maximum(self.rule.stale_min_s, _PATIENCE_GAP * self.gap_s[s].min(axis=1))
+        return floor_s
+
     def novel(self, s: I32, c: I32, value: F64) -> Bool:
         """Return which values count as new kinds of a channel that has shown only a few."""
         few = np.flatnonzero(self.kinds[s, c] < KINDS_MIN)
@@ -117,12 +125,14 @@ class Vitals:
             found[few] = ~(known & counts).any(axis=1)
         return found
 
-    def may_be_stuck(self, s: I32, c: I32, run: I64, lasts_s: F64, fresh: Bool) -> Bool:
-        """Return which samples may be those of a stuck channel; `fresh` runs began in this batch."""
+    def may_be_stuck(self, s: I32, c: I32, run: I64, lasts_s: F64, fresh: Bool, many: Bool) -> Bool:
+        """Return which samples may be those of a stuck channel; `fresh` runs began in this batch.
+
+        `many`: the channel shows, or may show by the end of the batch, `KINDS_MIN` values.
+        """
         if self.rule.stuck_after_s is None:
             return np.zeros(len(s), np.bool_)
-        able: Bool = self.kinds[s, c] >= KINDS_MIN
-        able &= fresh | (self.changes[s, c] * MOVES_MIN >= self.seen[s, c] - self.run[s, c])
+        able: Bool = many & (fresh | (self.changes[s, c] * MOVES_MIN >= self.seen[s, c] - self.run[s, c]))
         if self.rule.stuck_after_s != AUTO:
             return able & (lasts_s >= self.rule.stuck_after_s)
         return able & (run > np.maximum(_RUN_MIN, _PATIENCE_RUN * self.longest[s, c]))
@@ -155,6 +165,35 @@ class Vitals:
         """Take it that these streams were heard now: nobody expected them to speak."""
         heard = np.isfinite(self.heard_s[streams])
         self.heard_s[streams] = np.where(heard, np.maximum(self.heard_s[streams], alive_s), self.heard_s[streams])
+
+    def learn(self, s: I32, c: I32, time_s: F64, heard_s: F64, value: F64) -> None:
+        """Take one sample of each of some different channels, none of which begins or ends a verdict; see `walk`."""
+        if self.rule.stale_after_s is not None:
+            known = np.isfinite(self.heard_s[s, c])
+            gap_s = np.where(known, heard_s - self.heard_s[s, c], 0.0)
+            self.gap_s[s, c] = np.maximum(self.gap_s[s, c], gap_s)
+            self.gaps[s, c] += known
+        self.heard_s[s, c], self.event_s[s, c] = heard_s, time_s
+        longest, run, moved = self.longest[s, c], self.run[s, c], self.seen[s, c] - self.run[s, c]
+        able = (self.kinds[s, c] >= KINDS_MIN) & (moved >= _SAMPLES_LEARN) & (self.changes[s, c] * MOVES_MIN >= moved)
+        if self.rule.stuck_after_s is None:
+            able[:] = False
+        limit = np.where(able, np.maximum(_RUN_MIN, _PATIENCE_RUN * longest), run)
+        changed = value != self.last[s, c]
+        self.longest[s, c] = np.where(changed, np.maximum(longest, np.minimum(run, limit)), longest)
+        new = np.flatnonzero(changed & self.novel(s, c, value))
+        self._meet_all(s[new], c[new], value[new])
+        self.changes[s, c] += changed
+        self.run_from_s[s, c] = np.where(changed, time_s, self.run_from_s[s, c])
+        self.last[s, c], self.run[s, c] = value, np.where(changed, 1, run + 1)
+        self.seen[s, c] += 1
+
+    def _meet_all(self, s: I32, c: I32, value: F64) -> None:
+        """Remember one new value of each of some different channels that have shown only a few."""
+        kinds = self.kinds[s, c]
+        room = kinds < KINDS_MIN - 1
+        self.values[s[room], c[room], kinds[room]] = value[room]
+        self.kinds[s, c] = kinds + 1
 
     # What happens, sample by sample.
 

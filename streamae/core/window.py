@@ -14,7 +14,8 @@ import math
 
 import numpy as np
 
-from streamae.core.types import F32, F64, I32, I64, State, Windows, grown, rounds
+from streamae.core.arrays import grown, rounds
+from streamae.core.types import F32, F64, I32, I64, State, Windows
 
 __all__ = ["Rings"]
 

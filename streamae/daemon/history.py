@@ -10,8 +10,9 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from streamae.core.arrays import grown, rounds
 from streamae.core.lane import Lane
-from streamae.core.types import F32, F64, I32, I64, Verdicts, grown, rounds
+from streamae.core.types import F32, F64, I32, I64, Verdicts
 
 __all__ = ["SPARK_SLOTS", "GroupHistory", "Traces"]
 

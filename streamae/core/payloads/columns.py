@@ -11,7 +11,8 @@ from itertools import repeat
 
 import numpy as np
 
-from streamae.core.payloads.values import FLOAT32_MAX, Path, to_seconds
+from streamae.core.arrays import firsts
+from streamae.core.payloads.values import AUTO_SIZES, AUTO_UNITS, FLOAT32_MAX, SECONDS_A_UNIT, Path, to_seconds
 from streamae.core.types import F64, I32, I64, Drop, Drops, Readings
 
 __all__ = ["ColumnReader", "Columns", "Run", "documents", "numbers", "typed_paths"]
@@ -98,8 +99,7 @@ def _readings(
     value: np.ndarray,
     origin: np.ndarray,
 ) -> Readings:
-    change = (at[1:] != at[:-1]) | (origin[1:] != origin[:-1])
-    numbered = np.cumsum(np.r_[False, change], dtype=np.int32)[: len(at)]
+    numbered = np.cumsum(firsts(at, origin), dtype=np.int32) - 1
     return Readings(
         stream.astype(np.int32),
         channel.astype(np.int32),
@@ -137,10 +137,27 @@ def documents(
 
 
 def _seconds(column: Sequence[float | int | str], unit: str) -> F64 | None:
+    if set(map(type, column)) <= {float, int}:
+        return _numbers_to_seconds(column, unit)
     found = list(map(to_seconds, column, repeat(unit)))
     if any(isinstance(x, Drop) for x in found):
         return None
     return np.array(found, np.float64)
+
+
+def _numbers_to_seconds(column: Sequence[float | int | str], unit: str) -> F64 | None:
+    """Return what `to_seconds` makes of a column without text, `[N]`; None where it would refuse any of it."""
+    try:
+        number = np.array(list(map(float, column)))
+    except OverflowError:
+        return None
+    size = np.abs(number)
+    if unit == "rfc3339" or not bool((size <= FLOAT32_MAX).all()):
+        return None
+    if unit != "auto":
+        return number * SECONDS_A_UNIT[unit]
+    scale: F64 = np.array([SECONDS_A_UNIT[one] for one in AUTO_UNITS])[np.searchsorted(AUTO_SIZES, size, "right")]
+    return number * scale
 
 
 def typed_paths(paths: Sequence[Path]) -> list[tuple[str, ...]] | None:

@@ -1,17 +1,22 @@
 """Values in documents: paths to them, numbers, times. Whatever a sensor sends, these return a value or a `Drop`."""
 
 import re
+from bisect import bisect_right
 from datetime import UTC, datetime
 
 import numpy as np
 
 from streamae.core.types import Drop
 
-__all__ = ["FLOAT32_MAX", "TIME_UNITS", "Path", "lookup", "parse_path", "to_number", "to_seconds"]
+__all__ = [
+    "AUTO_SIZES", "AUTO_UNITS", "FLOAT32_MAX", "SECONDS_A_UNIT", "TIME_UNITS", "Path", "lookup", "parse_path",
+    "to_number", "to_seconds",
+]  # fmt: skip
 
 Path = tuple[str | int, ...]
 TIME_UNITS = ("auto", "s", "ms", "us", "ns", "rfc3339")
-_SCALE = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+SECONDS_A_UNIT = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+AUTO_UNITS, AUTO_SIZES = ("s", "ms", "us", "ns"), (1e11, 1e14, 1e17)  # numbers below the nth size are of the nth unit
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 _STEP = re.compile(r'\.?(?:"([^"]+)"|([^.\[\]"]+))|\[(-?\d+)\]')
 
@@ -48,7 +53,7 @@ def to_seconds(value: object, unit: str = "auto") -> float | Drop:
     milliseconds, below 1e17 microseconds, else nanoseconds; each unit then spans the years 1973 to 5138.
     """
     if isinstance(value, str):
-        if unit in _SCALE:
+        if unit in SECONDS_A_UNIT:
             return Drop.BAD_TIME
         try:
             moment = datetime.fromisoformat(value.strip())
@@ -59,9 +64,8 @@ def to_seconds(value: object, unit: str = "auto") -> float | Drop:
     if isinstance(number, Drop) or unit == "rfc3339":
         return Drop.BAD_TIME
     if unit == "auto":
-        size = abs(number)
-        unit = "s" if size < 1e11 else "ms" if size < 1e14 else "us" if size < 1e17 else "ns"
-    return number * _SCALE[unit]
+        unit = AUTO_UNITS[bisect_right(AUTO_SIZES, abs(number))]
+    return number * SECONDS_A_UNIT[unit]
 
 
 def lookup(document: object, path: Path) -> object:
