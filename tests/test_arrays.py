@@ -1,6 +1,7 @@
 """The contract of core.arrays: state grows in place, and keeps what it held."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,11 +22,14 @@ def test_growing_keeps_what_was_there_and_fills_the_rest(steps):
         assert np.array_equal(array, expected)
 
 
-def test_growing_within_the_room_moves_nothing_and_never_into_what_is_another_s():
+@pytest.mark.parametrize("width", [1, 100_000])
+def test_growing_within_the_room_moves_nothing_and_never_into_what_is_another_s(width):
     """A second call within the room is of the same memory; a front of other rows, or of another kind, is copied."""
-    first = grown(np.ones(90), 100, 1.0)
-    assert np.shares_memory(grown(first, 150, 2.0), first)
-    assert not np.shares_memory(grown(first, 1000, 2.0), first)
+    first = grown(np.ones((9, width), np.int8), 10, 1)
+    more = grown(first, 15, 2)
+    assert np.shares_memory(more, first)
+    assert not np.shares_memory(grown(more, 1000, 2), first)
+    assert more.sum(axis=1).tolist() == [width] * 10 + [2 * width] * 5
     whole = np.arange(10.0)
     for part in (whole[2:4], whole[:4:2], whole[:4].view(np.int64)):
         assert not np.shares_memory(grown(part, 5, 0), whole)

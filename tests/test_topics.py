@@ -132,6 +132,24 @@ def test_remembered_topics_are_bounded():
     assert router.route(b"another") is Drop.MAX_STREAMS
 
 
+def test_a_topic_that_is_a_stream_costs_no_number_of_its_own():
+    """What is remembered of it is the very object that the registry counts it by; with channels it cannot be."""
+    streams = Streams("{pump}", 1000)
+    router = Router([Template.parse("{pump}"), Template.parse("{pump}/{channel}")], ["a", "b"], streams)
+    for i in range(400):
+        router.route(b"p%d" % i)
+    assert router._routes[b"p399"] is streams.index("p399")
+    topics = [b"p7", b"p399/b", b"p0/a", b"p0", b"p3/c"]
+    codes = router.codes(topics)
+    assert [(t, at.tolist()) for t, at in router.by_template(codes)] == [(0, [0, 3]), (1, [1, 2])]
+    stream, channel = router.places(codes[:4])
+    assert list(zip(stream.tolist(), channel.tolist(), strict=True)) == [(7, -1), (399, 1), (0, 0), (0, -1)]
+    assert router.refused(codes) == {Drop.UNKNOWN_CHANNEL: 1}
+    assert [router.route(topic) for topic in topics[:4]] == [
+        Route(7, -1, 0), Route(399, 1, 1), Route(0, 0, 1), Route(0, -1, 0),
+    ]  # fmt: skip
+
+
 def test_find_knows_streams_and_makes_none():
     """`find` gives the stream of a topic that has appeared, -1 where the payload decides, and registers nothing."""
     streams = Streams("{pump}", 10)

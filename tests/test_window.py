@@ -1,6 +1,7 @@
 """The contract of core.window: a window is T contiguous rows of one stream."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,9 +74,9 @@ def test_no_window_of_an_interrupted_stream_spans_the_interruption(before, after
     assert push(rings, new) == expected
 
 
-@given(ROWS)
-def test_a_snapshot_of_the_former_release_is_read(steps):
-    """Format 1 kept each row's time in seconds; windows and their starts go on from it."""
+@given(ROWS, st.sampled_from(["times", "ticks"]))
+def test_snapshots_of_former_releases_are_read(steps, kept):
+    """Format 1 kept each row's time in seconds, 2 in ticks modulo 2^32; windows and their starts go on from either."""
     rows = timed(steps)
     first, second = Rings(3, 2, gap_max_s=2.0), Rings(3, 2, gap_max_s=2.0)
     push(first, rows)
@@ -86,8 +87,11 @@ def test_a_snapshot_of_the_former_release_is_read(steps):
         mine, _ = first.latest(s)
         place = np.arange(state["count"][s] - len(mine), state["count"][s]) % 3
         times[s, place] = mine
-    del state["ticks"], state["tick_s"]
-    second.restore({**state, "times": times})
+    del state["steps"]
+    tick_s = 2.0**-20
+    ticks = np.mod(np.floor(times / tick_s), 2**32).astype(np.uint32)
+    old = {"times": times} if kept == "times" else {"ticks": ticks, "tick_s": np.array(tick_s)}
+    second.restore({**{k: v for k, v in state.items() if k != "tick_s"}, **old})
     more = [(s, 500.0 + n, [0.0, 0.0]) for n in range(4) for s in range(4)]
     more = [
         (s, state["last_s"][s] + 1 + n, v) if len(first.latest(s)[0]) else (s, t, v) for n, (s, t, v) in enumerate(more)
@@ -95,22 +99,32 @@ def test_a_snapshot_of_the_former_release_is_read(steps):
     assert push(second, more) == push(first, more)
 
 
-def test_a_longer_gap_in_the_configuration_keeps_the_windows():
+@given(ROWS, st.sampled_from([2.5, 1e6]))
+def test_a_longer_gap_in_the_configuration_keeps_the_windows(steps, gap_max_s):
     """A snapshot taken under another `gap_max_s`, and so with ticks of another length, keeps the starts of windows."""
-    rows = [(0, 1000.0 + n, [1.0, 2.0]) for n in range(4)]
-    first, second = Rings(3, 2, gap_max_s=2.0), Rings(3, 2, gap_max_s=1e6)
+    rows = timed(steps)
+    first, second = Rings(3, 2, gap_max_s=2.0), Rings(3, 2, gap_max_s=gap_max_s)
     push(first, rows)
-    second.restore(first.state(4))
-    assert push(second, [(0, 1004.0, [0.0, 0.0])])[0][1] == 1002.0
+    first.grow(4)
+    state = first.state(4)
+    second.restore(state)
+    more = [(s, float(state["last_s"][s]) + 1 + n, [0.0, 0.0]) for n in range(2) for s in range(4) if state["count"][s]]
+    found, expected = push(second, more), push(first, more)
+    assert [(i, w) for i, _, w in found] == [(i, w) for i, _, w in expected]
+    assert all(abs(a[1] - b[1]) <= gap_max_s / 32_000 for a, b in zip(found, expected, strict=True))
 
 
-def test_a_day_between_rows_is_within_reach_of_the_ticks():
-    """Starts are right for rows a day apart and for rows a tenth of a millisecond apart."""
-    for step_s in (86400.0, 1e-4):
-        rings = Rings(64, 2, gap_max_s=3 * step_s)
-        rows = [(0, 1.7e9 + n * step_s, [0.0, 0.0]) for n in range(64)]
-        ((_, start_s, _),) = push(rings, rows)
-        assert abs(start_s - 1.7e9) < 1e-6 + 1e-6 * step_s
+@pytest.mark.parametrize("step_s", [86400.0, 1e-4])
+def test_a_start_is_known_to_a_tick_whatever_the_pace(step_s):
+    """Starts, and the times of the rows of a close-up, are right to a 32,000th of the longest gap; the end is exact."""
+    rings, jitter = Rings(64, 2, gap_max_s=3 * step_s), np.random.default_rng(0)
+    times = 1.7e9 + np.cumsum(jitter.uniform(0.5, 2.5, 300)) * step_s
+    found = push(rings, [(0, t, [0.0, 0.0]) for t in times.tolist()])
+    assert len(found) == 300 - 63
+    assert all(abs(start_s - times[i - 63]) <= 3 * step_s / 32_000 + 2e-6 for i, start_s, _ in found)
+    latest, _ = rings.latest(0)
+    assert latest[-1] == times[-1]
+    assert np.abs(latest - times[-64:]).max() <= 3 * step_s / 32_000 + 2e-6
 
 
 def test_windows_are_copies():

@@ -60,13 +60,12 @@ def _many(count: int) -> dict[str, float]:
     from streamae.daemon.typed import json_loads
 
     pipeline = Pipeline("bench", [bench_group(spec_named("lstm64"), _Nothing(), count, 10**9)], json_loads())
-    topics = [f"b/s{i:06d}".encode() for i in range(count)]
     before, begin_s, cpu_s, messages = _rss(), 1.7e9, 0.0, 0
     rows = max(_ROWS, 200_000 // count)
     for row in range(rows):
         payload = f'{{"t":{begin_s + row!r},"value":{row % 7!r}.5}}'.encode()
         for at in range(0, count, _BATCH):
-            part = topics[at : at + _BATCH]
+            part = [f"b/s{i:06d}".encode() for i in range(at, min(at + _BATCH, count))]  # fresh, as from the network
             batch = Batch(part, [payload] * len(part), np.full(len(part), begin_s + row))
             began_s = time.process_time()
             pipeline.step(batch, begin_s + row)

@@ -1,5 +1,7 @@
 """State of many streams in arrays `[S, ...]`: room for more of them, runs in a sorted column, and rounds of a batch."""
 
+import math
+import mmap
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -11,6 +13,7 @@ __all__ = ["firsts", "grown", "rounds"]
 
 _G = TypeVar("_G", bound=np.generic)
 _ROOM_MIN = 16
+_LARGE_BYTES = 1 << 18
 
 
 def grown(array: npt.NDArray[_G], streams: int, fill: "float | npt.NDArray[Any]") -> npt.NDArray[_G]:
@@ -24,11 +27,23 @@ def grown(array: npt.NDArray[_G], streams: int, fill: "float | npt.NDArray[Any]"
         return array
     room = array.base
     if not isinstance(room, np.ndarray) or len(room) < streams or not _is_front(array, room):
-        room = np.empty((max(streams, 2 * have, _ROOM_MIN), *array.shape[1:]), array.dtype)
+        room = _untouched((max(streams, 2 * have, _ROOM_MIN), *array.shape[1:]), array.dtype)
         room[:have] = array
     room[have:streams] = fill
     more: npt.NDArray[_G] = room[:streams]
     return more
+
+
+def _untouched(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return an array of which no page is in use yet; a large one goes back to the system whole when it is outgrown.
+
+    The allocator would keep its pieces, and NumPy would ask for huge pages, of which the first byte touches all.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size < _LARGE_BYTES:
+        return np.empty(shape, dtype)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.ndarray(shape, dtype, pages)
 
 
 def _is_front(array: npt.NDArray[Any], room: npt.NDArray[Any]) -> bool:

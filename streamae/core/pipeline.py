@@ -20,8 +20,8 @@ from streamae.core.types import Batch, Drop, Drops, Report
 
 __all__ = ["Pipeline"]
 
-_SNAPSHOT_FORMAT = 2
-_READABLE = (1, 2)  # 1 had the times of rows in seconds
+_SNAPSHOT_FORMAT = 3
+_READABLE = (1, 2, 3)  # 1 had the times of rows in seconds, 2 in ticks
 _TOPICS_MAX = 200_000  # remembered topics -> group, where there is more than one group
 
 

@@ -10,12 +10,14 @@ Where even a window of zeros fails, it is not the streams: the model is broken, 
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from streamae.core.arrays import firsts, grown
-from streamae.core.types import F32, I32, I64, Bool, Reconstructor, State
+from streamae.core.types import F32, I8, I32, I64, Bool, Reconstructor, State
 
 __all__ = ["Answer", "Quarantine", "judged"]
 
+I16 = npt.NDArray[np.int16]
 _WAIT_WINDOWS = 16
 _WAIT_WINDOWS_MAX = 4096
 
@@ -75,8 +77,8 @@ class Quarantine:
     """The streams that the model has failed on: arrays `[S]`, counted in windows."""
 
     def __init__(self) -> None:
-        self._left: I64 = np.zeros(0, np.int64)  # windows that still pass by
-        self._misses: I32 = np.zeros(0, np.int32)  # failures in a row
+        self._left: I16 = np.zeros(0, np.int16)  # windows that still pass by
+        self._misses: I8 = np.zeros(0, np.int8)  # failures in a row
 
     def grow(self, streams: int) -> None:
         """Make room for at least this many streams."""

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamae.core.arrays import grown, rounds
-from streamae.core.types import F32, F64, I64, Rows, State
+from streamae.core.types import F32, F64, I32, I64, Rows, State
 
 __all__ = ["SCALED_MAX", "Scale", "early_estimate", "estimate", "roughness"]
 
@@ -65,8 +65,8 @@ class Scale:
         self._calm: F64 = np.zeros(channels) if calm is None else np.asarray(calm, np.float64)
         self._location: F64 = np.zeros((0, channels))
         self._scale: F64 = np.ones((0, channels))
-        self._seen: I64 = np.zeros(0, np.int64)  # warm-up rows so far
-        self._slot: I64 = np.zeros(0, np.int64)  # where in `_kept` they are; -1: nowhere
+        self._seen: I32 = np.zeros(0, np.int32)  # warm-up rows so far
+        self._slot: I32 = np.zeros(0, np.int32)  # where in `_kept` they are; -1: nowhere
         self._kept: F64 = np.zeros((0, warmup_rows, channels))
         self._free: list[int] = []
 
@@ -83,7 +83,7 @@ class Scale:
             self._location[stream], self._scale[stream] = known["location"], known["scale"]
             self._seen[stream] = self.warmup_rows
 
-    def seen(self, streams: int) -> I64:
+    def seen(self, streams: int) -> I32:
         """Return how many of their `warmup_rows` the first S streams have had, `[S]`."""
         return self._seen[:streams]
 

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from streamae.core.arrays import grown
 from streamae.core.types import F32, F64, I32, round_score
 
 __all__ = ["Scoring", "channel_shares", "excess", "group_score", "mahalanobis"]
@@ -115,10 +116,7 @@ class Scoring:
         """Make room for streams 0..capacity-1."""
         fill = {"weight": 1.0, "learnt": 0.0, "zero": self._cold0, "smooth": np.nan, "left": self._learn}
         for name, array in self._state.items():
-            more = capacity - len(array)
-            if more > 0:
-                new = np.full((more, *array.shape[1:]), fill[name], array.dtype)
-                self._state[name] = np.concatenate([array, new])
+            self._state[name] = grown(array, capacity, fill[name])
 
     def begin(self, stream_id: int, known: Mapping[str, Any] | None) -> None:
         """Start a stream: with `weight`[E] and `zero` of one that the model was trained on, or with all to learn."""

@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 
+from streamae.core.arrays import grown
 from streamae.core.types import F64, I32, Bool, round_score
 
 __all__ = ["Threshold"]
@@ -74,10 +75,7 @@ class Threshold:
         """Make room for streams 0..capacity-1."""
         fill = self._start(self._cold, 0.0)
         for name, array in self._state.items():
-            more = capacity - len(array)
-            if more > 0:
-                new = np.full((more, *array.shape[1:]), fill[name], array.dtype)
-                self._state[name] = np.concatenate([array, new])
+            self._state[name] = grown(array, capacity, fill[name])
 
     def begin(self, stream_id: int, known: Mapping[str, Any] | None) -> None:
         """Start a stream at the calibrated threshold, 1.0."""

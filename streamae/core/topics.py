@@ -202,7 +202,9 @@ class Router:
         self._channels = {name: i for i, name in enumerate(channels)}
         self._width = len(self._channels) + 1  # channels, and -1
         # One number says what a topic means, so that a topic costs its bytes and little more; below 0 it is refused.
+        # It is the stream's own number where there is but one template, without a channel: the same object, even.
         self._routes: dict[bytes, int] = {}
+        self._radix = streams.max_streams
         self._labelled: dict[bytes, Route] = {}  # of deferred templates
         # Every channel of every stream may have a topic of its own; refused topics share what room is left.
         self.routes_max = streams.max_streams * max(1, len(channels)) + 10_000
@@ -230,7 +232,7 @@ class Router:
 
     def by_template(self, codes: I64) -> Iterator[tuple[int, I64]]:
         """Yield each template that is there, and the positions of its topics."""
-        template = np.where(codes < 0, -1, codes % len(self.templates))
+        template = np.where(codes < 0, -1, codes // self._radix // self._width)
         for index in range(len(self.templates)):
             at = np.flatnonzero(template == index)
             if len(at):
@@ -238,8 +240,8 @@ class Router:
 
     def places(self, codes: I64) -> tuple[I32, I32]:
         """Return stream and channel (-1: the payload names them) of codes that are not refused."""
-        stream, channel = np.divmod(codes // len(self.templates), self._width)
-        return stream.astype(np.int32), channel.astype(np.int32) - 1
+        place, stream = np.divmod(codes, self._radix)
+        return stream.astype(np.int32), (place % self._width).astype(np.int32) - 1
 
     def _learn(self, topic: bytes) -> Route | Drop:
         known = self._resolve(topic)
@@ -254,20 +256,21 @@ class Router:
     def _code(self, known: Route | Drop) -> int:
         if isinstance(known, Drop):
             return -1 - _REASONS.index(known)
-        return (known.stream * self._width + known.channel + 1) * len(self.templates) + known.template
+        place = known.template * self._width + known.channel + 1
+        return place * self._radix + known.stream if place else known.stream
 
     def _meaning(self, code: int) -> Route | Drop:
         if code < 0:
             return _REASONS[-1 - code]
-        place, template = divmod(code, len(self.templates))
-        stream, channel = divmod(place, self._width)
+        place, stream = divmod(code, self._radix)
+        template, channel = divmod(place, self._width)
         return Route(stream, channel - 1, template)
 
     def find(self, topic: bytes) -> int | None:
         """Return the stream of a topic, if it has appeared (-1: any, its payload decides); registers nothing."""
         code = self._routes.get(topic, -1)
         if code >= 0:
-            return code // len(self.templates) // self._width
+            return code % self._radix
         text = topic.decode(errors="replace")
         for index, template in enumerate(self.templates):
             labels = template.match(text)

@@ -6,8 +6,9 @@ stream is due, with the streams' turns staggered by their number so that the wor
 backlog the daemon thins further: every `thinning`-th of those that are due, in the same turns, so that the windows that
 are left are among those that would have been.
 
-Memory decides how many streams fit, so a row costs 4 bytes a channel and 4 bytes of time: the time as ticks modulo
-2^32, of a length at which no window can span half of that; a window's start is its end less the difference.
+Memory decides how many streams fit, so a row costs 4 bytes a channel and 2 bytes of time: the step from the row before,
+in ticks of a grid that all times are rounded down to. The steps of a window add up to its span, to a tick exactly: a
+32,000th of `gap_max_s`, or finer. A window's end is exact, and so is what is contiguous.
 """
 
 import math
@@ -19,9 +20,9 @@ from streamae.core.types import F32, F64, I32, I64, State, Windows
 
 __all__ = ["Rings"]
 
-_TICKS = 2**32
+_STEP_MAX = 2**16 - 1
 _TICK_MIN_LOG2 = -22  # a quarter of a microsecond: what float64 resolves of today's times
-_SPAN_MAX_S = 1e12
+_GAP_MAX_S = 1e12
 
 
 class Rings:
@@ -34,17 +35,17 @@ class Rings:
         self.window, self.channels = window, channels
         self.gap_max_s, self.stride = gap_max_s, stride
         self.skipped = 0
-        span_s = min(2 * window * gap_max_s, _SPAN_MAX_S)
-        self._tick_s = 2.0 ** max(math.ceil(math.log2(max(span_s, 1e-9) / _TICKS)), _TICK_MIN_LOG2)
+        gap_s = min(max(gap_max_s, 1e-9), _GAP_MAX_S)
+        self._tick_s = 2.0 ** max(math.ceil(math.log2(gap_s / (_STEP_MAX - 1))), _TICK_MIN_LOG2)
         self._ring: F32 = np.zeros((0, window, channels), np.float32)
-        self._ticks = np.zeros((0, window), np.uint32)
+        self._steps = np.zeros((0, window), np.uint16)  # from the row before; of the oldest row it says nothing
         self._count: I64 = np.zeros(0, np.int64)  # contiguous rows so far
         self._last_s: F64 = np.zeros(0, np.float64)
 
     def grow(self, streams: int) -> None:
         """Make room for at least this many streams."""
         self._ring = grown(self._ring, streams, 0)
-        self._ticks = grown(self._ticks, streams, 0)
+        self._steps = grown(self._steps, streams, 0)
         self._count = grown(self._count, streams, 0)
         self._last_s = grown(self._last_s, streams, -np.inf)
 
@@ -75,12 +76,15 @@ class Rings:
     def _round(self, index: I64, s: I32, time_s: F64, values: F32, thinning: int) -> tuple[I64, F64, F32]:
         """Append one row to each of some different streams; returns the due rows' index, start and window."""
         T = self.window
-        step_s = time_s - self._last_s[s]
-        count = np.where((step_s > 0) & (step_s <= self.gap_max_s), self._count[s], 0) + 1
+        last_s = self._last_s[s]
+        step_s = time_s - last_s
+        on = (step_s > 0) & (step_s <= self.gap_max_s)
+        count = np.where(on, self._count[s], 0) + 1
         self._count[s], self._last_s[s] = count, time_s
         # The position follows from the count alone, so a stream that starts anew simply overwrites.
         p = (count - 1) % T
-        self._ring[s, p], self._ticks[s, p] = values, self._ticked(time_s)
+        self._ring[s, p] = values
+        self._steps[s, p] = self._ticks(time_s) - self._ticks(np.where(on, last_s, time_s))
         turn = count - T + s
         due = np.flatnonzero((count >= T) & (turn % (self.stride * thinning) == 0))
         if thinning > 1:
@@ -89,12 +93,14 @@ class Rings:
             return index[:0], time_s[:0], np.zeros((0, T, self.channels), np.float32)
         s, p, time_s = s[due], p[due], time_s[due]
         oldest = (p + 1) % T
-        start_s = time_s - (self._ticks[s, p] - self._ticks[s, oldest]) * self._tick_s
+        span = self._steps[s].sum(axis=1, dtype=np.int64) - self._steps[s, oldest]
+        start_s = time_s - span * self._tick_s
         windows = self._ring[s[:, None], (oldest[:, None] + np.arange(T)) % T]
         return index[due], start_s, windows
 
-    def _ticked(self, time_s: F64) -> np.ndarray:
-        return np.mod(np.floor(time_s / self._tick_s), _TICKS).astype(np.uint32)
+    def _ticks(self, time_s: F64) -> F64:
+        ticks: F64 = np.floor(time_s / self._tick_s)
+        return ticks
 
     def fill(self, streams: int) -> I64:
         """Return how many contiguous rows each of the first streams holds, at most T: `[S]`."""
@@ -104,33 +110,48 @@ class Rings:
         """Return the rows that a stream holds, oldest first: times `[n]` and values `[n, C]`, n <= T."""
         count = int(self._count[stream])
         place = np.arange(count - min(count, self.window), count) % self.window
-        ticks = self._ticks[stream, place]
-        age_s = (ticks[-1:] - ticks) * self._tick_s
+        age_s = _ages(self._steps[None, stream, place])[0] * self._tick_s
         return self._last_s[stream] - age_s, self._ring[stream, place]
 
     def state(self, streams: int) -> State:
         """Return what a snapshot keeps of the first S streams."""
         return {
             "ring": self._ring[:streams].copy(),
-            "ticks": self._ticks[:streams].copy(),
+            "steps": self._steps[:streams].copy(),
             "tick_s": np.array(self._tick_s),
             "count": self._count[:streams].copy(),
             "last_s": self._last_s[:streams].copy(),
         }
 
     def restore(self, state: State) -> None:
-        """Take over what `state` returned, also of a former release, which kept times in seconds."""
+        """Take over what `state` returned, also of former releases, which kept each row's time."""
         streams = len(state["count"])
         self.grow(streams)
-        self._ring[:streams] = state["ring"]
-        self._count[:streams] = state["count"]
-        self._last_s[:streams] = state["last_s"]
-        if "times" in state:
-            self._ticks[:streams] = self._ticked(state["times"])
-        elif float(state["tick_s"]) == self._tick_s:
-            self._ticks[:streams] = state["ticks"]
-        else:  # the longest gap was configured anew
+        for name in ("ring", "count", "last_s"):
+            getattr(self, f"_{name}")[:streams] = state[name]
+        if "steps" in state and float(state["tick_s"]) == self._tick_s:
+            self._steps[:streams] = state["steps"]
+        else:  # of a former release, or the longest gap was configured anew
+            ticks = self._ticks(self._times(state))
+            self._steps[:streams] = np.clip(ticks - np.roll(ticks, 1, axis=1), 0, _STEP_MAX)
+
+    def _times(self, state: State) -> F64:
+        """Return the time of each row of a snapshot, by its place in the ring: `[S, T]`; anything where none is."""
+        if "times" in state:  # format 1
+            return np.asarray(state["times"], np.float64)
+        newest_s = np.where(state["count"] > 0, state["last_s"], 0.0)[:, None]
+        if "ticks" in state:  # format 2, modulo 2^32
             ticks, last = state["ticks"], (state["count"] - 1) % self.window
-            age_s = (ticks[np.arange(streams), last][:, None] - ticks) * float(state["tick_s"])
-            newest_s = np.where(state["count"] > 0, state["last_s"], 0.0)
-            self._ticks[:streams] = self._ticked(newest_s[:, None] - age_s)
+            age = ticks[np.arange(len(ticks)), last][:, None] - ticks
+            return np.asarray(newest_s - age * float(state["tick_s"]))
+        place = (state["count"][:, None] + np.arange(self.window)) % self.window
+        times_s = np.empty(place.shape)
+        age = _ages(np.take_along_axis(state["steps"], place, axis=1))
+        np.put_along_axis(times_s, place, newest_s - age * float(state["tick_s"]), axis=1)
+        return times_s
+
+
+def _ages(steps: np.ndarray) -> I64:
+    """Return how many ticks before the newest row each row is, of steps `[S, n]` in the order of the rows."""
+    ages: I64 = np.cumsum(steps[:, ::-1], axis=1, dtype=np.int64)[:, ::-1] - steps
+    return ages

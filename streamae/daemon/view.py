@@ -53,7 +53,7 @@ def tables(
             state=latest.state[:S].copy(),
             worst=latest.worst[:S].copy(),
             time_s=latest.time_s[:S].copy(),
-            learned=lane.scale.seen(S).copy(),
+            learned=lane.scale.seen(S).astype(np.int64),
             warmup_rows=lane.scale.warmup_rows,
             marks=lane.marks(),
             template=lane.streams.parsed,

@@ -25,7 +25,8 @@ from streamae.daemon.history import GroupHistory
 from streamae.daemon.typed import json_loads
 from tests import plants
 
-T0, BATCH, PARTS = 1.7e9, 4096, ("_align", "scale", "rings", "scoring", "threshold", "alerts", "latest", "quarantine")
+T0, BATCH = 1.7e9, 4096
+PARTS = ("_align", "scale", "rings", "scoring", "threshold", "alerts", "latest", "quarantine", "health")
 
 
 class Nothing:
@@ -81,8 +82,13 @@ def measure(streams: int, window: int, history: bool) -> dict[str, float]:
     grown = rss() - before
     found = {part.lstrip("_"): arrays(getattr(lane, part, None)) for part in PARTS}
     ids, routes = lane.streams._ids, lane.router._routes
-    found["names"] = sys.getsizeof(ids) + sys.getsizeof(lane.streams.names) + sum(map(sys.getsizeof, ids))
-    found["routes"] = sys.getsizeof(routes) + sum(map(sys.getsizeof, routes)) + sum(map(sys.getsizeof, routes.values()))
+    names = [*ids, *ids.values()]
+    codes = {id(code): code for code in routes.values()}
+    found["names"] = sys.getsizeof(ids) + sys.getsizeof(lane.streams.names) + sum(map(sys.getsizeof, names))
+    own = set(codes) - set(map(id, ids.values()))  # most are the very numbers of the streams
+    found["routes"] = (
+        sys.getsizeof(routes) + sum(map(sys.getsizeof, routes)) + sum(sys.getsizeof(codes[i]) for i in own)
+    )
     found["history"] = view.nbytes if view is not None else 0
     told = {name: size / streams for name, size in found.items()}
     return told | {"RSS": grown / streams, "RSS MB": grown / 1e6, "us a message": 1e6 * cpu_s / max(messages, 1)}
