@@ -165,7 +165,8 @@ class Fleet:
                 "recurrent": {"task": "composite", "cell": "lstm", "hidden": 16, "window": 16, "horizon": 2},
             },
             "calibration": {"kind": "mahalanobis", "threshold": 3.2, "budget_per_s": 1 / 604800},
-            "false_alarms_per_s": 1 / 604800, "versions": {"streamae": "0.1.0", "torch": "2.13.0"},
+            "false_alarms_per_s": 1 / 604800, "thresholds": {"lowest": 0.93, "median": 1.04, "highest": 2.2},
+            "versions": {"streamae": "0.1.0", "torch": "2.13.0"},
             "training": {
                 "trained_s": TIME_S, "duration_s": 14.2, "rows": dict.fromkeys(self.names[:20], 3600), "windows": 53700,
                 "calibrated_windows": 17700, "seed": 0, "best_step": 1250,

@@ -15,7 +15,7 @@ from streamae.web.app import Access, create_app
 from streamae.web.server import WebServer
 from tests import brokers
 from tests.brokers import free_port, wait_until
-from tests.page_world import CHANNELS, TIME_S, XSS, Fleet
+from tests.page_world import CHANNELS, JOURNAL_S, TIME_S, XSS, Fleet
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 expect = playwright.expect
@@ -219,6 +219,30 @@ def test_an_alert_is_silenced_and_the_silence_is_ended(serve, open_page, tmp_pat
     expect(card.get_by_role("button", name="Silence …")).to_be_visible()
 
 
+def test_each_rule_says_in_words_what_it_has_found(serve, open_page):
+    """An anomaly by who carries the error, a verdict on a sensor by what was measured, in its own unit."""
+    fleet = Fleet()
+    said = {
+        "anomaly": "score 6.5 over 1 · peak 6.5 · pressure carries 80 % of the error",
+        "stuck": "pressure: more than 200 equal values", "stale": "nothing heard for more than 5 min",
+        "out_of_range": "pressure: 18.2, its limit is 16", "flapping": "began 7 times",
+    }  # fmt: skip
+    numbers = {"stuck": (200, 200), "stale": (300, 300), "out_of_range": (18.2, 16), "flapping": (7, 6)}
+    for rule in said:
+        fleet.fire(SICK)
+        if rule in numbers:
+            score, threshold = numbers[rule]
+            worst = "pressure" if rule in ("stuck", "out_of_range") else ""
+            fleet._alerts[0] |= {"rule": rule, "score": score, "threshold": threshold, "worst_channel": worst}
+    fleet.resolve(fleet.fire("line4/pump0011"))
+    page = open_page(serve(fleet) + "#/alerts")
+    expect(page.locator("article.card")).to_have_count(6)
+    shown = [card.locator("p").first.inner_text() for card in page.locator("article.card").all()]
+    for rule, words in said.items():
+        assert any(words in text for text in shown), (rule, shown)
+    assert "(42 s) · peak 6.5 · pressure carried 80 % of the error when it began" in shown[-1]
+
+
 def test_a_stream_is_silenced_from_its_page(serve, open_page, tmp_path):
     """Whatever its rule; a declined token makes nothing, Escape makes nothing; then the page says until when."""
     fleet = Fleet()
@@ -374,7 +398,8 @@ def test_time_is_zoomed_further_back_than_memory_reaches(serve, open_page, tmp_p
     expect(then).to_contain_text("nothing older is kept")
     expect(then).to_contain_text("12 pieces, evenly spread")
     expect(then).to_contain_text("Each point stands for")
-    assert fleet.pasts[-1][1] - fleet.pasts[-1][0] == pytest.approx(86400)
+    assert fleet.pasts[-2][1] - fleet.pasts[-2][0] == pytest.approx(86400)
+    assert fleet.pasts[-1] == (JOURNAL_S, fleet.pasts[-2][1]), "what there is fills the charts"
     expect(page.locator("section.reading")).to_have_count(0)
     assert inked(page, ".panels .chart canvas") > 5
     shoot(page, "stream-past", tmp_path)
@@ -385,7 +410,7 @@ def test_time_is_zoomed_further_back_than_memory_reaches(serve, open_page, tmp_p
     wait_until(lambda: len(fleet.pasts) > asked, 20, "keys do not zoom")
     expect(then).to_contain_text("From the journal")
     wait_until(
-        lambda: fleet.pasts[-1][1] - fleet.pasts[-1][0] == pytest.approx(3 * 3600, abs=2), 20, "half of the journal"
+        lambda: fleet.pasts[-1][1] - fleet.pasts[-1][0] == pytest.approx(5400, abs=2), 20, "a quarter of the journal"
     )
     assert len(fleet.pasts) <= asked + 2, "each key was asked for before the choice had settled"
     page.reload()

@@ -214,6 +214,7 @@ class Daemon:
             log.warning("reload: %s", change)
         for name in lost:
             log.warning("group %s starts cold: it has another model now, or is gone", name)
+        log.info("reloaded: %s read again, windows and alerts went on", self.path.name)
         self._replace(settings, pipeline)
         self.view.artifacts = artifacts
         self.metrics.observe_reload(successful=True)

@@ -198,14 +198,16 @@ class DaemonView:
         return [self._alert(one, silences) for one in found if state in (None, one.transition.state)]
 
     def _alert(self, alert: Alert, silences: Mapping[int, Silence]) -> dict[str, Any]:
+        """An alert as JSON values; one that has ended is blamed on the channels that it began with."""
         said = asdict(alert)
-        transition, number = said.pop("transition"), said.pop("silence")
+        transition, number, _ = said.pop("transition"), said.pop("silence"), said.pop("first")
         silence = None if number is None else {"id": number}
         if number in silences:
             silence = self._silence(silences[number])
-        peak = self._peak(alert.transition)
-        told = {"worst_channel": alert.transition.worst_channel, "peak_score": peak, "silence": silence}
-        return {**transition, **said, **told}
+        ended = alert.transition.state == "resolved"
+        blamed = alert.first if ended and alert.first is not None else alert.transition
+        blame = {"shares": dict(blamed.shares), "worst_channel": blamed.worst_channel}
+        return {**transition, **said, **blame, "peak_score": self._peak(alert.transition), "silence": silence}
 
     def _peak(self, last: Transition) -> float | None:
         """The highest score of an alert: of one that fires as the loop has it now, else as it was when it ended."""
@@ -281,10 +283,10 @@ class DaemonView:
         return {"history": history, "read": asdict(told)}
 
     def models(self) -> Sequence[Mapping[str, Any]]:
-        """Return what each group's model was trained on."""
-        lanes = self._loop.pipeline.lanes
+        """Return what each group's model was trained on, and where the thresholds of its streams stand."""
+        lanes, tables = self._loop.pipeline.lanes, self._snapshot.tables
         return [
-            _model(name, artifact, lanes[name].group.false_alarms_per_s)
+            _model(name, artifact, lanes[name].group.false_alarms_per_s) | {"thresholds": _spread(tables.get(name))}
             for name, artifact in self.artifacts.items()
             if name in lanes
         ]
@@ -298,6 +300,15 @@ class DaemonView:
             done = self._store.alerts.give_feedback(alert_id, verdict, self._now(), note or None)
         self._alerts_version = next(self._alert_changes)
         return done
+
+
+def _spread(table: StreamTable | None) -> dict[str, float] | None:
+    """The lowest, the middle and the highest threshold of the streams that are judged."""
+    known = np.zeros(0) if table is None else table.threshold[np.isfinite(table.threshold)]
+    if not len(known):
+        return None
+    low, middle, high = np.quantile(known, (0.0, 0.5, 1.0)).tolist()
+    return {"lowest": low, "median": middle, "highest": high}
 
 
 def _model(group: str, artifact: Artifact, false_alarms_per_s: float | None) -> dict[str, Any]:

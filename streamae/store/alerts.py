@@ -28,9 +28,12 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One alert: its last transition, when it opened and closed (event time), and what people said about it."""
+    """One alert: its last transition, that which opened it (None: damaged), when it opened and closed (event time),
+    and what people said about it.
+    """
 
     transition: Transition
+    first: Transition | None
     opened_s: float
     closed_s: float | None
     acknowledged_s: float | None
@@ -154,8 +157,9 @@ def _text(name: str) -> str:
     return name.encode("utf-8", "replace").decode("utf-8")
 
 
-_SELECT = """SELECT t.body, t.crc, a.opened_s, a.closed_s, a.acknowledged_s, a.acknowledged_by, a.note, a.feedback,
-             a.silence FROM alert a JOIN transition t ON t.seq = a.last """
+_SELECT = """SELECT t.body, t.crc, f.body, f.crc, a.opened_s, a.closed_s, a.acknowledged_s, a.acknowledged_by,
+             a.note, a.feedback, a.silence FROM alert a JOIN transition t ON t.seq = a.last
+             LEFT JOIN transition f ON f.seq = a.first """
 
 
 class Alerts:
@@ -242,7 +246,11 @@ class Alerts:
     def _select(self, where: str, *values: object) -> list[Alert]:
         with self._database.read() as connection:
             rows = connection.execute(_SELECT + where, values).fetchall()
-        return [Alert(transition, *rest) for body, crc, *rest in rows if (transition := decoded(body, crc))]
+        return [
+            Alert(transition, None if opened is None else decoded(opened, opened_crc), *said)
+            for body, crc, opened, opened_crc, *said in rows
+            if (transition := decoded(body, crc))
+        ]
 
 
 def _changed(connection: sqlite3.Connection, statement: str, values: Sequence[object]) -> bool:

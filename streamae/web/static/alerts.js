@@ -2,7 +2,7 @@
 
 import { act, expected, get } from "./api.js";
 import { badge, el, select } from "./dom.js";
-import { duration, moment, number, percent } from "./format.js";
+import { count, duration, moment, number, percent } from "./format.js";
 import { streamHash } from "./overview.js";
 import { askSilence, silenceList, told } from "./silences.js";
 
@@ -76,6 +76,29 @@ export function showCards(box, alerts, { readOnly, done, none, linked = true }) 
   same?.focus({ preventScroll: true });
 }
 
+/** What a verdict on a sensor has measured, by its rule; while it lasts, that is the least. */
+const VERDICTS = {
+  stale: (a) => [`${a.worst_channel || "nothing"} ${a.worst_channel ? "silent" : "heard"} for ${least(a)}${duration(a.score)}`],
+  stuck: (a) => [`${a.worst_channel}: ${least(a)}${count(a.score)} equal values`],
+  out_of_range: (a) => [`${a.worst_channel}: ${number(a.score)}, its limit is ${number(a.threshold)}`],
+  flapping: (a) => [`began ${count(a.score)} times`],
+};
+
+function least(alert) {
+  return alert.state === "firing" ? "more than " : "";
+}
+
+/** An anomaly: scores, and who carries the error, of one that has ended when it began. */
+function scored(alert) {
+  const { worst_channel: worst, shares, peak_score: peak } = alert;
+  const over = alert.state === "resolved";
+  return [
+    over ? "" : `score ${number(alert.score)} over ${number(alert.threshold)}`,
+    peak === null || peak === undefined ? "" : `peak ${number(peak)}`,
+    worst ? `${worst} ${over ? "carried" : "carries"} ${percent(shares[worst])} of the error${over ? " when it began" : ""}` : "",
+  ];
+}
+
 /** One alert; `done` is called after something was said about it. */
 function alertCard(alert, readOnly, done, linked) {
   const failed = el("p", { class: "bad", role: "alert", hidden: true });
@@ -91,13 +114,9 @@ function alertCard(alert, readOnly, done, linked) {
     }
   };
   const lasted = (alert.closed_s ?? alert.time_s) - alert.onset_s;
-  const worst = alert.worst_channel ? `${alert.worst_channel} carries ${percent(alert.shares[alert.worst_channel])} of the error` : "";
   const facts = [
     `${moment(alert.onset_s)}${alert.closed_s ? ` – ${moment(alert.closed_s)} (${duration(lasted)})` : ""}`,
-    // A resolved alert carries the numbers of the window that ended it.
-    alert.state === "firing" ? `score ${number(alert.score)} over ${number(alert.threshold)}` : `ended at score ${number(alert.score)}`,
-    alert.peak_score === null || alert.peak_score === undefined ? "" : `peak ${number(alert.peak_score)}`,
-    worst,
+    ...(VERDICTS[alert.rule]?.(alert) ?? scored(alert)),
   ];
   const said = [];
   if (alert.acknowledged_s) said.push(`Acknowledged ${moment(alert.acknowledged_s)}`);

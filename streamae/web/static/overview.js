@@ -123,7 +123,7 @@ function streamLine() {
 
 function learned(item) {
   const left = item.warmup_rows - item.learned_rows;
-  return left > 0 ? `${item.learned_rows} of ${item.warmup_rows} rows` : "error level";
+  return left > 0 ? `${item.learned_rows} of ${item.warmup_rows} rows` : "its first windows";
 }
 
 /** Hundredths of the threshold as a line; the threshold is the dashed line. */
