@@ -4,7 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long check coverage docs pictures clean
+DATA ?= ../shared/data
+SETS := nab skab smap_msl
+RUNS ?= build/runs
+
+.PHONY: demo test test-long check coverage docs pictures tables clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -44,6 +48,15 @@ docs: $(STAMP)
 pictures: $(STAMP)
 	$(BIN)/pip install --quiet 'matplotlib>=3.8'
 	$(BIN)/python deploy/docs/pictures.py
+
+# The tables of the README between their markers; finished runs in $(RUNS) are not repeated. Takes hours.
+tables: $(STAMP)
+	mkdir -p $(RUNS)
+	$(BIN)/pip install --quiet 'scikit-learn>=1.4' 'river>=0.21'
+	$(BIN)/streamae evaluate $(SETS:%=$(DATA)/%) --seeds 0,1,2 --results $(RUNS)/quality.jsonl --readme README.md
+	$(BIN)/python -m streamae.evaluation.plant --seeds 0 1 2 3 --results $(RUNS)/plant.jsonl --readme README.md
+	$(BIN)/python -m streamae.evaluation.systems $(SETS:%=$(DATA)/%) --results $(RUNS)/systems.jsonl --readme README.md
+	$(BIN)/python -m streamae.evaluation.label_curve --readme README.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

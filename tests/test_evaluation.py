@@ -274,6 +274,23 @@ def test_the_headline_says_how_far_ours_is_from_the_best_other(folder, tmp_path,
     assert readme.read_text() == f"# T\n<!-- begin quality -->\n{text.strip()}\n<!-- end quality -->\n"
 
 
+def test_finished_tabulates_what_stands_and_runs_nothing(folder, tmp_path):
+    """Of the series named, without a line that is still being written, which stays; nothing there is an error."""
+    results = tmp_path / "runs.jsonl"
+    protocol.evaluate(protocol.find_series(folder), {"raw |z|": peers.baselines()["raw |z|"]}, results=results)
+    results.write_text(results.read_text() + '{"being wri')
+    before = results.read_text()
+    options = ["--results", str(results), "--finished", "--json", str(tmp_path / "runs.json")]
+    said = CliRunner().invoke(main, ["evaluate", str(folder / "plant" / "s1.csv.gz"), *options])
+    assert said.exit_code == 0, said.output
+    assert [run["series"] for run in json.loads((tmp_path / "runs.json").read_text())] == ["s1"]
+    assert results.read_text() == before
+    results.unlink()
+    said = CliRunner().invoke(main, ["evaluate", str(folder), *options])
+    assert said.exit_code == 78
+    assert "leave --finished out" in said.output
+
+
 @pytest.mark.parametrize("method", [m for m in peers.baselines() if m != "random"])
 def test_baselines_are_causal_and_repeatable(method, monkeypatch):
     """The score of row t does not change with later rows, the same seed gives the same score, and a jump is found."""

@@ -14,6 +14,7 @@ __all__ = ["evaluate"]
 @click.option("--seeds", default="0", show_default=True, help="Of ours and the peers that draw at random: 0,1,2.")
 @click.option("-c", "--config", type=FILE, help="Training settings, train.yaml: one setting for all series.")
 @click.option("--results", type=FILE, help="JSON-lines file of finished runs; what is in it is not run again.")
+@click.option("--finished", is_flag=True, help="Run nothing; tabulate what --results holds of the series.")
 @click.option("--json", "as_json", type=FILE, help="Write every run as one JSON array.")
 @click.option("--markdown", type=FILE, help="Write the tables, which are also printed.")
 @click.option("--report", type=FILE, help="Folder for report.md and report.json with a line for each series.")
@@ -26,6 +27,7 @@ def evaluate(
     seeds: str,
     config: Path | None,
     results: Path | None,
+    finished: bool,
     as_json: Path | None,
     markdown: Path | None,
     report: Path | None,
@@ -49,6 +51,7 @@ def evaluate(
         report=report,
         train_rows=train_rows,
         plots=plots,
+        only_finished=finished,
     )
     if as_json is not None:
         write_json(runs, as_json)

@@ -13,7 +13,7 @@ import gzip
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,7 @@ __all__ = [
     "Scored",
     "evaluate",
     "find_series",
+    "finished",
     "read_labelled",
     "score_once",
 ]
@@ -174,7 +175,10 @@ def evaluate(
     """
     many = set(detectors if seeded is None else seeded)
     plan = [(p, m, s) for p in paths for m in detectors for s in (seeds if m in many else seeds[:1])]
-    known = {_key(r): r for r in _lines(results)}
+    known: dict[tuple[str, str, str, int], Result] = {}
+    if results is not None and results.exists():
+        results.write_text(_complete(results), encoding="utf-8")  # a run that was cut off is run again
+        known = {_key(r): r for r in finished(results)}
     out: list[Result] = []
     series: LabelledSeries | None = None
     at: Path | None = None
@@ -202,15 +206,18 @@ def _finite(result: Result) -> Result:
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in result.items()}
 
 
-def _lines(path: Path | None) -> Iterator[Result]:
-    if path is None or not path.exists():
-        return
-    text = path.read_text(encoding="utf-8")
-    complete = text[: text.rfind("\n") + 1]
-    if complete != text:  # a run that was cut off while it wrote its line: drop the torn end, and run it again
-        path.write_text(complete, encoding="utf-8")
-    for line in complete.splitlines():
-        yield {k: math.nan if v is None else v for k, v in json.loads(line).items()}
+def finished(path: Path) -> list[Result]:
+    """Return the runs of a results file, in its order, without a last one that is not written out; none without a file.
+
+    The file may be another process's, at work.
+    """
+    lines = _complete(path).splitlines()
+    return [{k: math.nan if v is None else v for k, v in json.loads(line).items()} for line in lines]
+
+
+def _complete(path: Path) -> str:
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return text[: text.rfind("\n") + 1]
 
 
 def _open(path: Path) -> Any:

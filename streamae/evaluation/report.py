@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from . import budgets
 from .protocol import Result
 
-__all__ = ["Bar", "headline", "markdown", "per_series", "summarise", "write_report"]
+__all__ = ["Bar", "areas", "headline", "markdown", "per_series", "summarise", "write_report"]
 
 Summary = dict[str, dict[str, dict[str, float]]]
 """data set -> method -> measure -> figure."""
@@ -57,7 +57,19 @@ def summarise(results: Sequence[Result]) -> Summary:
     out: Summary = defaultdict(dict)
     for (dataset, method), part in groups.items():
         out[dataset][method] = _figures(part)
-    return dict(out)
+    return dict(sorted(out.items()))
+
+
+def areas(results: Sequence[Result]) -> list[str]:
+    """Return the Markdown lines of the mean VUS-PR over series: a line a method, a column a data set, ± over seeds."""
+    summary = summarise(results)
+    lines = _row(["method", *(f"{s}, {_scored(results, s)} series" for s in summary), "mean of sets"])
+    lines += _row(["---", *["---:"] * (len(summary) + 1)])
+    for m, values in _means(results).items():
+        spreads = [*(summary[s].get(m, {}).get("spread", 0.0) for s in summary), 0.0]
+        cells = [f"{_number(v)}{f' ±{d:.3f}' if d > 0 else ''}" for v, d in zip(values, spreads, strict=True)]
+        lines += _row([m, *cells])
+    return lines
 
 
 def headline(results: Sequence[Result]) -> str:
@@ -66,29 +78,21 @@ def headline(results: Sequence[Result]) -> str:
     The first method is ours; a line says how far it is from the best of the others, set by set. Budgets are told of
     sets that last long enough for one false alarm a week.
     """
-    summary = summarise(results)
-    sets = sorted(summary)
-    methods = list(dict.fromkeys(r["method"] for r in results))
+    summary, means = summarise(results), _means(results)
     lines = ["**VUS-PR** (higher is better; a random score is the floor), mean over series, ± over seeds", ""]
-    lines += _row(["method", *(f"{s}, {_scored(results, s)} series" for s in sets), "mean of sets"])
-    lines += _row(["---", *["---:"] * (len(sets) + 1)])
-    table = {m: [summary[s].get(m, {}).get(HEADLINE, math.nan) for s in sets] for m in methods}
-    for m, values in table.items():
-        spreads = [summary[s].get(m, {}).get("spread", 0.0) for s in sets]
-        cells = [f"{_number(v)}{f' ±{d:.3f}' if d > 0 else ''}" for v, d in zip(values, spreads, strict=True)]
-        lines += _row([m, *cells, _number(float(np.mean(values)))])
-    if len(methods) > 1:
-        whole = np.array([[*values, np.mean(values)] for values in table.values()])
+    lines += areas(results)
+    if len(means) > 1:
+        ours, others = next(iter(means)), np.array(list(means.values()))
         lines += _row(
-            [f"{methods[0]} minus the best other", *(f"{d:+.3f}" for d in whole[0] - np.nanmax(whole[1:], 0))]
+            [f"{ours} minus the best other", *(f"{d:+.3f}" for d in others[0] - np.nanmax(others[1:], axis=0))]
         )
     lines += ["", "**At the own threshold**: share of the events found, false alarms per 1,000 normal rows", ""]
-    lines += _row(["method", *(f"{s}: {what}" for s in sets for what in ("found", "false"))])
-    lines += _row(["---", *["---:"] * (2 * len(sets))])
-    for m in methods:
-        found = [summary[s].get(m, {}) for s in sets]
+    lines += _row(["method", *(f"{s}: {what}" for s in summary for what in ("found", "false"))])
+    lines += _row(["---", *["---:"] * (2 * len(summary))])
+    for m in means:
+        found = [by_method.get(m, {}) for by_method in summary.values()]
         lines += _row([m, *(_number(f.get(k, math.nan)) for f in found for k in ("recall", "false_per_1000"))])
-    for s in sets:
+    for s in summary:
         judged = [(int(r["seed"]), r["budgets"]) for r in results if r["dataset"] == s and r.get("budgets")]
         if judged and budgets.tells(judged):
             lines += ["", f"**False alarms raised under three budgets**, {s}", "", *budgets.table(judged)]
@@ -97,9 +101,8 @@ def headline(results: Sequence[Result]) -> str:
 
 def markdown(results: Sequence[Result]) -> str:
     """Return all tables: the headline, then what an operator sees at the own threshold, set by set."""
-    methods = list(dict.fromkeys(r["method"] for r in results))
-    lines = []
-    for s, by_method in sorted(summarise(results).items()):
+    methods, lines = list(dict.fromkeys(r["method"] for r in results)), []
+    for s, by_method in summarise(results).items():
         lines += ["", f"### {s}, at the own threshold", "", *_own_threshold(by_method, methods)]
     return headline(results) + "\n".join(lines) + "\n"
 
@@ -123,6 +126,15 @@ def write_report(results: Sequence[Result], folder: Path, *, settings: dict[str,
     (folder / "report.md").write_text(text, encoding="utf-8")
     whole = {"settings": settings, "summary": summarise(results), "runs": list(results)}
     (folder / "report.json").write_text(json.dumps(_nulls(whole), indent=1) + "\n", encoding="utf-8")
+
+
+def _means(results: Sequence[Result]) -> dict[str, list[float]]:
+    """VUS-PR of each method on each data set, and the mean of these last."""
+    summary, out = summarise(results), {}
+    for m in dict.fromkeys(r["method"] for r in results):
+        values = [by_method.get(m, {}).get(HEADLINE, math.nan) for by_method in summary.values()]
+        out[m] = [*values, float(np.mean(values))]
+    return out
 
 
 def _figures(part: Sequence[Result]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from streamae.errors import ConfigError, SeriesError
 from streamae.evaluation import baselines as peers
 from streamae.evaluation.own import detector
 from streamae.evaluation.plot import plot_series, require_matplotlib
-from streamae.evaluation.protocol import Detector, LabelledSeries, Result, evaluate, find_series
+from streamae.evaluation.protocol import Detector, LabelledSeries, Result, evaluate, find_series, finished
 from streamae.evaluation.report import Bar, markdown, write_report
 from streamae.training.design import TrainConfig
 
@@ -78,13 +78,21 @@ def evaluate_series(
     report: Path | None,
     train_rows: int | None = None,
     plots: Path | None = None,
+    only_finished: bool = False,
 ) -> tuple[str, list[Result]]:
     """Run everything and return the Markdown tables and the runs.
 
     Ours and the peers that draw at random run with every seed, the others once. `results` is the JSON-lines file to
     resume from; `report` a folder for `report.md` and `report.json`, and `plots` one for a picture of each of our runs,
-    but not of those that `results` had already.
+    but not of those that `results` had already. With `only_finished` nothing is run, and what `results` holds of these
+    series is tabulated.
     """
+    if only_finished:
+        wanted = {(p.parent.name, p.name.removesuffix(".gz").removesuffix(".csv")) for p in chosen_series(paths)}
+        runs = [r for r in finished(results) if (r["dataset"], r["series"]) in wanted] if results else []
+        if not runs:
+            raise ConfigError("--finished: --results holds no run of these series; leave --finished out to run them")
+        return markdown(runs), runs
     album = Album(plots) if plots is not None else None
     methods: dict[str, Detector] = {NAME: detector(config, album.keep if album else None)}
     if with_baselines:

@@ -36,8 +36,17 @@ from torch import Tensor
 from streamae.core.types import F64
 from streamae.errors import StreamaeError
 from streamae.evaluation.baselines import baselines, trailing_windows, train_max_threshold
-from streamae.evaluation.protocol import Detector, Judged, LabelledSeries, Result, evaluate, find_series, read_labelled
-from streamae.evaluation.report import markdown
+from streamae.evaluation.protocol import (
+    Detector,
+    Judged,
+    LabelledSeries,
+    Result,
+    evaluate,
+    find_series,
+    finished,
+    read_labelled,
+)
+from streamae.evaluation.report import areas
 from streamae.marked import replace_block
 from streamae.model.network import EncoderDecoder
 from streamae.model.runtime import prepare_torch
@@ -194,13 +203,6 @@ def _complete(results: Sequence[Result]) -> list[Result]:
     return [r for r in results if runs[r["dataset"]][r["series"]] == max(runs[r["dataset"]].values())]
 
 
-def _finished(path: Path) -> list[Result]:
-    """Runs that stand in a results file, in its order."""
-    text = path.read_text(encoding="utf-8")
-    runs = (json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines())  # the last may be being written
-    return _complete([{k: math.nan if v is None else v for k, v in run.items()} for run in runs])
-
-
 def _has_event(path: Path) -> bool:
     series = read_labelled(path)
     return bool(series.label[series.train_rows :].any())
@@ -232,7 +234,7 @@ def main(argv: Sequence[str] | None = None, say: Callable[[str], Any] = sys.stdo
     budget = Budget(given.hidden, replace(Budget().recipe, steps=given.steps))
     try:
         if given.finished:
-            results = _finished(given.results)
+            results = _complete(finished(given.results))
         else:
             paths = [path for top in given.paths for path in find_series(top) if _has_event(path)]
             detectors = systems(budget, variants=not given.no_variants)
@@ -250,7 +252,8 @@ def _tables(results: Sequence[Result], budget: Budget) -> str:
     count = len({(r["dataset"], r["series"]) for r in results})
     seeds = ", ".join(str(s) for s in sorted({r["seed"] for r in results}))
     head = f"{count} series, seeds {seeds}; {budget.recipe.steps} steps, {budget.hidden} hidden units, one setting"
-    return f"{head}\n\n{markdown(results)}\n### Paired by series\n\n{paired(results)}"
+    table = "\n".join(areas(results))
+    return f"{head}; mean VUS-PR, ± over seeds\n\n{table}\n\n{paired(results)}"
 
 
 if __name__ == "__main__":
