@@ -3,6 +3,8 @@
 import gzip
 import json
 import math
+from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from streamae.sources.recording import (
     series_messages,
     write_series,
 )
+from streamae.training.dataset import build, load
 
 
 def series_file(folder: Path, text: str, name: str = "pump7.csv") -> Path:
@@ -108,6 +111,41 @@ def test_parquet(tmp_path: Path) -> None:
     assert (series.name, series.channels) == ("p", ("v",))
     assert series.time_s.tolist() == [1714564800.0, 1714564801.0]
     np.testing.assert_array_equal(series.values, [[1.5], [np.nan]])
+
+
+@pytest.mark.parametrize("kind", ["timestamp[ns, tz=Europe/Berlin]", "seconds", "text"])
+def test_a_model_learns_the_same_from_parquet_as_from_csv(tmp_path: Path, kind: str) -> None:
+    """Whatever the times are stored as; numbers may be whole, or narrow."""
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is an optional extra")
+    pq = pytest.importorskip("pyarrow.parquet")
+    time_s, values = 1714564800.0 + 0.5 * np.arange(200), np.arange(200) % 7
+    text = [datetime.fromtimestamp(t, UTC).isoformat() for t in time_s.tolist()]
+    write_series(tmp_path / "p.csv", ["whole", "narrow"], text, np.column_stack([values, 0.25 * values]))
+    moments = pa.array((time_s * 1e9).astype("datetime64[ns]")).cast(pa.timestamp("ns", tz="Europe/Berlin"))
+    column = {"seconds": pa.array(time_s), "text": pa.array(text)}.get(kind, moments)
+    table = {"timestamp": column, "whole": pa.array(values), "narrow": pa.array((0.25 * values).astype(np.float32))}
+    pq.write_table(pa.table(table), tmp_path / "p.parquet")
+    wanted, found = (build(load([tmp_path / name], None)) for name in ("p.csv", "p.parquet"))
+    for field in fields(wanted):
+        np.testing.assert_equal(getattr(found, field.name), getattr(wanted, field.name))
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"timestamp": [1.0, 2.0], "v": ["a", "b"]}, "v: .*; a channel holds numbers"),
+        ({"timestamp": [], "v": []}, "no rows"),
+    ],
+)
+def test_a_parquet_file_that_is_no_series_is_refused(tmp_path: Path, columns: dict[str, list], said: str) -> None:
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is an optional extra")
+    pq = pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table(columns), tmp_path / "p.parquet")
+    with pytest.raises(SeriesError, match=said):
+        read_series(tmp_path / "p.parquet")
+    (tmp_path / "p.parquet").write_bytes(b"no parquet at all")
+    with pytest.raises(SeriesError, match=r"p\.parquet: cannot be read"):
+        read_series(tmp_path / "p.parquet")
 
 
 numbers = st.floats(allow_infinity=False, width=64)
