@@ -49,6 +49,43 @@ def test_the_pages_link_only_to_what_is_there():
                 assert path.stat().st_size < 100_000, target
 
 
+def test_limits_and_promises_name_what_there_is():
+    """Every test, key, metric, reason and rule that the page names exists, and its bounds are those of the code."""
+    from streamae.config.groups import Group
+    from streamae.config.settings import Inbox, Metrics, State
+    from streamae.core.types import Drop
+    from streamae.daemon.assembly import _INBOX_BYTES
+    from streamae.daemon.history import _BUDGET_BYTES, _DEPTH_MAX
+    from streamae.daemon.life import DRAIN_S
+    from streamae.metrics import CATALOGUE
+    from streamae.store.store import Limits
+    from streamae.web.events import READERS_MAX
+
+    page = (DOCS / "limits-and-promises.md").read_text()
+    assert all((ROOT / path).is_file() for path in re.findall(r"tests/[\w/]+\.py", page))
+    rules = (ROOT / "deploy" / "prometheus" / "rules" / "streamae.rules.yml").read_text()
+    assert all(f"alert: {name}" in rules for name in re.findall(r"Streamae\w+", page))
+    metrics = {f"streamae_{m.name}" for m in CATALOGUE}
+    assert set(re.findall(r"`(streamae_\w+)`", page)) <= {*metrics, *(f"{m}_total" for m in metrics)}
+    assert {"max_streams", "inbox_overflow", "payload_too_large", "future"} <= {reason.value for reason in Drop}
+    reference = (DOCS / "config-reference.md").read_text()
+    keys = re.findall(r"(?m)\| `([\w., `]+)` \|$", page)
+    assert len(keys) == 6
+    for key in re.split(r"`, `", "`, `".join(keys)):
+        assert f"`{key.rpartition('.')[2]}`" in reference, key
+    limits, inbox, state = Limits(), Inbox(), State()
+    assert (limits.outbox.pending_max, limits.silences.current_max, limits.alerts.feedback_max) == (
+        100_000,
+        256,
+        10_000,
+    )
+    assert (limits.alerts.transitions_max, limits.alerts.age_max_s) == (200_000, 90 * 86400)
+    assert (inbox.max_messages, inbox.max_payload_bytes, _INBOX_BYTES) == (100_000, 64 << 10, 256 << 20)
+    assert (state.journal_max_bytes, state.journal_age_s) == (512_000_000, 7 * 86400)
+    assert (Metrics().per_stream_max, Group.model_fields["max_streams"].default) == (1_000, 10_000)
+    assert (2 * _BUDGET_BYTES, _DEPTH_MAX, READERS_MAX, DRAIN_S) == (64 << 20, 2048, 64, 10)
+
+
 @pytest.mark.long
 def test_the_pictures_can_be_made(tmp_path):
     """The generator draws every picture that the page shows, from a plant and a model of its own."""
