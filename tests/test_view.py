@@ -57,6 +57,16 @@ def test_a_model_is_shown_with_where_its_thresholds_stand(world):
     assert world.view.models()[0]["thresholds"] == {"lowest": 0.5, "median": 1.0, "highest": 2.0}
 
 
+def test_a_model_that_fails_on_everything_is_a_reason_not_to_be_ready(world):
+    """Named with its group and what it raised; gone with the failure. The process lives meanwhile."""
+    lane = world.pipeline.lanes["pumps"]
+    lane.broken = "MemoryError: no words"
+    assert "the model of group pumps judges nothing: MemoryError: no words" in world.view.snapshot().unready
+    assert world.view.snapshot().unhealthy == []
+    lane.broken = ""
+    assert not [reason for reason in world.view.snapshot().unready if "judges nothing" in reason]
+
+
 def test_a_past_is_read_while_the_loop_goes_on(world):
     """The loop copies what it knows of the stream between two turns; of no stream, group or model there is none."""
     view = world.view
