@@ -5,6 +5,7 @@ On one real mosquitto speak the simulated plant (JSON), a home of Zigbee2MQTT de
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -38,7 +39,7 @@ class Feeds:
         self._client.loop_start()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._seq = 0
+        self.ticks = self._seq = 0
         self._rng = np.random.default_rng(1)
 
     def __enter__(self) -> "Feeds":
@@ -53,19 +54,18 @@ class Feeds:
 
     def _run(self) -> None:
         plant = Pumps(3, 1, seed=1, period_s=EVERY_S, start_s=time.time())
-        tick = 0
         while not self._stopping.wait(EVERY_S):
             _, values, _ = plant.rows(1)
             for s, name in enumerate(plant.names):
                 row = dict(zip(plant.channels, values[0, s].tolist(), strict=True))
                 self._say(f"plant/{name}", json.dumps({"t": time.time(), **row}).encode())
             for room in ("kitchen", "hall", "roof"):
-                warm = 20 + np.sin(tick / 15) + self._rng.normal(0, 0.1)
+                warm = 20 + np.sin(self.ticks / 15) + self._rng.normal(0, 0.1)
                 state = {"temperature": warm, "humidity": 40 + self._rng.normal(), "state": "ON", "linkquality": 80}
                 seen = {"last_seen": round(time.time() * 1000)}
                 self._say(f"zigbee2mqtt/{room}", json.dumps({**state, **seen}).encode())
-            self._edge(tick)
-            tick += 1
+            self._edge(self.ticks)
+            self.ticks += 1
 
     def _edge(self, tick: int) -> None:
         if tick % REBIRTH == 0:
@@ -90,6 +90,16 @@ class Feeds:
         self._client.publish(topic, payload, qos=0)
 
 
+def record_rows(feeds, rows, path, recording):
+    """Run the verb until the feeds have sent so many rows, however slow the machine is, and end it as Ctrl-C would."""
+    recorder = subprocess.Popen([*COMMAND, "record", "-c", str(path), str(recording)], cwd=ROOT)
+    wait_until(lambda: recording.is_file() and recording.stat().st_size, 60, "nothing is recorded")
+    enough = feeds.ticks + rows
+    wait_until(lambda: feeds.ticks >= enough, 120, "the feeds are silent")
+    recorder.send_signal(signal.SIGINT)
+    assert recorder.wait(30) == 0
+
+
 def verb(*arguments: str, env: dict[str, str] | None = None) -> str:
     done = subprocess.run(
         [*COMMAND, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, **(env or {})}
@@ -104,14 +114,14 @@ def test_from_an_unknown_broker_to_scores(mosquitto, tmp_path):
     home, page = tmp_path / "home", free_port()
     (home / "streamae").mkdir(parents=True)
     env, path, recording = {"XDG_STATE_HOME": str(home)}, tmp_path / "streamae.yaml", tmp_path / "normal.jsonl"
-    with Feeds(mosquitto.port):
+    with Feeds(mosquitto.port) as feeds:
         block = verb("sniff", "--host", "127.0.0.1", "--port", str(mosquitto.port), "--seconds", "4")
         kinds = {name: group["topics"][0]["payload"] for name, group in yaml.safe_load(block)["streams"].items()}
         assert kinds == {"plant": "json", "zigbee2mqtt": "zigbee2mqtt", "spBv1-0": "sparkplug"}, block
         assert "streamae train --recording normal.jsonl --streams streamae.yaml" in block
         about = f"mqtt: {{host: 127.0.0.1, port: {mosquitto.port}}}\nweb: {{listen: '127.0.0.1:{page}'}}\n"
         daemon = Daemon(tmp_path, f"instance: x\nstate: {{dir: state}}\n{about}{block}", page, env)
-        verb("record", "-c", str(path), str(recording), "--duration", "9")
+        record_rows(feeds, 150 + REBIRTH, path, recording)
         for name in ("plant", "zigbee2mqtt"):
             found = from_recordings(path, name, [recording]).series
             known = home / "streamae" / "models.json"
