@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from streamae.backtest import usable_rows
+from streamae.core.calendar import Calendar
 from streamae.core.scale import Scale
 from streamae.core.types import F32, I64, Profile, Rows
 from streamae.core.window import Rings
@@ -60,8 +61,9 @@ def windows_of(series: Series, profile: Profile, stride: int = 1) -> Iterator[tu
     Scaled as the stream of the series' name. Raises SeriesError where the series lacks a channel of the model.
     """
     usable, values = usable_rows(series, profile)
-    scale = Scale(len(profile.channels), profile.warmup_rows)
-    rings = Rings(profile.window, len(profile.channels), gap_max_s=profile.gap_max_s, stride=stride)
+    scale, calendar = Scale(len(profile.channels), profile.warmup_rows), Calendar.of(profile.calendar)
+    read = len(profile.channels) + len(calendar)
+    rings = Rings(profile.window, read, gap_max_s=profile.gap_max_s, stride=stride)
     scale.grow(1)
     rings.grow(1)
     scale.begin(0, profile.streams.get(series.name))
@@ -69,7 +71,8 @@ def windows_of(series: Series, profile: Profile, stride: int = 1) -> Iterator[tu
         at = usable[first : first + _ROWS_PER_STEP]
         stream = np.zeros(len(at), np.int32)
         kept, scaled = scale.step(Rows(stream, series.time_s[at], values[at]))
-        windows, ended = rings.push(stream[kept], series.time_s[at[kept]], scaled)
+        time_s = series.time_s[at[kept]]
+        windows, ended = rings.push(stream[kept], time_s, calendar.beside(scaled, time_s))
         yield at[kept[ended]], windows.values
 
 
@@ -79,7 +82,8 @@ def embed_series(series: Series, profile: Profile, encoder: Encoder, stride: int
     Raises SeriesError where the series lacks a channel of the model.
     """
     rows: list[I64] = [np.zeros(0, np.int64)]
-    vectors: list[F32] = [encoder.encode(np.zeros((0, profile.window, len(profile.channels)), np.float32))]
+    read = len(profile.channels) + len(Calendar.of(profile.calendar))
+    vectors: list[F32] = [encoder.encode(np.zeros((0, profile.window, read), np.float32))]
     for ended, windows in windows_of(series, profile, stride):
         rows.append(ended)
         vectors.append(encoder.encode(windows))

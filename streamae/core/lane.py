@@ -19,6 +19,7 @@ import numpy as np
 from streamae.core.alert import AlertRule, Alerts
 from streamae.core.align import GridAlign, RowAlign, align_stage
 from streamae.core.arrays import grown, rounds
+from streamae.core.calendar import Calendar
 from streamae.core.decode import Decoder, PayloadSpec, deferred
 from streamae.core.flapping import FLAPPING, Flapping, FlapRule
 from streamae.core.health import Health, HealthRule
@@ -111,7 +112,9 @@ class Lane:
         self._align = align_stage(group.align, len(channels))
         self.scale = Scale(len(channels), warmup_rows, self.profile.calibration.get("calm"))
         gap_max_s = self.profile.gap_max_s if self._align.gap_max_s is None else self._align.gap_max_s
-        self.rings = Rings(self.profile.window, len(channels), gap_max_s=gap_max_s, stride=group.stride)
+        self.calendar = Calendar.of(self.profile.calendar)
+        read = len(channels) + len(self.calendar)
+        self.rings = Rings(self.profile.window, read, gap_max_s=gap_max_s, stride=group.stride)
         self.scoring = Scoring(self.profile.calibration, len(channels))
         self.threshold = Threshold(self.profile.calibration, group.false_alarms_per_s)
         self.alerts = Alerts(group.alert)
@@ -192,8 +195,9 @@ class Lane:
     def _judge(self, rows: Rows, messages: int, drops: Drops, thinning: int = 1) -> tuple[Report, Verdicts]:
         kept, values = self.scale.step(rows)
         self.latest.row_s[rows.stream] = rows.time_s
-        self.newest = rows.stream[kept], rows.time_s[kept], values
-        windows, _ = self.rings.push(*self.newest, thinning)
+        stream, time_s = rows.stream[kept], rows.time_s[kept]
+        self.newest = stream, time_s, values
+        windows, _ = self.rings.push(stream, time_s, self.calendar.beside(values, time_s), thinning)
         windows, errors, notices = self._errors(windows, drops)
         verdicts, transitions = self._score(windows, errors, thinning)
         self.latest.note(verdicts)

@@ -272,9 +272,8 @@ class Reconstructor(Protocol):
 class Profile:
     """What a model was trained under, as the core needs it; read from the artifact's manifest.
 
-    `streams` holds location[C] and scale[C] of each stream that the model was trained on, and its error level, under
-    the stream's name; `calibration` is the score definition with its fitted numbers, understood by `core.score` and
-    `core.threshold`. `period_s` is the typical spacing of rows in training.
+    `streams` holds by name location[C], scale[C] and error level of each stream that it was trained on; `calibration`
+    is for `core.score` and `core.threshold`, `calendar` for `core.calendar`; `period_s` is how far rows lay apart.
     """
 
     digest: str
@@ -285,6 +284,7 @@ class Profile:
     warmup_rows: int
     streams: Mapping[str, Mapping[str, Any]]
     calibration: Mapping[str, Any]
+    calendar: Mapping[str, Any] | None = None
 
 
 def round_score(score: F64) -> F64:

@@ -57,7 +57,7 @@ def copy_stream(history: GroupHistory, name: str, rows: int) -> Raw | None:
 def overlay(
     reconstructor: Any, time_s: F64, values: F32, window: int, gap_max_s: float, seen: int = 0
 ) -> tuple[F32, F32]:
-    """Return the reconstruction and the newest forecast of scaled rows, `[n, Q]` each, NaN where there is none.
+    """Return the reconstruction and the newest forecast of rows as the model reads them, `[n, Q]` each, else NaN.
 
     `seen` is the number of the newest row; `reconstructor` may lack `reconstruct` or `forecast`; then Q is 0.
     """
@@ -107,7 +107,8 @@ def picture(
     """
     lane, channels = raw.lane, raw.lane.profile.channels
     C, gap_max_s = len(channels), lane.rings.gap_max_s
-    shown, foreseen = overlay(reconstructor, raw.time_s, raw.values, lane.profile.window, gap_max_s, raw.seen)
+    read = lane.calendar.beside(raw.values, raw.time_s)
+    shown, foreseen = overlay(reconstructor, raw.time_s, read, lane.profile.window, gap_max_s, raw.seen)
     place = [channels.index(name) for name in targets][: shown.shape[1]]
     own = lane.scale.raw(raw.stream, raw.values)
     every = np.hstack([own, _own_units(raw, shown, place), _own_units(raw, foreseen, place)])

@@ -104,7 +104,7 @@ class GroupHistory:
         self._grow()
         for stream in range(len(lane.streams)):  # what a restored state still holds
             time_s, values = lane.rings.latest(stream)
-            self._push_rows(np.full(len(time_s), stream, np.int32), time_s, values)
+            self._push_rows(np.full(len(time_s), stream, np.int32), time_s, values[:, :C])
 
     def follows(self, lane: Lane) -> bool:
         """Whether this is also the past of another lane: the same model and the same streams, as after a reload."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from streamae.backtest import offline_group, score_series, usable_rows
 from streamae.core.alert import AlertRule
+from streamae.core.calendar import Calendar
 from streamae.core.scale import SCALED_MAX
 from streamae.core.types import F64, Profile
 from streamae.daemon.closeup import overlay
@@ -60,7 +61,8 @@ def _rebuilt(series: Series, profile: Profile, model: TorchReconstructor, target
     known = profile.streams[series.name]
     location, scale = np.asarray(known["location"]), np.asarray(known["scale"])
     scaled = np.clip((values[usable] - location) / scale, -SCALED_MAX, SCALED_MAX).astype(np.float32)
-    laid, _ = overlay(model, series.time_s[usable], scaled, profile.window, profile.gap_max_s)
+    read = Calendar.of(profile.calendar).beside(scaled, series.time_s[usable])
+    laid, _ = overlay(model, series.time_s[usable], read, profile.window, profile.gap_max_s)
     for q, name in enumerate(list(targets)[: laid.shape[1]]):
         c = profile.channels.index(name)
         shown[usable, series.channels.index(name)] = laid[:, q] * scale[c] + location[c]

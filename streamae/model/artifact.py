@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamae.core.calendar import Calendar
 from streamae.core.types import F32, Profile
 from streamae.errors import ArtifactError
 from streamae.model.means import Means
@@ -35,6 +36,7 @@ __all__ = [
     "Artifact",
     "default_registry",
     "describe",
+    "format_version",
     "open_artifact",
     "profile_of",
     "read_manifest",
@@ -43,7 +45,7 @@ __all__ = [
     "verified",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # since then a network may read context and the clock beside its targets
 _REQUIRED = (
     "format",
     "channels",
@@ -92,6 +94,11 @@ def save(
     if registry is not None:
         register(registry, digest, path)
     return digest
+
+
+def format_version(network: Mapping[str, Any]) -> int:
+    """Return the oldest version of the format that a model of this `network` needs, so that older releases read it."""
+    return 2 if network.get("context") else 1
 
 
 def register(registry: Path, digest: str, path: Path) -> None:
@@ -144,6 +151,7 @@ def profile_of(manifest: Mapping[str, Any], digest: str) -> Profile:
         warmup_rows=int(manifest["warmup_rows"]),
         streams=manifest["streams"],
         calibration=manifest["calibration"],
+        calendar=manifest.get("calendar"),
     )
 
 
@@ -262,7 +270,8 @@ _LOADERS: dict[str, Callable[[Path, bytes, Mapping[str, Any], str, Means | None]
 def _check_golden(path: Path, manifest: Mapping[str, Any], reconstructor: "TorchReconstructor") -> None:
     wanted = np.asarray(manifest["golden"]["errors"], np.float32)
     windows: F32 = np.asarray(manifest["golden"]["windows"], np.float32)
-    if windows.shape[1:] != (manifest["network"]["window"], len(manifest["channels"])):
+    read = len(manifest["channels"]) + len(Calendar.of(manifest.get("calendar")))
+    if windows.shape[1:] != (manifest["network"]["window"], read):
         raise ArtifactError(f"{path}: its golden input does not have its window and channels; train it anew")
     got = reconstructor.errors(windows)
     if got.shape != wanted.shape or not np.allclose(got, wanted, rtol=_RTOL, atol=_ATOL):

@@ -14,6 +14,7 @@ independent, to the bit, of the batch that it came in (CPU). Everything fitted i
 them. Shapes as in `core.types`; Q are the target channels, W the rows of a part.
 """
 
+from collections.abc import Sequence
 from typing import Final, List, Optional, Tuple  # noqa: UP035  TorchScript reads these names
 
 import torch
@@ -23,7 +24,7 @@ from streamae.model.layers import affine
 from streamae.model.network import EncoderDecoder
 from streamae.model.spec import DetectorSpec
 
-__all__ = ["Detector", "Energy", "Prototypes", "Subspace"]
+__all__ = ["Beside", "Detector", "Energy", "Prototypes", "Subspace"]
 
 
 def _selector(window: int, channels: int) -> Tensor:
@@ -105,6 +106,28 @@ class Prototypes(nn.Module):
         return affine(away * away, self.selector, None)
 
 
+class Beside(nn.Module):
+    """The channels that the network reads and does not explain, in units of their range in training.
+
+    Commands, modes and the clock mean nothing beyond what training saw of them, so they are held to it; targets never
+    are.
+    """
+
+    channels: Tensor
+    low: Tensor
+    span: Tensor
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.register_buffer("channels", torch.tensor(channels, dtype=torch.long))
+        self.register_buffer("low", torch.zeros(len(channels)))
+        self.register_buffer("span", torch.ones(len(channels)))
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """[B, T, C] -> [B, T, X], each in [0, 1]."""
+        return ((windows.index_select(2, self.channels) - self.low) / self.span).clamp(0.0, 1.0)
+
+
 class Detector(nn.Module):
     """All features of a window in one archive, as its `DetectorSpec` says."""
 
@@ -114,6 +137,7 @@ class Detector(nn.Module):
     whiten: Final[bool]
     whitener: Final[int]
     banked: Final[bool]
+    has_context: Final[bool]
 
     targets: Tensor
     inputs: Tensor
@@ -125,9 +149,11 @@ class Detector(nn.Module):
         self.whiten, self.banked, self.horizon = spec.whiten, spec.banked, spec.network.horizon
         self.whitener = [w for w, _ in spec.residuals].index(spec.network.window) if spec.whiten else -1
         Q = len(spec.targets)
-        own = spec.network.channels == Q
         self.register_buffer("targets", torch.tensor(spec.targets, dtype=torch.long))
-        self.register_buffer("inputs", torch.tensor(spec.targets if own else range(spec.channels), dtype=torch.long))
+        self.has_context = len(spec.context) > 0
+        self.register_buffer("inputs", torch.tensor(spec.inputs[: len(spec.inputs) - len(spec.context)]))
+        if self.has_context:
+            self.context = Beside(spec.context)
         self.register_buffer("rest_scale", torch.ones(1))
         self.residuals = nn.ModuleList([Subspace(w, rank, Q) for w, rank in spec.residuals])
         self.energies = nn.ModuleList([Energy(w, rank, Q) for w, rank in spec.energies])
@@ -142,7 +168,12 @@ class Detector(nn.Module):
             if i == self.whitener:
                 rest, _ = bank(x)
                 read, off = rest / self.rest_scale, x - rest
-        return read, off
+        return self._with_context(read, windows), off
+
+    def _with_context(self, read: Tensor, windows: Tensor) -> Tensor:
+        if self.has_context:
+            return torch.cat([read, self.context(windows[:, windows.size(1) - self.network_window :])], dim=2)
+        return read
 
     def network_input(self, windows: Tensor) -> Tensor:
         """[B, T, C] -> [B, Tn, inputs], what the network reads; more rows than Tn need not be there."""
@@ -172,7 +203,7 @@ class Detector(nn.Module):
             found.append(bank(x))
         for bank in self.prototypes:
             found.append(bank(x))
-        return torch.cat(found, dim=1), read
+        return torch.cat(found, dim=1), self._with_context(read, windows)
 
     # `errors` in three parts, so that an executor may put another recurrence between the first and the last.
 

@@ -121,7 +121,8 @@ class DetectorSpec:
     `targets` only. `residuals` and `energies` are windows W with a rank (principal components of the flattened
     window: what they leave, and what they hold); `prototypes` are windows with a count of centres. A network whose
     `channels` are not all channels reads the targets; with `whiten` it reads what the subspace of its own window
-    leaves of them. Raises ValueError on a combination that means nothing.
+    leaves of them. With `context` it reads those channels beside; `channels` count what the calendar adds
+    (`core.calendar`). Raises ValueError on a combination that means nothing.
     """
 
     channels: int
@@ -131,10 +132,16 @@ class DetectorSpec:
     energies: tuple[tuple[int, int], ...] = ()
     prototypes: tuple[tuple[int, int], ...] = ()
     whiten: bool = False
+    context: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.network.channels not in {self.channels, len(self.targets)}:
-            raise ValueError(f"the network reads {self.network.channels} channels; it reads all or the targets")
+        own = len(self.targets) + len(self.context)
+        if self.network.channels != own and (self.context or self.network.channels != self.channels):
+            raise ValueError(
+                f"the network reads {self.network.channels} channels; it reads all, or the {own} of targets and context"
+            )
+        if set(self.context) & set(self.targets) or any(not 0 <= c < self.channels for c in self.context):
+            raise ValueError(f"context {self.context} must be other channels than the targets {self.targets}")
         if self.whiten and self.network.window not in dict(self.residuals):
             raise ValueError(f"whiten needs a subspace of the network's own window, {self.network.window} rows")
         for window, size in (*self.residuals, *self.energies, *self.prototypes):
@@ -151,20 +158,26 @@ class DetectorSpec:
         """Whether there is anything beside the network."""
         return bool(self.residuals or self.energies or self.prototypes)
 
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """The channels that the network reads, in its order."""
+        own = (*self.targets, *self.context)
+        return own if self.network.channels == len(own) else tuple(range(self.channels))
+
     def features(self) -> tuple[tuple[str, int], ...]:
         """Name the E columns of `errors`: (kind, channel index), channel -1 for what belongs to no channel."""
         named = [(f"residual-{w}", c) for w, _ in self.residuals for c in self.targets]
         named += [(f"energy-{w}", -1) for w, _ in self.energies]
         named += [(f"prototypes-{w}", c) for w, _ in self.prototypes for c in self.targets]
-        inputs = self.targets if self.network.channels == len(self.targets) else range(self.channels)
-        own = dict(enumerate(inputs))
+        own = dict(enumerate(self.inputs))
         return (*named, *((kind, own.get(c, -1)) for kind, c in self.network.features()))
 
     def to_mapping(self) -> dict[str, Any]:
         """Return plain JSON values."""
         banks = {name: [list(bank) for bank in getattr(self, name)] for name in _BANKS}
         own = {"channels": self.channels, "targets": list(self.targets), "window": self.window, "whiten": self.whiten}
-        return {**own, **banks, "recurrent": self.network.to_mapping()}
+        beside = {"context": list(self.context)} if self.context else {}
+        return {**own, **beside, **banks, "recurrent": self.network.to_mapping()}
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "DetectorSpec":
@@ -175,6 +188,7 @@ class DetectorSpec:
                 targets=tuple(values["targets"]),
                 network=NetworkSpec.from_mapping(values["recurrent"]),
                 whiten=values["whiten"],
+                context=tuple(values.get("context", ())),
                 **{name: tuple((int(w), int(n)) for w, n in values[name]) for name in _BANKS},
             )
             if values["window"] != spec.window:

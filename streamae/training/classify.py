@@ -122,8 +122,8 @@ def _write(
     with torch.no_grad():
         probabilities = scripted(golden)
     kept = ("channels", "targets", "context", "network", "period_s", "gap_max_s", "warmup_rows", "streams")
-    manifest = {key: encoder.manifest[key] for key in kept} | {
-        "format": {"kind": KIND, "version": artifact.FORMAT_VERSION},
+    manifest = {key: encoder.manifest[key] for key in (*kept, "calendar") if key in encoder.manifest} | {
+        "format": {"kind": KIND, "version": artifact.format_version(encoder.manifest["network"])},
         "classes": list(labelled.classes),
         "windows": len(labelled),
         "contender": curve.best(),

@@ -47,9 +47,11 @@ def calibrate_cold(
     pieces = _pieces(dataset, warmup_rows, warmup_rows + spec.window + learn)
     tried = []
     for piece in pieces:
-        location, scale = early_estimate(piece[:warmup_rows], calm)
-        scaled = ((piece[warmup_rows:] - location) / scale).astype(np.float32)
-        windows = np.lib.stride_tricks.sliding_window_view(scaled, spec.window, axis=0).transpose(0, 2, 1)
+        values = dataset.values[piece].astype(np.float64)
+        location, scale = early_estimate(values[:warmup_rows], calm)
+        scaled = ((values[warmup_rows:] - location) / scale).astype(np.float32)
+        read = dataset.calendar.beside(scaled, dataset.time_s[piece][warmup_rows:])
+        windows = np.lib.stride_tricks.sliding_window_view(read, spec.window, axis=0).transpose(0, 2, 1)
         tried.append(errors(np.ascontiguousarray(windows)))
     zero, offset = float(calibration["zero"]), float(calibration["offset"])
     if not tried:
@@ -66,11 +68,11 @@ def _above(scores: list[F64], counted_from: float, zero: float) -> dict[str, flo
     return {"cold_zero": cold, "cold_offset": max(cold - middle, _MARGIN)}
 
 
-def _pieces(dataset: Dataset, warmup_rows: int, learning_rows: int) -> list[F64]:
-    """Stretches of rows [n, C] of the streams, spread over them, each long enough to be judged for a while."""
+def _pieces(dataset: Dataset, warmup_rows: int, learning_rows: int) -> list[slice]:
+    """Stretches of rows of the streams, spread over them, each long enough to be judged for a while."""
     least, most = learning_rows + 50, learning_rows + _JUDGED_ROWS
     each = max(1, _TRIALS_MAX // len(dataset.names))
-    found: list[F64] = []
+    found: list[slice] = []
     for s in range(len(dataset.names)):
         rows = dataset.rows_of(s)
         n = rows.stop - rows.start
@@ -80,7 +82,7 @@ def _pieces(dataset: Dataset, warmup_rows: int, learning_rows: int) -> list[F64]
         for start in np.linspace(0, max(n - most, 0), count).astype(int):
             at = slice(rows.start + int(start), min(rows.start + int(start) + most, rows.stop))
             if np.diff(dataset.time_s[at]).max() <= dataset.gap_max_s:
-                found.append(dataset.values[at].astype(np.float64))
+                found.append(at)
         if len(found) >= _TRIALS_MAX:
             break
     return found

@@ -10,11 +10,12 @@ leaves it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from streamae.core.calendar import Calendar
 from streamae.core.scale import SCALED_MAX, estimate
 from streamae.core.types import F32, F64, I64
 from streamae.errors import SeriesError
@@ -54,10 +55,15 @@ class Dataset:
     period_rows: int | None
     dropped: Mapping[str, str]
     refused_rows: Mapping[str, int]
+    calendar: Calendar = field(default_factory=Calendar)
 
     def rows_of(self, stream: int) -> slice:
         """Positions of a stream's rows."""
         return slice(int(self.bounds[stream]), int(self.bounds[stream + 1]))
+
+    def read(self) -> F32:
+        """What a model reads of the rows, `[N, C + F]`: their values, and what the calendar says of them."""
+        return self.calendar.beside(self.values, self.time_s)
 
 
 def load(paths: Sequence[Path], rows: int | None, fetched: Sequence[Series] = ()) -> list[Stream]:

@@ -18,6 +18,7 @@ from streamae.training.banks import components, sample_windows
 from streamae.training.dataset import Dataset, window_ends
 from streamae.training.fit import Recipe, linear_rank
 from streamae.training.limits import Limit
+from streamae.training.zone import zone_of
 
 __all__ = ["Design", "TrainConfig", "design", "ends_of", "flat_windows", "rows_at"]
 
@@ -37,7 +38,8 @@ class TrainConfig:
 
     `banks: false` gives a bare network of the literature on all channels, `score: mahalanobis` the distance of its
     errors (EncDec-AD), `threshold` says how the threshold is placed, and `holdout` is the trailing part of each series
-    that it is not trained on.
+    that it is not trained on. `context` names the channels that are not explained; `context_inputs` and `calendar`
+    whether the network reads them and the clock of `zone` (see `training.context`).
     """
 
     window: int | None = None
@@ -54,12 +56,19 @@ class TrainConfig:
     code_distance: bool = False
     score: Literal["groups", "mahalanobis"] = "groups"
     context: tuple[str, ...] | None = None
+    context_inputs: Literal["auto", "on", "off"] = "auto"
+    calendar: Literal["auto", "on", "off"] = "auto"
+    zone: str = "UTC"
     holdout: float = 0.0
     warmup_rows: int | None = None
     learn_windows: int | None = None
     threshold: Limit = field(default_factory=Limit)
     recipe: Recipe = field(default_factory=lambda: Recipe(steps=400, batch=32))
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse a time zone that nobody knows."""
+        zone_of(self.zone)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,8 +96,9 @@ def ends_of(dataset: Dataset, window: int, holdout: float = 0.0) -> tuple[list[I
 
 
 def rows_at(dataset: Dataset, ends: I64, window: int) -> F32:
-    """Windows [n, T, C] that end at these rows."""
-    windows: F32 = dataset.values[ends[:, None] + np.arange(1 - window, 1)]
+    """Windows [n, T, C + F] that end at these rows, as a model reads them."""
+    rows = ends[:, None] + np.arange(1 - window, 1)
+    windows: F32 = dataset.calendar.beside(dataset.values[rows], dataset.time_s[rows])
     return windows
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from streamae.core.calendar import Calendar
 from streamae.core.scale import Scale
 from streamae.core.types import F32, I64, Profile, Rows
 from streamae.core.window import Rings
@@ -133,15 +134,16 @@ def _windows(series: Series, profile: Profile, stride: int) -> tuple[F32, I64, I
     values = series.values[:, [series.channels.index(c) for c in profile.channels]]
     forward = np.r_[True, series.time_s[1:] > np.maximum.accumulate(series.time_s)[:-1]][: len(series)]
     usable = np.flatnonzero(np.isfinite(values).all(axis=1) & forward)
-    C = len(profile.channels)
-    scale, rings = Scale(C, profile.warmup_rows), Rings(profile.window, C, gap_max_s=profile.gap_max_s, stride=stride)
+    C, calendar = len(profile.channels), Calendar.of(profile.calendar)
+    scale = Scale(C, profile.warmup_rows)
+    rings = Rings(profile.window, C + len(calendar), gap_max_s=profile.gap_max_s, stride=stride)
     scale.grow(1)
     rings.grow(1)
     scale.begin(0, profile.streams.get(series.name))
     stream = np.zeros(len(usable), np.int32)
     kept, scaled = scale.step(Rows(stream, series.time_s[usable], values[usable]))
-    windows, ended = rings.push(stream[kept], series.time_s[usable[kept]], scaled)
     rows = usable[kept]
+    windows, ended = rings.push(stream[kept], series.time_s[rows], calendar.beside(scaled, series.time_s[rows]))
     return windows.values, rows[ended - profile.window + 1], rows[ended]
 
 

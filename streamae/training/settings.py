@@ -14,6 +14,8 @@ from streamae.training.limits import Limit
 
 __all__ = ["read_config"]
 
+_SWITCHES = ("linear", "context_inputs", "calendar")  # auto, on, off: the last two are booleans in YAML
+
 
 def read_config(path: Path | None) -> TrainConfig:
     """Read training settings; None gives the defaults. Raises ConfigError with one line for each mistake."""
@@ -27,6 +29,7 @@ def read_config(path: Path | None) -> TrainConfig:
         return TrainConfig()
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: got {tree!r}; write keys and values, such as `hidden: 16`")
+    tree |= {key: "on" if tree[key] else "off" for key in _SWITCHES if isinstance(tree.get(key), bool)}
     tree.pop("sources", None)  # where the series come from, not what is made of them: see training.fetch
     mistakes = _unknown(path, tree, TrainConfig, "")
     mistakes += _unknown(path, tree.get("recipe"), Recipe, "recipe.")

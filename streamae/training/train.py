@@ -27,6 +27,7 @@ from streamae.sources.series import Series
 from streamae.training.banks import fit_banks
 from streamae.training.calibrate import calibrate, longest_runs
 from streamae.training.cold import calibrate_cold
+from streamae.training.context import Trial, choose, fit_beside
 from streamae.training.dataset import Dataset, build, load
 from streamae.training.design import TrainConfig, design, ends_of, flat_windows, rows_at
 from streamae.training.fit import Fitted, fit, fit_linear
@@ -96,14 +97,16 @@ def train_dataset(
 ) -> Trained:
     """Train and calibrate in memory; a function of its arguments (and of machine and library versions)."""
     prepare_torch()
-    torch.manual_seed(seed)
     device = choose_device(config.device)
     flat = flat_windows(dataset, config.holdout)
-    plan = design(dataset, config, flat)
+    chosen = choose(dataset, design(dataset, config, flat), config, flat)
+    dataset, plan = chosen.dataset, chosen.plan
+    torch.manual_seed(seed)
     detector = Detector(plan.spec)
     fit_banks(detector, flat, plan.bases, seed)
+    fit_beside(detector, dataset)
     train_ends, held_ends = (np.concatenate(x) for x in ends_of(dataset, plan.spec.network.window, config.holdout))
-    rows = torch.from_numpy(dataset.values)
+    rows = torch.from_numpy(dataset.read())
     spread_out = train_ends[:: max(1, len(train_ends) // _LINEAR_WINDOWS)]
     sample = detector.network_input(torch.from_numpy(rows_at(dataset, spread_out, plan.spec.network.window)))
     fit_linear(detector.network, sample, plan.spec.network.linear_rank)
@@ -124,6 +127,9 @@ def train_dataset(
     scripted = script(detector)
     runner = TorchReconstructor(scripted, plan.spec)
     record = _record(dataset, plan.spec, runner, fitted=fitted, windows=len(train_ends), seed=seed, config=config)
+    record["training"]["inputs"] = chosen.record()
+    if dataset.calendar.angles:
+        record["calendar"] = dataset.calendar.to_mapping() | {"zone": config.zone}
     return Trained(detector, scripted, record)
 
 
@@ -170,7 +176,7 @@ def _record(
     calibration["runs"] = np.max(runs, axis=0).tolist()
     golden = rows_at(dataset, ends[0][:: max(1, len(ends[0]) // _GOLDEN_WINDOWS)][:_GOLDEN_WINDOWS], spec.window)
     return {
-        "format": {"kind": "torchscript", "version": artifact.FORMAT_VERSION},
+        "format": {"kind": "torchscript", "version": artifact.format_version(spec.to_mapping())},
         "channels": list(dataset.channels),
         "targets": [dataset.channels[c] for c in dataset.targets],
         "context": [name for c, name in enumerate(dataset.channels) if c not in dataset.targets],
@@ -229,6 +235,8 @@ def _say_trained(console: Console, out: Path, digest: str, manifest: dict[str, A
     spec, training = DetectorSpec.from_mapping(manifest["network"]), manifest["training"]
     net = spec.network
     parts = dict.fromkeys(kind for kind, _ in spec.features())
+    for trial in (Trial(**kept) for kept in training["inputs"]):
+        console.print(trial.said(), highlight=False)
     console.print(
         f"window {spec.window} rows: {', '.join(parts)}\n"
         f"{net.cell} {net.hidden} over {net.window} rows, forecasting the last {net.horizon}; {training['windows']} "
