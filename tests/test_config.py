@@ -246,6 +246,8 @@ PLACES = {  # definition of the schema -> where its keys stand in the example
     "LogSink": lambda tree: [s for s in tree["sinks"] if s["type"] == "log"],
     "MqttSink": lambda tree: [s for s in tree["sinks"] if s["type"] == "mqtt"],
     "WebhookSink": lambda tree: [s for s in tree["sinks"] if s["type"] == "webhook"],
+    "OneOff": lambda tree: [w for w in tree["maintenance"] if "from" in w],
+    "Recurring": lambda tree: [w for w in tree["maintenance"] if "start" in w],
     "AlertmanagerSink": lambda tree: [s for s in tree["sinks"] if s["type"] == "alertmanager"],
 }
 

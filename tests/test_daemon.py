@@ -1,5 +1,6 @@
 """The daemon as its operator meets it: one process, a real broker, a real Prometheus, signals and exit codes."""
 
+import json
 import re
 import signal
 import subprocess
@@ -133,6 +134,28 @@ def test_a_good_reload_keeps_the_windows(daemon, feed):
     assert now_rows - rows == now_windows - windows
     assert daemon.metric("streamae_config_last_reload_successful") == 1
     assert "alert.keep_firing_for: applied" in daemon.log()
+
+
+def test_a_reload_begins_and_ends_maintenance(daemon, feed):
+    """A window in the file is on the page, in the API and the metrics within seconds; out of the file it is over."""
+    good = daemon.path.read_text()
+    window = "maintenance: [{name: now, group: pump*, from: 2020-01-01T00:00:00Z, until: 2100-01-01T00:00:00Z}]\n"
+
+    def shown() -> tuple[float, float, list[str], int]:
+        active = json.loads(daemon.get("/api/v1/silences?state=active")[1])["silences"]
+        marked = [one for one in daemon.streams().values() if "maintenance" in one.get("marks", ())]
+        streams, windows = (f"streamae_{name}" for name in ("streams_in_maintenance", "maintenance_windows"))
+        names = [one["maintenance"] for one in active]
+        return daemon.metric(streams), daemon.metric(windows, state="active"), names, len(marked)
+
+    try:
+        daemon.path.write_text(good + window)
+        daemon.signal(signal.SIGHUP)
+        wait_until(lambda: shown() == (3, 1, ["now"], 3), 30, "in maintenance")
+    finally:
+        daemon.path.write_text(good)
+    daemon.signal(signal.SIGHUP)
+    wait_until(lambda: shown() == (0, 0, [], 0), 30, "no longer")
 
 
 def test_a_bad_reload_is_refused_and_the_old_configuration_goes_on(daemon, feed):

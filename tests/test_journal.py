@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from streamae.core.types import Batch, Drop, Drops
+from streamae.core.types import Batch, Drop, Drops, Maintenance
 from streamae.store.journal import _HEAD, _THIN, crc_of, decode_batch, encode_batch
+
+TIMES = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @st.composite
@@ -30,6 +32,7 @@ def batches(draw: st.DrawFn) -> Batch:
         Drops(lost),
         draw(st.none() | st.lists(st.binary(max_size=40), max_size=5)),
         draw(st.sampled_from([1, 2, 8])),
+        draw(st.none() | st.lists(st.builds(Maintenance, st.text(), st.text(), TIMES, TIMES), max_size=3)),
     )
 
 
@@ -44,6 +47,7 @@ def test_a_row_gives_back_the_batch_that_was_written(batch: Batch) -> None:
     np.testing.assert_array_equal(again.dup, batch.dup)
     assert (again.epoch, again.lost, again.thinning) == (batch.epoch, batch.lost, batch.thinning)
     assert again.broken == batch.broken
+    assert again.maintenance == batch.maintenance
     assert again.holes is None if batch.holes is None else list(again.holes) == batch.holes
     again.arrival_s[:] = 0  # what was read back belongs to the reader
 
@@ -97,6 +101,14 @@ def test_a_row_that_scores_no_window_or_has_bytes_left_over_is_none_of_ours() ->
     longer = _HEAD.pack(codec, flags, reasons, n, epoch, length + 1) + thinned[_HEAD.size :] + b"x"
     with pytest.raises(ValueError, match="left over"):
         decode_batch(longer)
+
+
+@pytest.mark.parametrize("told", [b"5", b"[[1]]", b"[", b"[3]"])
+def test_a_row_whose_maintenance_has_another_form_is_none_of_ours(told: bytes) -> None:
+    """No list of four values each, no JSON: the row is damaged."""
+    plain = np.zeros(0).tobytes() + len(told).to_bytes(4, "little") + told
+    with pytest.raises(ValueError):
+        decode_batch(_HEAD.pack(1, 16, 0, 0, 0, len(plain)) + plain)
 
 
 def test_a_batch_at_odds_with_itself_is_not_written() -> None:

@@ -5,11 +5,14 @@ The rules run only on settings whose single keys are all right.
 
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 
 from streamae.config.document import Loc
 from streamae.config.groups import Grid, Group, Topic
+from streamae.config.maintenance import OneOff, Recurring, gap_days
 from streamae.config.settings import Settings
 from streamae.config.sinks import MqttSink
+from streamae.config.units import duration_text
 from streamae.core.payloads import SPARKPLUG
 from streamae.core.payloads.sparkplug import NAMESPACE
 from streamae.core.payloads.values import parse_path
@@ -59,6 +62,7 @@ def disagreements(settings: Settings) -> Iterator[Finding]:
     for name, group in settings.streams.items():
         yield from _group(("streams", name), group)
     yield from _sinks(settings)
+    yield from _maintenance(settings)
 
 
 def warnings(settings: Settings) -> Iterator[Finding]:
@@ -240,6 +244,25 @@ def _sinks(settings: Settings) -> Iterator[Finding]:
         names.add(sink.name)
         if isinstance(sink, MqttSink):
             yield from _loops(("sinks", i, "topic"), sink, settings)
+
+
+def _maintenance(settings: Settings) -> Iterator[Finding]:
+    names: set[str] = set()
+    for i, window in enumerate(settings.maintenance):
+        here = ("maintenance", i)
+        if window.name in names:
+            yield (*here, "name"), f"give each window a name of its own; there is already one called {window.name}"
+        names.add(window.name)
+        if not any(fnmatchcase(name, window.group) for name in settings.streams):
+            yield (*here, "group"), f"name a group of this file ({', '.join(settings.streams)}), or a pattern of some"
+        if isinstance(window, OneOff) and window.until_s <= window.from_s:
+            yield (*here, "until"), "write a time after `from`"
+        if isinstance(window, Recurring) and window.duration_s >= gap_days(window) * 86400:
+            yield (
+                (*here, "duration"),
+                f"write less than the {duration_text(gap_days(window) * 86400.0)} from one start to the next: "
+                "it would never end",
+            )
 
 
 def _loops(here: Loc, sink: MqttSink, settings: Settings) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from streamae.config.convert import home_assistant, readers, stream_template, te
 from streamae.config.document import key_text
 from streamae.config.groups import Grid, Group, Topic
 from streamae.config.load import load
+from streamae.config.maintenance import next_window
 from streamae.config.settings import Settings
 from streamae.config.units import duration_text
 from streamae.core.topics import CHANNEL, Template
@@ -24,7 +25,7 @@ _OWN_TIME = dict.fromkeys(("influx", "telegraf", "senml", "sparkplug", "zigbee2m
 OpenProfile = Callable[[Group], Profile]
 
 
-def check(path: Path | str, open_profile: OpenProfile | None = None) -> list[str]:
+def check(path: Path | str, open_profile: OpenProfile | None = None, now_s: float = 0.0) -> list[str]:
     """Return the lines to print; ConfigError for mistakes of the file, ArtifactError for models that do not load.
 
     Every model is tried before an error is raised, so that one run shows all that is wrong.
@@ -41,7 +42,7 @@ def check(path: Path | str, open_profile: OpenProfile | None = None) -> list[str
     misfits = [line for name, profile in profiles.items() for line in fits(name, settings.streams[name], profile)]
     if misfits:
         raise ConfigError("\n".join(f"{path}: {line}" for line in misfits))
-    return describe(settings, profiles)
+    return describe(settings, profiles, now_s)
 
 
 def fits(name: str, group: Group, profile: Profile) -> list[str]:
@@ -86,8 +87,8 @@ def fits(name: str, group: Group, profile: Profile) -> list[str]:
     return sorted(lines)
 
 
-def describe(settings: Settings, profiles: dict[str, Profile]) -> list[str]:
-    """Return what the daemon would do with these settings; groups without a profile show what is known of them."""
+def describe(settings: Settings, profiles: dict[str, Profile], now_s: float = 0.0) -> list[str]:
+    """Return what the daemon would do with these settings at `now_s`; groups without a profile show what is known."""
     broker = settings.mqtt
     lines = [
         f"instance {settings.instance}: MQTT {broker.protocol} to {broker.host}:{broker.port} as {settings.client_id}"
@@ -106,6 +107,10 @@ def describe(settings: Settings, profiles: dict[str, Profile]) -> list[str]:
     told = home_assistant(settings)
     if told is not None:
         lines.append(f"Home Assistant: at most {told.devices_max} streams as devices on {told.ours}")
+    lines += [
+        f"maintenance {one.name}: group {one.group}, streams {one.stream}: {next_window(one, now_s)}"
+        for one in settings.maintenance
+    ]
     lines += [f"warning: {key_text(loc)}: {advice}" for loc, advice in warnings(settings)]
     return lines
 

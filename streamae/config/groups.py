@@ -1,12 +1,11 @@
 """The `streams:` block: one group is a kind of machine, with its topics, its time grid and its one model."""
 
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
 
 from streamae.config.section import Section, placeholders
-from streamae.config.units import Duration, FilePath, Number, Patience, Rate, Text, Whole
+from streamae.config.units import Duration, FilePath, Number, Patience, Rate, Text, Whole, zone_name
 from streamae.core.payloads.values import parse_path
 from streamae.core.topics import CHANNEL, Template
 
@@ -21,14 +20,6 @@ def _template(text: str) -> str:
 def _json_path(text: str) -> str:
     parse_path(text)
     return text
-
-
-def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ValueError, KeyError, OSError) as error:  # one that is not there is a KeyError
-        raise ValueError("write a time zone of this system, such as Europe/Berlin, or UTC") from error
-    return name
 
 
 def _label(name: str) -> str:
@@ -56,7 +47,7 @@ class Topic(Section):
     """For InfluxDB's formats: tag -> the value that it must have, or the point is not looked at."""
     name: Annotated[Text, AfterValidator(_template)] | None = None
     """For SenML and Sparkplug: template that takes the names in the payload apart into labels and {channel}."""
-    time_zone: Annotated[Text, AfterValidator(_zone)] | None = None
+    time_zone: Annotated[Text, AfterValidator(zone_name)] | None = None
     """For Tasmota: zone of the times in the payload. Without it, the time of arrival counts."""
     value: Annotated[Text, AfterValidator(_json_path)] = "value"
     """For JSON on a topic with {channel}: path of the value."""

@@ -174,6 +174,8 @@ def _keys(sections: list[type[BaseModel]]) -> list[str]:
 
 def _unknown(key: str, sections: list[type[BaseModel]]) -> str:
     known = _keys(sections)
+    if key in known:
+        return "remove it: it does not go together with another key that is here"
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]}?"

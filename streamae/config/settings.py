@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from streamae.config.groups import Group
+from streamae.config.maintenance import Window
 from streamae.config.section import Name, Section
 from streamae.config.sinks import LogSink, Sink
 from streamae.config.units import Duration, FilePath, Flag, Secret, Size, Text, Whole
@@ -213,6 +214,8 @@ class Settings(Section):
     """Show each stream as a device in Home Assistant; `home_assistant: {}` does, with all defaults."""
     sinks: tuple[Sink, ...] = (LogSink(type="log"),)
     """Where alerts go."""
+    maintenance: Annotated[tuple[Window, ...], Field(max_length=64)] = ()
+    """When streams are worked on: judged and shown as ever, but nobody is told, and nothing is learnt from it."""
 
     @model_validator(mode="before")
     @classmethod

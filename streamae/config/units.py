@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     BeforeValidator,
@@ -41,6 +42,7 @@ __all__ = [
     "parse_size",
     "patience_text",
     "size_text",
+    "zone_name",
 ]
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -187,6 +189,15 @@ def _read_secret(value: str, info: ValidationInfo) -> str:
 
 def _path(value: Any, info: ValidationInfo) -> Any:
     return str(_here(info)[0] / Path(value).expanduser()) if isinstance(value, str | Path) and str(value) else value
+
+
+def zone_name(name: str) -> str:
+    """Return the name of a time zone that this system knows."""
+    try:
+        ZoneInfo(name)
+    except (ValueError, KeyError, OSError) as error:  # one that is not there is a KeyError
+        raise ValueError("write a time zone of this system, such as Europe/Berlin, or UTC") from error
+    return name
 
 
 def _plain(value: Any) -> Any:

@@ -6,14 +6,14 @@ of it takes the stream's messages of any time, from the first on, and has no war
 learns from the beginning there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from streamae.core.lane import Group, Lane
-from streamae.core.types import State
+from streamae.core.types import Maintenance, State
 
 __all__ = ["Alone", "alone"]
 
@@ -29,6 +29,7 @@ class Alone:
     scale: State | None
     scoring: State | None
     threshold: State | None
+    maintenance: Sequence[Maintenance]
 
     def lane(self, loads: Callable[[bytes], Any]) -> Lane:
         """Return a lane of this one stream, which is number 0, before its first message."""
@@ -36,6 +37,7 @@ class Alone:
         made.streams.add(self.name)
         made.begin()
         made.decoder.restore(self.births)
+        made.upkeep.plan(self.maintenance)
         if self.scale is not None:
             made.scale.restore(self.scale)
         if self.scoring is not None and self.threshold is not None:
@@ -62,6 +64,7 @@ def alone(lane: Lane, name: str, time_s: float, onsets: int) -> Alone | None:
         _scale(lane, stream) if scaled else None,
         _only(lane.scoring.state(), stream) | {"smooth": np.full(1, np.nan)} if weighed else None,
         lane.threshold.earlier(stream, time_s, onsets) if weighed else None,
+        tuple(lane.upkeep.planned),
     )
 
 

@@ -47,6 +47,7 @@ from streamae.core.types import (
     Verdicts,
     Windows,
 )
+from streamae.core.upkeep import Upkeep
 from streamae.core.window import Rings
 
 __all__ = ["Group", "Lane", "Latest", "alert_id"]
@@ -119,6 +120,7 @@ class Lane:
         self.threshold = Threshold(self.profile.calibration, group.false_alarms_per_s)
         self.alerts = Alerts(group.alert)
         self.quarantine = Quarantine()
+        self.upkeep = Upkeep(group.name, self.streams)
         apart = len(channels) > 1 and not isinstance(group.align, RowAlign)
         self.health = Health(group.health, channels, apart=apart)
         self.flapping = Flapping(group.flapping)
@@ -143,8 +145,8 @@ class Lane:
         readings, drops = self.decoder.decode(topics, payloads, arrival_s, wall_s)
         self.begin()
         samples = readings.samples()
-        calm, resting = np.zeros(len(samples), np.bool_), np.zeros(len(self.streams), np.bool_)
-        findings = self.health.step(samples, calm, resting, wall_s)
+        calm = self.upkeep.touches(samples.stream, samples.time_s, samples.time_s)
+        findings = self.health.step(samples, calm, self.upkeep.now(wall_s), wall_s)
         rows, refused = self._align.step(readings)
         report, verdicts = self._judge(rows, len(topics), drops + refused, thinning)
         told = [*report.transitions, *(self._teller.finding(finding) for finding in findings)]
@@ -193,7 +195,7 @@ class Lane:
         self._begun = len(self.streams)
 
     def _judge(self, rows: Rows, messages: int, drops: Drops, thinning: int = 1) -> tuple[Report, Verdicts]:
-        kept, values = self.scale.step(rows)
+        kept, values = self.scale.step(rows, self.upkeep.touches(rows.stream, rows.time_s, rows.time_s))
         self.latest.row_s[rows.stream] = rows.time_s
         stream, time_s = rows.stream[kept], rows.time_s[kept]
         self.newest = stream, time_s, values
@@ -244,8 +246,9 @@ class Lane:
     def _round(self, index: I64, errors: F32, v: Verdicts, thinning: int) -> list[Transition]:
         """Score, threshold and alert for one window of each of some different streams; fills `v` at `index`."""
         s, time_s = v.stream[index], v.time_s[index]
-        v.score[index], v.share[index] = self.scoring.step(s, errors[index])
-        v.threshold[index] = self.threshold.step(s, time_s, v.score[index], thinning)
+        upkeep = self.upkeep.touches(s, v.start_s[index], time_s)
+        v.score[index], v.share[index] = self.scoring.step(s, errors[index], upkeep)
+        v.threshold[index] = self.threshold.step(s, time_s, v.score[index], thinning, upkeep)
         v.state[index], changes = self.alerts.step(s, time_s, v.score[index], v.threshold[index])
         return [self._teller.anomaly(v, int(index[at]), changes, n) for n, at in enumerate(changes.position)]
 
@@ -261,9 +264,11 @@ class Lane:
         """Return the rule of each verdict on a sensor that stands, and of each alert that flaps."""
         return [rule for _, _, rule, _ in self.health.open()] + [t.rule for t in self.flapping.open()]
 
-    def marks(self) -> dict[int, list[str]]:
-        """Return what is special about some streams beside the state of their alert, in words."""
+    def marks(self, now_s: float = -np.inf) -> dict[int, list[str]]:
+        """Return what is special about some streams, now, beside the state of their alert, in words."""
         found: defaultdict[int, list[str]] = defaultdict(list)
+        for stream in np.flatnonzero(self.upkeep.now(now_s)).tolist():
+            found[stream].append("maintenance")
         for stream in self.quarantine.held(len(self.streams)).tolist():
             found[stream].append("quarantined")
         for stream, channel, rule, _ in self.health.open():

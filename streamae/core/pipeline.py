@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from streamae.core.lane import Group, Lane
-from streamae.core.types import Batch, Drop, Drops, Report
+from streamae.core.types import Batch, Drop, Drops, Maintenance, Report
 
 __all__ = ["Pipeline"]
 
@@ -31,6 +31,7 @@ class Pipeline:
     def __init__(self, instance: str, groups: Sequence[Group], loads: Callable[[bytes], Any] = json.loads) -> None:
         self.lanes = {group.name: Lane(instance, group, loads) for group in groups}
         self.arrival_s = -np.inf  # the newest arrival of any message
+        self.maintenance: tuple[Maintenance, ...] = ()
         self._lane_of: dict[bytes, Lane | None] = {}
         self._listening = [x for x in self.lanes.values() if any(spec.listens for spec in x.group.payloads)]
         self._listeners_of: dict[bytes, list[Lane]] = {}
@@ -42,6 +43,8 @@ class Pipeline:
         in steps of bounded length. A batch with refusals alone is no tick.
         """
         self.arrival_s = max(self.arrival_s, float(batch.arrival_s.max(initial=-np.inf)))
+        if batch.maintenance is not None:
+            self._plan(batch.maintenance)
         if len(self.lanes) == 1:
             (lane,) = self.lanes.values()
             interrupted = lane.interrupt(batch.holes) if batch.broken else 0
@@ -51,6 +54,11 @@ class Pipeline:
         else:
             report = self._merge(batch, now_s)
         return report if len(batch) or batch.lost or batch.broken else replace(report, ticked=True)
+
+    def _plan(self, maintenance: Sequence[Maintenance]) -> None:
+        self.maintenance = tuple(maintenance)
+        for lane in self.lanes.values():
+            lane.upkeep.plan(maintenance)
 
     @property
     def listening(self) -> bool:
@@ -121,6 +129,7 @@ class Pipeline:
         about = {
             "format": _SNAPSHOT_FORMAT,
             "arrival_s": self.arrival_s if np.isfinite(self.arrival_s) else None,
+            "maintenance": self.maintenance,
             "groups": {n: {"model": x.profile.digest, "streams": x.streams.names} for n, x in self.lanes.items()},
         }
         arrays = {f"{n}/{key}": a for n, lane in self.lanes.items() for key, a in lane.state().items()}
@@ -143,6 +152,7 @@ class Pipeline:
             raise ValueError(f"snapshot format {about['format']}: this version reads up to {_SNAPSHOT_FORMAT}")
         if about.get("arrival_s") is not None:
             self.arrival_s = float(about["arrival_s"])
+        self._plan([Maintenance(*one) for one in about.get("maintenance", ())])
         skipped = []
         for name, said in about["groups"].items():
             lane = self.lanes.get(name)

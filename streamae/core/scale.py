@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamae.core.arrays import grown, rounds
-from streamae.core.types import F32, F64, I32, I64, Rows, State
+from streamae.core.types import F32, F64, I32, I64, Bool, Rows, State
 
 __all__ = ["SCALED_MAX", "Scale", "early_estimate", "estimate", "roughness"]
 
@@ -87,14 +87,17 @@ class Scale:
         """Return how many of their `warmup_rows` the first S streams have had, `[S]`."""
         return self._seen[:streams]
 
-    def step(self, rows: Rows) -> tuple[I64, F32]:
-        """Return which rows belong to streams that are past their warm-up, and their scaled values `[n, C]`."""
+    def step(self, rows: Rows, upkeep: Bool | None = None) -> tuple[I64, F32]:
+        """Return which rows belong to streams that are past their warm-up, and their scaled values `[n, C]`.
+
+        Rows in `upkeep[N]` (maintenance) teach nothing.
+        """
         ready = np.ones(len(rows), np.bool_)
         if (self._seen[rows.stream] < self.warmup_rows).any():
             for index in rounds(rows.stream):
                 learning = self._seen[rows.stream[index]] < self.warmup_rows
                 ready[index[learning]] = False
-                self._learn(rows, index[learning])
+                self._learn(rows, index[learning if upkeep is None else learning & ~upkeep[index]])
         kept = np.flatnonzero(ready)
         s = rows.stream[kept]
         return kept, self.scaled(s, rows.values[kept])

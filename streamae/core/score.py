@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from streamae.core.arrays import grown
-from streamae.core.types import F32, F64, I32, round_score
+from streamae.core.types import F32, F64, I32, Bool, round_score
 
 __all__ = ["Scoring", "channel_shares", "excess", "group_score", "mahalanobis"]
 
@@ -134,14 +134,18 @@ class Scoring:
         left: I32 = self._state["left"][stream]
         return left
 
-    def step(self, stream: I32, errors: F32) -> tuple[F64, F32]:
-        """errors[B, E] of distinct streams -> score[B] (NaN while a stream learns its level), share[B, C]."""
+    def step(self, stream: I32, errors: F32, upkeep: Bool | None = None) -> tuple[F64, F32]:
+        """errors[B, E] of distinct streams -> score[B] (NaN while a stream learns its level), share[B, C].
+
+        Windows in `upkeep[B]` (maintenance) teach nothing.
+        """
         wide, s = errors.astype(np.float64), self._state
         learning = s["left"][stream] > 0
         units = wide * s["weight"][stream]
         raw, part = self._combined(units)
         if learning.any():
-            self._learn_from(stream[learning], wide[learning])
+            taught = learning if upkeep is None else learning & ~upkeep
+            self._learn_from(stream[taught], wide[taught])
         y = self._smooth(stream[~learning], np.log(np.maximum(raw[~learning], _SCORE_MIN)))
         score = np.full(len(stream), np.nan)
         score[~learning] = round_score(np.exp(y - s["zero"][stream[~learning]]))

@@ -26,6 +26,9 @@ sinks into the normal score.
 Time is what counts, not windows: under a backlog, where only every k-th window is scored (`rows=k`), the mean and the
 averages move by what k windows would have moved them, and theta sinks by the clock of the samples anyway.
 
+In maintenance nothing moves: mean, averages and theta stand where they stood, an onset raises nothing, and the time
+counts neither for nor against the budget.
+
 The calibration is the same mapping as in `core.score`, of which this reads `offset`, `cold_offset`,
 `half_life_windows`, `budget_per_s`, and `averages`, `average_offsets` (absent in older models: none); a stream known
 from training brings its own `offset`.
@@ -88,43 +91,44 @@ class Threshold:
         level = {"mean": -offset, "offset": offset, "average": -offset}
         return level | {"theta": 0.0, "on": False, "last_s": np.nan, "seen": seen}
 
-    def step(self, stream: I32, time_s: F64, score: F64, rows: int = 1) -> F64:
+    def step(self, stream: I32, time_s: F64, score: F64, rows: int = 1, upkeep: Bool | None = None) -> F64:
         """score[B] of distinct streams at time_s[B] -> threshold[B] that it is to be held against; NaN is skipped.
 
-        Each score stands for `rows` windows.
+        Each score stands for `rows` windows; those in `upkeep[B]` (maintenance) teach nothing.
         """
         s, known = self._state, np.isfinite(score)
         margin = s["theta"][stream] + np.where(s["on"][stream], np.log(_HYSTERESIS), 0.0)
         limit = s["mean"][stream] + s["offset"][stream] + margin
-        value = np.log(score[known])
-        limit[known] = np.minimum(limit[known], value - self._beyond(stream[known], value, margin[known], rows))
+        value, learns = np.log(score[known]), known[known] if upkeep is None else ~upkeep[known]
+        beyond = self._beyond(stream[known], value, margin[known], learns, rows)
+        limit[known] = np.minimum(limit[known], value - beyond)
         threshold = round_score(np.exp(limit))
-        self._follow(stream[known], time_s[known], value, limit[known], (score > threshold)[known], rows)
+        self._follow(stream[known], time_s[known], value, limit[known], (score > threshold)[known], learns, rows)
         return threshold
 
-    def _beyond(self, stream: I32, value: F64, margin: F64, rows: int) -> F64:
+    def _beyond(self, stream: I32, value: F64, margin: F64, learns: Bool, rows: int) -> F64:
         """Add a logarithmic score to each stream's averages; returns how far one is beyond its limit, -inf if none."""
         s, beyond = self._state, np.full(len(stream), -np.inf)
         for h, gain in enumerate(1.0 - 0.5 ** (rows / self._half_lives)):
-            average = s["average"][stream, h] + gain * (value - s["average"][stream, h])
+            average = s["average"][stream, h] + gain * learns * (value - s["average"][stream, h])
             s["average"][stream, h] = average
             limit = s["mean"][stream] + self._limits[h] * (1.0 + margin / s["offset"][stream])
             over = (average > limit) & (s["seen"][stream] >= _SETTLED * self._half_lives[h])
             beyond = np.where(over, np.maximum(beyond, average - limit), beyond)
         return beyond
 
-    def _follow(self, stream: I32, time_s: F64, value: F64, limit: F64, exceeds: Bool, rows: int) -> None:
-        """Learn from one logarithmic score of each stream."""
+    def _follow(self, stream: I32, time_s: F64, value: F64, limit: F64, exceeds: Bool, learns: Bool, rows: int) -> None:
+        """Go on by one logarithmic score of each stream, and learn from it where it `learns`."""
         s = self._state
         was_on, last_s = s["on"][stream], s["last_s"][stream]
         idle_s = np.where(np.isnan(last_s), 0.0, np.clip(time_s - last_s, 0.0, _IDLE_MAX_S))
         sunk = np.maximum(s["theta"][stream] - self._sink_per_s * idle_s, _CLEARANCE - s["offset"][stream])
         raised = s["theta"][stream] + np.where(was_on, 0.0, _STEP)
-        s["theta"][stream] = np.where(exceeds, raised, sunk)
-        weight = np.maximum(1.0 - 0.5 ** (rows / self._half_life), rows / (s["seen"][stream] + _FIRST_WINDOWS))
+        s["theta"][stream] = np.where(learns, np.where(exceeds, raised, sunk), s["theta"][stream])
+        weight = np.maximum(1.0 - 0.5 ** (rows / self._half_life), rows / (s["seen"][stream] + _FIRST_WINDOWS)) * learns
         s["mean"][stream] += weight * (np.where(exceeds, np.minimum(value, limit), value) - s["mean"][stream])
         s["on"][stream], s["last_s"][stream] = exceeds, time_s
-        s["seen"][stream] += rows
+        s["seen"][stream] += rows * learns
 
     def earlier(self, stream: int, time_s: float, onsets: int) -> dict[str, np.ndarray]:
         """Estimate what `state` had of one stream at an earlier time, since when so many alarms have begun.

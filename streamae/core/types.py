@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum, StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ __all__ = [
     "Batch",
     "Drop",
     "Drops",
+    "Maintenance",
     "Profile",
     "Readings",
     "Reconstructor",
@@ -74,6 +75,15 @@ class Drop(StrEnum):
 Drops = Counter[Drop]
 
 
+class Maintenance(NamedTuple):
+    """A stretch of event time in which streams are worked on; `group` and `stream` are patterns (`*`, `?`, `[…]`)."""
+
+    group: str
+    stream: str
+    start_s: float
+    end_s: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Messages as one connection delivered them, in receive order: what is journalled, and then acknowledged.
@@ -82,7 +92,8 @@ class Batch:
     process, so that an acknowledgement can never reach another session than the one its message came from.
     `lost` counts what was refused before the inbox (overflow, oversized, retained). What else the step depends on is
     here, so that it is journalled: `holes` are topics of which messages are known to be lost just before this batch
-    (None: of any topic), and of the windows that are due only every `thinning`-th is scored (above 1 under a backlog).
+    (None: of any topic), of the windows that are due only every `thinning`-th is scored (above 1 under a backlog), and
+    `maintenance` is all that is known of from this batch on (None: as before).
     """
 
     topics: Sequence[bytes]
@@ -94,6 +105,7 @@ class Batch:
     lost: Drops = field(default_factory=Drops)
     holes: Sequence[bytes] | None = ()
     thinning: int = 1
+    maintenance: Sequence[Maintenance] | None = None
 
     def __len__(self) -> int:
         """Return N, the number of messages."""

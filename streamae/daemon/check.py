@@ -5,6 +5,7 @@ from pathlib import Path
 from streamae.config.check import check
 from streamae.config.groups import Group
 from streamae.core.types import Profile
+from streamae.daemon.clock import Clock
 from streamae.model.artifact import default_registry, open_artifact
 
 __all__ = ["report"]
@@ -12,7 +13,7 @@ __all__ = ["report"]
 
 def report(path: Path) -> list[str]:
     """Return the lines to print. Raises ConfigError or ArtifactError with one line for each mistake."""
-    return check(path, _profile)
+    return check(path, _profile, Clock().now())
 
 
 def _profile(group: Group) -> Profile:

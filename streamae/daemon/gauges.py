@@ -5,7 +5,7 @@ begins anew at zero, and the counter goes on.
 """
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import version
 
 from streamae import __version__
@@ -13,7 +13,7 @@ from streamae.metrics import Metrics
 from streamae.sources.source import SourceStatus
 from streamae.store.alerts import AlertLimits
 from streamae.store.silences import SilenceLimits
-from streamae.store.store import StoreStats
+from streamae.store.store import Store, StoreStats
 
 __all__ = ["Gauges"]
 
@@ -48,11 +48,12 @@ class Gauges:
         since_s = self._started_s if store.snapshot_s is None else store.snapshot_s
         self._metrics.gauge("snapshot_age_seconds", max(0.0, self._now() - since_s))
 
-    def observe_people(self, silences: Mapping[str, int], feedback: int) -> None:
-        """Set what people asked for and said: silences by state, entries of feedback."""
-        for state, number in silences.items():
-            self._metrics.gauge("silences", number, state)
-        self._metrics.gauge("feedback_entries", feedback)
+    def observe_people(self, store: Store, now_s: float) -> None:
+        """Set what people asked for and said: silences and maintenance by state, entries of feedback."""
+        for name, plan in (("silences", False), ("maintenance_windows", True)):
+            for state, number in store.silences.counts(now_s, planned=plan).items():
+                self._metrics.gauge(name, number, state)
+        self._metrics.gauge("feedback_entries", store.alerts.feedback_count())
 
 
 def _growth(before: int, now: int) -> int:

@@ -19,6 +19,7 @@ from types import FrameType
 
 from streamae import __version__, logs
 from streamae.config import Settings, load
+from streamae.config.maintenance import planned
 from streamae.config.reload import applicable, changes
 from streamae.core.pipeline import Pipeline
 from streamae.core.types import Report
@@ -83,6 +84,7 @@ class Daemon:
             self.store.publish(left, clock.now())
             notes += [f"resolved {len(left)} alerts that no stream stands behind any more"] if left else []
             notes += keep(self.store, pipeline, clock.now())
+            self.store.silences.follow(planned(settings.maintenance, clock.now()), clock.now())
             self._wire(settings, pipeline, artifacts)
         except BaseException:
             self.store.close()
@@ -163,9 +165,11 @@ class Daemon:
             self.notifier.send("WATCHDOG=1")
 
     def _apply_silences(self) -> None:
-        """Withhold and release what time has silenced or not; a full disk only delays it."""
+        """Follow the plan of maintenance; withhold and release what time has silenced or not. A full disk delays it."""
+        now_s, silences = self.clock.now(), self.store.silences
         try:
-            if self.store.silences.apply(self.clock.now()):
+            silences.follow(planned(self.settings.maintenance, now_s), now_s)
+            if silences.apply(now_s):
                 self.couriers.wake()
                 self.view.silences_moved()
         except StoreError as error:
@@ -178,13 +182,14 @@ class Daemon:
         for name, lane in self.loop.pipeline.lanes.items():
             self.metrics.observe_streams(name, lane.latest.state[: len(lane.streams)])
             self.metrics.gauge("streams_quarantined", len(lane.quarantine.held(len(lane.streams))), name)
+            self.metrics.gauge("streams_in_maintenance", int(lane.upkeep.now(self.clock.now()).sum()), name)
             self.metrics.observe_health(name, lane.verdicts())
             self.metrics.gauge("model_broken", bool(lane.broken), name)
         self.couriers.observe(self.metrics)
         self.home_assistant.observe(self.metrics)
         source = self.loop.source.status()
         self.gauges.observe(source, self.store.stats())
-        self.gauges.observe_people(self.store.silences.counts(self.clock.now()), self.store.alerts.feedback_count())
+        self.gauges.observe_people(self.store, self.clock.now())
         if source.fatal:
             raise UnavailableError(source.fatal)
         if faults := self.thread_faults():

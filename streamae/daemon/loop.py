@@ -80,8 +80,8 @@ class Loop:
             return None
         if not len(batch) and not batch.lost and not batch.broken and not self._silence():
             return None
-        fresh = _without(batch, self.store.seen(batch))
         began_s, now_s, self.doing = self._monotonic(), self._now(), "runs the pipeline and its models"
+        fresh = self._planned(_without(batch, self.store.seen(batch)), now_s)
         report = self.pipeline.step(fresh, now_s)
         stepped_s = self._stepped_s = self._monotonic()
         self.doing = "commits"
@@ -99,6 +99,11 @@ class Loop:
         by_wall_s = fresh.arrival_s + (self._now() - arrived_s)
         self.metrics.observe(report, names, by_wall_s, stepped_s - began_s, ended_s - stepped_s)
         return report
+
+    def _planned(self, batch: Batch, now_s: float) -> Batch:
+        """Tell the pipeline, and with the batch the journal, of maintenance that it does not know."""
+        maintenance = self.store.silences.maintenance(now_s)
+        return batch if maintenance == self.pipeline.maintenance else replace(batch, maintenance=maintenance)
 
     def _silence(self) -> bool:
         """Whether the pipeline is to be told that nothing comes, though we could hear it; the journal learns it too."""

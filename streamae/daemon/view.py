@@ -37,9 +37,12 @@ _ALARMS_MAX = 1000  # of a stream, to know how far they have raised its threshol
 
 
 def tables(
-    pipeline: Pipeline, histories: Mapping[str, GroupHistory] | None = None, monotonic_s: float = 0.0
+    pipeline: Pipeline,
+    histories: Mapping[str, GroupHistory] | None = None,
+    monotonic_s: float = 0.0,
+    now_s: float = -np.inf,
 ) -> dict[str, StreamTable]:
-    """Return the streams of every group as they stand, in arrays of their own."""
+    """Return the streams of every group as they stand at `now_s`, in arrays of their own."""
     made = {}
     histories = histories or {}
     for name, lane in pipeline.lanes.items():
@@ -55,7 +58,7 @@ def tables(
             time_s=latest.time_s[:S].copy(),
             learned=lane.scale.seen(S).astype(np.int64),
             warmup_rows=lane.scale.warmup_rows,
-            marks=lane.marks(),
+            marks=lane.marks(now_s),
             template=lane.streams.parsed,
             spark=None if history is None else history.spark(monotonic_s),
             slot_s=1.0 if history is None else history.slot_s,
@@ -124,7 +127,7 @@ class DaemonView:
         self._status = status = self._loop.source.status()
         lanes = self._loop.pipeline.lanes
         self._histories = {name: self._history(name) for name in lanes}
-        made = tables(self._loop.pipeline, self._histories, self._monotonic())
+        made = tables(self._loop.pipeline, self._histories, self._monotonic(), self._now())
         rates = {f"{name}_per_s": round(n / passed_s, 3) for name, n in self._counted.items()}
         self._counted = dict.fromkeys(self._counted, 0)
         states = np.concatenate([t.state for t in made.values()]) if made else np.zeros(0, np.int8)

@@ -81,6 +81,8 @@ CATALOGUE: tuple[Metric, ...] = (
         ("sink",),
     ),
     Metric("silences", "gauge", "Silences that people made: pending, active or expired.", ("state",)),
+    Metric("maintenance_windows", "gauge", "Windows of the plan of maintenance, by state.", ("state",)),
+    Metric("streams_in_maintenance", "gauge", "Streams that are worked on now.", ("group",)),
     Metric("silences_capacity", "gauge", "Silences that may be pending or active at once."),
     Metric("feedback_entries", "gauge", "Alerts of which people said what they turned out to be."),
     Metric("feedback_capacity", "gauge", "Entries of feedback that are kept; the oldest go first."),

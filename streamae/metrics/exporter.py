@@ -94,7 +94,7 @@ class Metrics:
         for severity in ("warning", "critical"):
             self._collectors["alerts"].labels(group, severity)
         self._collectors["alerts_resolved"].labels(group)
-        for name in ("alerts_firing", "streams_quarantined", "model_broken"):
+        for name in ("alerts_firing", "streams_quarantined", "streams_in_maintenance", "model_broken"):
             self.gauge(name, 0.0, group)
         for rule in HEALTH_RULES:
             self._collectors["health_verdicts"].labels(group, rule)

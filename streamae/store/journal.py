@@ -6,11 +6,13 @@ A row's body is the batch as a struct of arrays, compressed when that pays:
     arrival_s f64[N] | mid i32[N]? | dup bit[N]? | topic lengths u32[N] | payload lengths u32[N]
     | topics joined | payloads joined | per reason: length u8, name, count u64
     | thinning u32, holes u32 (2^32 - 1: all topics), lengths u32[holes], topics joined ?
+    | maintenance: length u32, a JSON list of [group, stream, start_s, end_s] ?
 
 Its crc32 covers the row's number and time too, so that a row cannot stand in for another. Sensor topics repeat
 themselves: deflate at its fastest level takes 2 µs a message and leaves about a quarter.
 """
 
+import json
 import sqlite3
 import struct
 import zlib
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from streamae.core.types import Batch, Drop, Drops
+from streamae.core.types import Batch, Drop, Drops, Maintenance
 
 __all__ = ["Entry", "Journal", "JournalLimits", "crc_of", "decode_batch", "encode_batch", "read_rows"]
 
@@ -28,7 +30,8 @@ _CODEC = 1
 _HEAD = struct.Struct("<BBHIqQ")
 _COUNT = struct.Struct("<Q")
 _STAMP = struct.Struct("<qd")
-_HAS_MID, _HAS_DUP, _DEFLATED, _BACKLOG = 1, 2, 4, 8
+_HAS_MID, _HAS_DUP, _DEFLATED, _BACKLOG, _MAINTENANCE = 1, 2, 4, 8, 16
+_LENGTH = struct.Struct("<I")
 _THIN = struct.Struct("<II")
 _ALL_TOPICS = 0xFFFFFFFF
 _BODY_MAX = 1 << 30  # SQLite's own limit on a blob
@@ -64,6 +67,10 @@ def encode_batch(batch: Batch) -> bytes:
     if batch.thinning != 1 or batch.broken:
         flags |= _BACKLOG
         parts += _encode_backlog(batch)
+    if batch.maintenance is not None:
+        flags |= _MAINTENANCE
+        told = json.dumps(batch.maintenance, separators=(",", ":")).encode("ascii")
+        parts += [_LENGTH.pack(len(told)), told]
     plain = b"".join(parts)
     packed = zlib.compress(plain, 1)
     if len(packed) < len(plain):
@@ -103,11 +110,12 @@ def decode_batch(body: bytes, wanted: Callable[[bytes], bool] | None = None) -> 
         if name in _REASONS:  # a reason that a later release no longer knows cannot be counted under any label
             lost[_REASONS[name]] = count
     thinning, holes = _decode_backlog(take) if flags & _BACKLOG else (1, ())
+    maintenance = _decode_maintenance(take) if flags & _MAINTENANCE else None
     take.finish()
     if at is not None:
         topics, arrival_s = [topics[i] for i in at], arrival_s[at]
         mid, dup = mid[at] if len(mid) else mid, dup[at] if len(dup) else dup
-    return Batch(topics, payloads, arrival_s, mid, dup, epoch, lost, holes, thinning)
+    return Batch(topics, payloads, arrival_s, mid, dup, epoch, lost, holes, thinning, maintenance)
 
 
 def _encode_backlog(batch: Batch) -> list[bytes]:
@@ -124,6 +132,14 @@ def _decode_backlog(take: "_Cutter") -> tuple[int, Sequence[bytes] | None]:
     if holes == _ALL_TOPICS:
         return thinning, None
     return thinning, tuple(take.pieces(np.frombuffer(take(4 * holes), "<u4")))
+
+
+def _decode_maintenance(take: "_Cutter") -> list[Maintenance]:
+    (length,) = _LENGTH.unpack(take(_LENGTH.size))
+    try:
+        return [Maintenance(*one) for one in json.loads(take(length))]
+    except TypeError as error:
+        raise ValueError("a journal row's maintenance has another form") from error
 
 
 class _Cutter:

@@ -1,10 +1,15 @@
-"""Silences: what people do not want to be told of for a while.
+"""Silences: what people do not want to be told of for a while, for once or by the plan of maintenance.
 
 A silence names alerts by patterns of group, stream and rule (`*`, `?`, `[…]`) and by labels that must be equal. While
 it is active, the transitions of the alerts that it names are stored and shown as ever, and their rows in the outbox are
 withheld from every sink. When it ends, what still fires is told; what came and went meanwhile never is, except to a
 sink that had been told that it fires: that one learns of its end. The rows of an alert are withheld all or none, so no
 sink hears of an end before the beginning.
+
+The plan of maintenance is in the configuration (`streamae.config.maintenance`); each of its windows becomes a silence
+like any other, in time, and stays in the table when it is over. `plan` says which one it stands for, so that a restart
+makes none twice, and one that somebody ended early stays ended. Samples of their time teach nothing: `maintenance` is
+what the pipeline is told of it.
 
 `alert.silence` says which silence an alert is under. It is set in the transaction that stores a transition, and brought
 into line by `apply`: at a start, when a silence is made or ended, and when time has begun or ended one. Nothing else is
@@ -20,13 +25,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import translate
 
-from streamae.core.types import Transition
+from streamae.core.types import Maintenance, Transition
 from streamae.errors import UnavailableError
 from streamae.store.alerts import decoded
 from streamae.store.database import Database
 
 __all__ = ["Silence", "SilenceLimits", "Silences"]
 
+_DAY_S = 86400.0
+_LATE_S = 7 * _DAY_S
 _Matches = Callable[[str, str, str | None, Mapping[str, str]], bool]
 
 
@@ -40,7 +47,10 @@ class SilenceLimits:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Whom it silences, from when until when (wall clock, s), and who wanted it and why; `id` 0: not yet stored."""
+    """Whom it silences, from when until when (wall clock, s), and who wanted it and why; `id` 0: not yet stored.
+
+    `maintenance` names the window of the plan that it is; `plan` is that very occurrence, "" where no plan wants it.
+    """
 
     starts_s: float
     ends_s: float
@@ -52,6 +62,8 @@ class Silence:
     comment: str = ""
     created_s: float = 0.0
     id: int = 0
+    maintenance: str = ""
+    plan: str = ""
 
     def state(self, now_s: float) -> str:
         """`pending`, `active` or `expired`."""
@@ -60,13 +72,17 @@ class Silence:
         return "active" if now_s >= self.starts_s else "pending"
 
 
+_Known = tuple[tuple[Silence, _Matches], ...]
+
+
 class Silences:
     """All silences, in memory beside the table; callable from any thread."""
 
     def __init__(self, database: Database, limits: SilenceLimits) -> None:
         self._database, self._limits = database, limits
         self._changing = threading.RLock()
-        self._known: tuple[tuple[Silence, _Matches], ...] = ()
+        self._known: _Known = ()
+        self._planned: tuple[_Known, float, tuple[Maintenance, ...]] = (), 0.0, ()  # for which silences and day, what
         self._applied: frozenset[int] | None = None  # the silences that the outbox is in line with; None: not known
 
     def load(self, connection: sqlite3.Connection) -> list[str]:
@@ -84,45 +100,69 @@ class Silences:
     def create(self, wanted: Silence, now_s: float) -> Silence:
         """Store one, and withhold what it names; UnavailableError when there are too many."""
         with self._changing:
-            kept = self.all()
-            if sum(s.ends_s > now_s for s in kept) >= self._limits.current_max:
+            if sum(s.ends_s > now_s and not s.plan for s in self.all()) >= self._limits.current_max:
                 raise UnavailableError(
                     f"{self._limits.current_max} silences are active or to come; end one, or use a wider pattern"
                 )
-            past = [s.id for s in kept if s.ends_s <= now_s]
-            gone = past[: max(0, len(past) - self._limits.past_max)]
-            made = replace(wanted, id=max((s.id for s in kept), default=0) + 1, created_s=now_s)
-            known = [*(s for s in kept if s.id not in gone), made]
-            with self._database.write() as connection:
-                _write(connection, made)
-                connection.executemany("DELETE FROM silence WHERE id = ?", [(one,) for one in gone])
-                self._align(connection, known, now_s)
-            self._changed(known)
+            (made,) = self._put([wanted], now_s)
         return made
+
+    def follow(self, plan: Sequence[Silence], now_s: float) -> bool:
+        """Have the silences of the plan as it is now, and no others of an earlier one; return whether any changed."""
+        with self._changing:
+            wanted, known = {one.plan: one for one in plan}, {s.plan for s in self.all()}
+            stale = [s for s in self.all() if s.plan and s.plan not in wanted and s.ends_s > now_s]
+            fresh = [one for name, one in wanted.items() if name not in known]
+            if fresh or stale:
+                self._put([*(replace(_ended(s, now_s), plan="") for s in stale), *fresh], now_s)
+        return bool(fresh or stale)
+
+    def _put(self, changed: Sequence[Silence], now_s: float) -> list[Silence]:
+        """Store silences, new ones and others, and withhold what they name; of those that are over the oldest go."""
+        known = {s.id: s for s in self.all()}
+        number, put = max(known, default=0), []
+        for one in changed:
+            number += not one.id
+            put.append(one if one.id else replace(one, id=number, created_s=now_s))
+        past = [s.id for s in known.values() if s.ends_s <= now_s]
+        gone = past[: max(0, len(past) - self._limits.past_max)]
+        known = {s.id: s for s in known.values() if s.id not in gone} | {s.id: s for s in put}
+        with self._database.write() as connection:
+            for one in put:
+                _write(connection, one)
+            connection.executemany("DELETE FROM silence WHERE id = ?", [(one,) for one in gone])
+            self._align(connection, list(known.values()), now_s)
+        self._changed(list(known.values()))
+        return put
 
     def expire(self, number: int, now_s: float) -> bool:
         """End one now; False where there is none that has not ended."""
         with self._changing:
-            kept = self.all()
-            found = next((s for s in kept if s.id == number and s.ends_s > now_s), None)
-            if found is None:
-                return False
-            ended = replace(found, ends_s=now_s, starts_s=min(found.starts_s, now_s))
-            known = [ended if s.id == number else s for s in kept]
-            with self._database.write() as connection:
-                _write(connection, ended)
-                self._align(connection, known, now_s)
-            self._changed(known)
-        return True
+            found = next((s for s in self.all() if s.id == number and s.ends_s > now_s), None)
+            if found is not None:
+                self._put([_ended(found, now_s)], now_s)
+        return found is not None
 
     def all(self) -> list[Silence]:
         """Every silence that is kept, oldest first."""
         return [silence for silence, _ in self._known]
 
-    def counts(self, now_s: float) -> dict[str, int]:
-        """How many are pending, active and expired."""
-        states = [silence.state(now_s) for silence, _ in self._known]
+    def counts(self, now_s: float, *, planned: bool = False) -> dict[str, int]:
+        """How many are pending, active and expired: those of people, or those of the plan."""
+        states = [silence.state(now_s) for silence, _ in self._known if bool(silence.maintenance) is planned]
         return {state: states.count(state) for state in ("pending", "active", "expired")}
+
+    def maintenance(self, now_s: float) -> tuple[Maintenance, ...]:
+        """What the plan says of the last week and of what is next: samples may come late.
+
+        It is the same all day, unless the plan or somebody changes it.
+        """
+        known, since_s = self._known, (now_s // _DAY_S) * _DAY_S - _LATE_S
+        if self._planned[:2] != (known, since_s):
+            mine = [s for s, _ in known if s.maintenance and s.ends_s > max(since_s, s.starts_s)]
+            told = tuple(Maintenance(s.group, s.stream, s.starts_s, s.ends_s) for s in mine)
+            self._planned = known, since_s, told
+        return self._planned[2]
 
     def matching(
         self, group: str, stream: str, rule: str | None, labels: Mapping[str, str], now_s: float
@@ -188,6 +228,10 @@ class Silences:
 
 def _end(silence: Silence) -> float:
     return silence.ends_s
+
+
+def _ended(silence: Silence, now_s: float) -> Silence:
+    return replace(silence, ends_s=now_s, starts_s=min(silence.starts_s, now_s))
 
 
 def _matcher(silence: Silence) -> _Matches:

@@ -71,11 +71,13 @@ export function askSilence({ group, stream, rule }) {
 /** What a silence is about, until when and why, in words. */
 export function told(silence) {
   if (!silence.ends_s) return "Silenced: nobody was told";
+  const what = silence.maintenance ? "In maintenance" : "Silenced";
   const by = silence.created_by ? ` by ${silence.created_by}` : "";
-  const why = silence.comment ? `: “${silence.comment}”` : "";
+  const why = silence.maintenance ? `: ${silence.maintenance}` : silence.comment ? `: “${silence.comment}”` : "";
   const left = silence.ends_s - Date.now() / 1000;
-  const until = silence.state === "expired" ? `Was silenced until ${moment(silence.ends_s)}`
-    : `Silenced until ${moment(silence.ends_s)}${left > 0 ? ` (${duration(left)} left)` : ""}`;
+  if (silence.state === "pending") return `${what} from ${moment(silence.starts_s)} to ${moment(silence.ends_s)}${by}${why}`;
+  const until = silence.state === "expired" ? `Was ${what.toLowerCase()} until ${moment(silence.ends_s)}`
+    : `${what} until ${moment(silence.ends_s)}${left > 0 ? ` (${duration(left)} left)` : ""}`;
   return until + by + why;
 }
 
@@ -113,7 +115,7 @@ function line(silence, readOnly, changed) {
   const labels = Object.entries(silence.labels).map(([name, value]) => `${name}=${value}`);
   const rule = silence.rule === "*" ? [] : [`rule ${silence.rule}`];
   const whom = [`${silence.group} / ${silence.stream}`, ...rule, ...labels].join(", ");
-  return el("li", {}, silence.state === "pending" ? badge("pending") : badge("silenced"),
+  return el("li", {}, silence.state === "pending" ? badge("pending") : badge(silence.maintenance ? "maintenance" : "silenced"),
     el("span", { class: "whom" }, whom), el("span", { class: "muted" }, told(silence)), failed,
     readOnly ? null : el("button", { type: "button", class: "quiet", "aria-label": `End the silence of ${whom} now`, on: { click: end } }, "End now"));
 }
