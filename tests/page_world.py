@@ -215,5 +215,8 @@ class Fleet:
         self._version += 1
         self.tick()
 
+    def poison(self) -> Sequence[Mapping[str, Any]]:
+        return []
+
     def feedback(self, limit: int) -> Sequence[Mapping[str, Any]]:
         return []

@@ -294,6 +294,7 @@ def test_a_state_of_the_release_before_is_taken_over(tmp_path: Path) -> None:
     store.close()
     with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as connection:
         for statement in (
+            "DROP TABLE poison",
             "DROP TABLE silence", "DROP TABLE told", "DROP TABLE feedback", "DROP INDEX outbox_withheld",
             "ALTER TABLE alert DROP COLUMN silence", "ALTER TABLE outbox DROP COLUMN repeat",
             "PRAGMA user_version = 1", "UPDATE meta SET value = '1' WHERE key = 'schema'",

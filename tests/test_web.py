@@ -99,6 +99,9 @@ class FakeView:
         names = dict.fromkeys(("alert", "group", "stream", "rule"), "x")
         return [{**names, "verdict": "false-alarm", "from_s": 1.0, "to_s": None, "note": None, "said_s": 2.0}][:limit]
 
+    def poison(self) -> Sequence[Mapping[str, Any]]:
+        return [{"topic": "a", "payload": "\\xff", "bytes": 9, "found_s": 1.0, "times": 1, "origin": "broker"}]
+
 
 def client(view: FakeView | None = None, **access: Any) -> TestClient:
     return TestClient(create_app(view or FakeView(), Access(**access)), base_url="http://localhost:9469")
@@ -533,6 +536,7 @@ def test_the_description_of_the_api_names_exactly_its_routes():
         "models",
         "silences",
         "feedback",
+        "poison",
     ],
 )
 def test_answers_carry_what_the_description_requires(path):

@@ -66,6 +66,7 @@ class Drop(StrEnum):
     DUPLICATE = "duplicate"  # this stream, channel and time were seen already
     INCOMPLETE_ROW = "incomplete_row"  # a row that lacks a channel
     OVERFLOW = "inbox_overflow"  # the inbox was full
+    POISON = "poison"  # a message that ended the process over and over
     RETAINED = "retained"  # a broker's memory, not a sample
     PENDING_FULL = "pending_full"  # too many samples wait for their grid row
     INFERENCE = "inference_failed"  # a window on which the model raised, or returned what is not finite
@@ -110,6 +111,18 @@ class Batch:
     def __len__(self) -> int:
         """Return N, the number of messages."""
         return len(self.topics)
+
+    def only(self, keep: I64, *, first: bool = True) -> "Batch":
+        """Return the batch of these messages alone; what is said of the whole goes with the `first` part of it."""
+        picked = replace(
+            self,
+            topics=[self.topics[i] for i in keep.tolist()],
+            payloads=[self.payloads[i] for i in keep.tolist()],
+            arrival_s=self.arrival_s[keep],
+            mid=self.mid[keep] if len(self.mid) else self.mid,
+            dup=self.dup[keep] if len(self.dup) else self.dup,
+        )
+        return picked if first else replace(picked, lost=Drops(), holes=(), maintenance=None)
 
     @property
     def broken(self) -> bool:

@@ -12,6 +12,7 @@ from streamae import __version__
 from streamae.metrics import Metrics
 from streamae.sources.source import SourceStatus
 from streamae.store.alerts import AlertLimits
+from streamae.store.poison import PoisonLimits
 from streamae.store.silences import SilenceLimits
 from streamae.store.store import Store, StoreStats
 
@@ -30,6 +31,7 @@ class Gauges:
         metrics.gauge("store_writable", 1)
         metrics.gauge("silences_capacity", SilenceLimits().current_max)
         metrics.gauge("feedback_capacity", AlertLimits().feedback_max)
+        metrics.gauge("poison_capacity", PoisonLimits().kept_max)
         metrics.gauge("build_info", 1, __version__, platform.python_version(), version("torch"))
         for cause in ("session", "any_client"):
             metrics.count("messages_lost", 0, cause)
@@ -54,6 +56,7 @@ class Gauges:
             for state, number in store.silences.counts(now_s, planned=plan).items():
                 self._metrics.gauge(name, number, state)
         self._metrics.gauge("feedback_entries", store.alerts.feedback_count())
+        self._metrics.gauge("poison_messages", len(store.poison))
 
 
 def _growth(before: int, now: int) -> int:

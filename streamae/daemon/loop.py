@@ -6,17 +6,18 @@ turn repeats the commit, takes in nothing more, and says so; the broker keeps wh
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from streamae.core.pipeline import Pipeline
-from streamae.core.types import I64, Batch, Bool, Report
+from streamae.core.types import Batch, Bool, Report
 from streamae.daemon.pace import Pace
 from streamae.errors import StoreError
 from streamae.metrics import Metrics
 from streamae.sources.source import Source
+from streamae.store.poison import BROKER
 from streamae.store.store import Store
 
 __all__ = ["Loop"]
@@ -72,7 +73,8 @@ class Loop:
         if self._given_up:
             return None
         asked_s, self.doing = self._monotonic(), "takes messages"
-        taken = self.source.take(self.batch_max, timeout_s)
+        attempts = self.store.attempts
+        taken = self.source.take(attempts.part if attempts.careful else self.batch_max, timeout_s)
         self.progress_s = self._monotonic()
         batch = self._paced(taken, self.progress_s - asked_s)
         if not self._note_session(batch):
@@ -82,13 +84,18 @@ class Loop:
             return None
         began_s, now_s, self.doing = self._monotonic(), self._now(), "runs the pipeline and its models"
         fresh = self._planned(_without(batch, self.store.seen(batch)), now_s)
-        report = self.pipeline.step(fresh, now_s)
-        stepped_s = self._stepped_s = self._monotonic()
-        self.doing = "commits"
-        for notice in report.notices:
-            log.warning("%s", notice)
-        if not self._commit(fresh, report, now_s):
-            self._given_up = True
+        self._given_up = True  # until it stands: a step that raises leaves half a state, which nobody may save
+        sound = self._sound(fresh, now_s)
+        if sound is None:
+            return None
+        with attempts.batch(sound):
+            report = self.pipeline.step(sound, now_s)
+            stepped_s = self._stepped_s = self._monotonic()
+            self.doing = "commits"
+            for notice in report.notices:
+                log.warning("%s", notice)
+            self._given_up = not self._commit(sound, report, now_s)
+        if self._given_up:
             return None
         self.source.ack(taken)
         self._tell_of_loss(report)
@@ -104,6 +111,16 @@ class Loop:
         """Tell the pipeline, and with the batch the journal, of maintenance that it does not know."""
         maintenance = self.store.silences.maintenance(now_s)
         return batch if maintenance == self.pipeline.maintenance else replace(batch, maintenance=maintenance)
+
+    def _sound(self, batch: Batch, now_s: float) -> Batch | None:
+        """Return the batch without what is poison; None where the stop came before that was kept."""
+        found: list[tuple[Batch, list[bytes]]] = []
+        if not self._insist(lambda _: found.append(self.store.poison.without(batch, BROKER, now_s))):
+            return None
+        sound, left_out = found[-1]
+        for topic in left_out:
+            log.error("a message on %r ended the process over and over: kept as poison, and left out", topic)
+        return sound
 
     def _silence(self) -> bool:
         """Whether the pipeline is to be told that nothing comes, though we could hear it; the journal learns it too."""
@@ -207,16 +224,4 @@ def _without(batch: Batch, seen: Bool) -> Batch:
     """Return the batch without messages that were committed before."""
     if not seen.any():
         return batch
-    keep = np.flatnonzero(~seen)
-    return replace(
-        batch,
-        topics=_pick(batch.topics, keep),
-        payloads=_pick(batch.payloads, keep),
-        arrival_s=batch.arrival_s[keep],
-        mid=batch.mid[keep] if len(batch.mid) else batch.mid,
-        dup=batch.dup[keep] if len(batch.dup) else batch.dup,
-    )
-
-
-def _pick(items: Sequence[bytes], keep: I64) -> list[bytes]:
-    return [items[i] for i in keep.tolist()]
+    return batch.only(np.flatnonzero(~seen))

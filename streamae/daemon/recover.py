@@ -7,6 +7,7 @@ import numpy as np
 from streamae.core.pipeline import Pipeline
 from streamae.core.types import Batch, Report, Transition
 from streamae.errors import StoreError
+from streamae.store.poison import JOURNAL
 from streamae.store.store import Store
 
 __all__ = ["fold", "keep", "orphans"]
@@ -37,8 +38,13 @@ def fold(store: Store, pipeline: Pipeline) -> list[str]:
         break
     batches = messages = 0
     for batch, now_s in recovery.journal:
-        pipeline.step(batch, now_s)
+        for part in store.attempts.parts(batch, batches):
+            sound, left_out = store.poison.without(part, JOURNAL, now_s)
+            notes += [f"a message on {topic!r} in the journal ended each start: kept as poison" for topic in left_out]
+            with store.attempts.journalled(sound, batches):
+                pipeline.step(sound, now_s)
         batches, messages = batches + 1, messages + len(batch)
+    store.attempts.folded()
     notes += recovery.notes
     streams = sum(len(lane.streams) for lane in pipeline.lanes.values())
     if streams or batches:

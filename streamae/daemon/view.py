@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from streamae.core.alone import alone
-from streamae.core.pipeline import Pipeline
 from streamae.core.telling import ANOMALY
 from streamae.core.types import AlertState, Report, Transition
 from streamae.daemon.closeup import copy_stream, picture
@@ -22,6 +21,7 @@ from streamae.daemon.lookback import Lookback
 from streamae.daemon.loop import Loop
 from streamae.daemon.pulse import HANGS_AFTER_S
 from streamae.daemon.questions import Questions
+from streamae.daemon.tables import tables
 from streamae.daemon.typed import json_loads
 from streamae.metrics import Metrics
 from streamae.model.artifact import Artifact
@@ -31,39 +31,9 @@ from streamae.store.silences import Silence
 from streamae.store.store import Store
 from streamae.web.app import SilenceWanted, Snapshot, StreamTable
 
-__all__ = ["HANGS_AFTER_S", "DaemonView", "tables"]
+__all__ = ["HANGS_AFTER_S", "DaemonView"]
 
 _ALARMS_MAX = 1000  # of a stream, to know how far they have raised its threshold
-
-
-def tables(
-    pipeline: Pipeline,
-    histories: Mapping[str, GroupHistory] | None = None,
-    monotonic_s: float = 0.0,
-    now_s: float = -np.inf,
-) -> dict[str, StreamTable]:
-    """Return the streams of every group as they stand at `now_s`, in arrays of their own."""
-    made = {}
-    histories = histories or {}
-    for name, lane in pipeline.lanes.items():
-        S, latest, history = len(lane.streams), lane.latest, histories.get(name)
-        made[name] = StreamTable(
-            group=name,
-            names=lane.streams.names[:S],
-            channels=lane.profile.channels,
-            score=latest.score[:S].copy(),
-            threshold=latest.threshold[:S].copy(),
-            state=latest.state[:S].copy(),
-            worst=latest.worst[:S].copy(),
-            time_s=latest.time_s[:S].copy(),
-            learned=lane.scale.seen(S).astype(np.int64),
-            warmup_rows=lane.scale.warmup_rows,
-            marks=lane.marks(now_s),
-            template=lane.streams.parsed,
-            spark=None if history is None else history.spark(monotonic_s),
-            slot_s=1.0 if history is None else history.slot_s,
-        )
-    return made
 
 
 class DaemonView:
@@ -258,6 +228,11 @@ class DaemonView:
     def feedback(self, limit: int) -> Sequence[Mapping[str, Any]]:
         """Return what people said of alerts, newest first."""
         return [asdict(one) for one in self._store.alerts.feedback(limit)]
+
+    def poison(self) -> Sequence[Mapping[str, Any]]:
+        """Return the messages that ended the process over and over and were left out, newest first."""
+        found, texts = [asdict(one) for one in self._store.poison.all()], ("topic", "payload")
+        return [one | {name: one[name].decode(errors="backslashreplace") for name in texts} for one in found]
 
     def closeup(self, group: str, stream: str, rows: int) -> Mapping[str, Any] | None:
         """Return a stream from near; the loop copies, this thread computes. Raises UnavailableError."""

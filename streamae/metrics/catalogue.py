@@ -84,6 +84,8 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("maintenance_windows", "gauge", "Windows of the plan of maintenance, by state.", ("state",)),
     Metric("streams_in_maintenance", "gauge", "Streams that are worked on now.", ("group",)),
     Metric("silences_capacity", "gauge", "Silences that may be pending or active at once."),
+    Metric("poison_messages", "gauge", "Messages kept that ended the process over and over and were left out."),
+    Metric("poison_capacity", "gauge", "Messages of that kind that are kept; the oldest go first."),
     Metric("feedback_entries", "gauge", "Alerts of which people said what they turned out to be."),
     Metric("feedback_capacity", "gauge", "Entries of feedback that are kept; the oldest go first."),
     Metric("outbox_evicted", "counter", "Transitions dropped because the outbox was full.", ("sink",)),

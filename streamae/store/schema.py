@@ -70,6 +70,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             alert TEXT PRIMARY KEY, grp TEXT NOT NULL, stream TEXT NOT NULL, rule TEXT NOT NULL, verdict TEXT NOT NULL,
             from_s REAL NOT NULL, to_s REAL, note TEXT, said_s REAL NOT NULL) STRICT, WITHOUT ROWID""",
     ),
+    (
+        # Messages that ended the process over and over; `payload` is the beginning of it, `bytes` its whole length.
+        """CREATE TABLE poison (
+            digest INTEGER PRIMARY KEY, topic BLOB NOT NULL, payload BLOB NOT NULL, bytes INTEGER NOT NULL,
+            found_s REAL NOT NULL, times INTEGER NOT NULL, origin TEXT NOT NULL) STRICT""",
+    ),
 )
 
 

@@ -19,11 +19,13 @@ from typing import Self
 from streamae.core.types import Batch, Bool, Report, Transition
 from streamae.errors import StoreError
 from streamae.store.alerts import AlertLimits, Alerts, prune_history, record_transitions
+from streamae.store.attempts import Attempts
 from streamae.store.database import Database, Durability
 from streamae.store.journal import Entry, Journal, JournalLimits
 from streamae.store.lock import StateLock
 from streamae.store.outbox import Outbox, OutboxLimits, Queued, SinkStats
 from streamae.store.past import Past
+from streamae.store.poison import Poison, PoisonLimits
 from streamae.store.recovery import Recovery, drop_damaged, plan_recovery, save_snapshot, snapshot_floor
 from streamae.store.schema import DamagedError
 from streamae.store.silences import SilenceLimits, Silences
@@ -43,6 +45,7 @@ class Limits:
     alerts: AlertLimits = field(default_factory=AlertLimits)
     outbox: OutboxLimits = field(default_factory=OutboxLimits)
     silences: SilenceLimits = field(default_factory=SilenceLimits)
+    poison: PoisonLimits = field(default_factory=PoisonLimits)
     in_flight_max: int = 65_535
     """Messages that the broker may send before the first is acknowledged: what can be redelivered."""
 
@@ -77,6 +80,7 @@ class Store:
         self._snapshot_s: float | None = None
         self._lock = _locked(directory)
         try:
+            self.attempts = Attempts(directory)
             self._open_or_set_aside(directory / _FILE, now_s)
         except BaseException:
             self._lock.release()
@@ -196,6 +200,7 @@ class Store:
         try:
             self._database.close()
         finally:
+            self.attempts.close()
             self._lock.release()
 
     def _open_or_set_aside(self, path: Path, now_s: float) -> None:
@@ -220,9 +225,11 @@ class Store:
         self.alerts = Alerts(self._database, self._limits.alerts)
         self.silences = Silences(self._database, self._limits.silences)
         self.outbox = Outbox(self._database, self._limits.outbox)
+        self.poison = Poison(self._database, self.attempts, self._limits.poison)
         self._taken = Taken(self._limits.in_flight_max)
         with self._database.write() as connection:
             damaged = drop_damaged(connection) + self.silences.load(connection)
+            self.poison.load(connection)
             self._journal = Journal(connection, self._limits.journal)
             meta = dict(connection.execute("SELECT key, value FROM meta"))
             self._taken.restore(connection, _session_from(meta.get("session_from", "0")))

@@ -18,7 +18,7 @@ import numpy as np
 from streamae.core.types import Batch, Bool
 from streamae.store.journal import read_rows
 
-__all__ = ["Taken"]
+__all__ = ["Taken", "digest_of"]
 
 _IDS = 1 << 16
 _FREE = 0
@@ -48,7 +48,7 @@ class Taken:
         earlier: dict[int, int] = {}
         fresh = 0  # messages of this batch that came before, and will be committed with it
         for n in np.flatnonzero(batch.mid > 0).tolist():
-            mid, digest = int(batch.mid[n]), _digest(batch, n)
+            mid, digest = int(batch.mid[n]), digest_of(batch, n)
             seen[n] = bool(batch.dup[n]) and earlier.get(mid, self._last(mid, fresh)) == digest
             earlier[mid] = digest
             fresh += not seen[n]
@@ -64,7 +64,7 @@ class Taken:
         with_id = np.flatnonzero(batch.mid > 0)
         if not len(with_id):
             return
-        digests = [_digest(batch, n) for n in with_id.tolist()]
+        digests = [digest_of(batch, n) for n in with_id.tolist()]
         ids = batch.mid[with_id] % _IDS
         self._hash[ids] = digests
         self._at[ids] = self._committed + 1 + np.arange(len(digests))
@@ -95,7 +95,8 @@ class Taken:
                 self.record(seq, batch)
 
 
-def _digest(batch: Batch, n: int) -> int:
+def digest_of(batch: Batch, n: int) -> int:
+    """The hash of topic and payload of a message: 64 bits, never 0."""
     digest = blake2b(batch.topics[n], digest_size=8)
     digest.update(b"\0")  # no topic holds one, so topic and payload cannot trade bytes
     digest.update(batch.payloads[n])

@@ -59,6 +59,7 @@ def create_app(view: View, access: Access | None = None) -> Starlette:
             Route("/api/v1/alerts", routes.alerts),
             Route("/api/v1/alerts/{alert_id}/{action}", routes.act, methods=["POST"]),
             Route("/api/v1/feedback", routes.feedback),
+            Route("/api/v1/poison", routes.poison),
             Route("/api/v1/silences", routes.silences),
             Route("/api/v1/silences", routes.silence, methods=["POST"]),
             Route("/api/v1/silences/{number}/end", routes.end_silence, methods=["POST"]),
@@ -175,6 +176,9 @@ class _Routes:
 
     def feedback(self, request: Request) -> Response:
         return JSONResponse({"feedback": [finite(one) for one in self._view.feedback(_limit(request))]})
+
+    def poison(self, request: Request) -> Response:
+        return JSONResponse({"poison": [finite(one) for one in self._view.poison()[: _limit(request)]]})
 
     def silences(self, request: Request) -> Response:
         state = request.query_params.get("state")

@@ -138,6 +138,10 @@ class View(Protocol):
         """End a silence now; False where there is none of this number that has not ended."""
         ...
 
+    def poison(self) -> Sequence[Mapping[str, Any]]:
+        """Return the messages that ended the process over and over and were left out, newest first."""
+        ...
+
     def feedback(self, limit: int) -> Sequence[Mapping[str, Any]]:
         """Return what people said of alerts, newest first, with the windows of time that it speaks of."""
         ...
