@@ -128,10 +128,11 @@ class Fleet:
         self.pasts.append((from_s, until_s))
         if self.busy:
             self.busy -= 1
-            raise UnavailableError("the journal is being read for another page; ask again in a second")
+            raise UnavailableError("the journal is being read for other pages; ask again in a second")
         first, last = max(from_s, JOURNAL_S), min(until_s, TIME_S + self._ticks)
-        step_s = max(0.2, (until_s - from_s) / points)
-        read = {"journal_from_s": JOURNAL_S, "whole": until_s - from_s < 7200, "pieces": 12, "scored_every": 3}
+        step_s = max(0.2, (until_s - first) / points)
+        told = {"whole": until_s - first < 7200, "pieces": 12, "scored_every": 3}
+        read = {"journal_from_s": JOURNAL_S, "from_s": first, **told}
         told = {"point_s": step_s if step_s > 0.2 else None}
         return {"history": self._picture(stream, np.arange(first, max(last, first), step_s)) | told, "read": read}
 

@@ -23,6 +23,7 @@ from streamae.errors import UnavailableError
 from streamae.store.store import Store
 from tests import plants
 from tests import sparkplug as sp
+from tests.brokers import wait_until
 from tests.sparkplug import metric, payload
 
 T0 = 1_700_000_000.0
@@ -71,7 +72,7 @@ class Journalled:
         mine = (-1, lane.streams.index(self.stream))
         reader = Lookback(self.past, json.loads)
         raw, told = reader.read(known, lambda topic: lane.router.find(topic) in mine, from_s, until_s)
-        return picture(raw, lane.profile.channels, lane.group.reconstructor, (from_s, until_s), 2000), told
+        return picture(raw, lane.profile.channels, lane.group.reconstructor, (told.from_s, until_s), 2000), told
 
     def wanted(self, seen, from_s, until_s):
         return {t: v for t, v in seen.items() if from_s <= t <= until_s}
@@ -145,7 +146,7 @@ def test_a_past_is_what_the_daemon_made_of_it(world):
     play(one, 300)
     for span in ((100, 160), (30, 300), (-500, 900), (298, 299), (200.5, 201.5)):
         seen, told = same(one, T0 + span[0], T0 + span[1])
-        assert told.journal_from_s == T0
+        assert (told.journal_from_s, told.from_s) == (T0, T0 + max(span[0], 0))
         assert (told.pieces, told.scored_every, seen["point_s"]) == (1, 1, None)
         assert max(line["share"] for line in seen["channels"]) > 0.5
 
@@ -257,34 +258,52 @@ def test_more_windows_than_a_picture_shows_are_thinned(world, monkeypatch):
     assert scores == pytest.approx({t: one.verdicts[t] for t in scores}, rel=1e-5)
 
 
-def test_one_past_at_a_time_and_none_is_written(world):
-    """A second asker is told to come again; the connection cannot write; the writer commits meanwhile."""
+def test_askers_take_turns_and_nothing_is_written(world, monkeypatch):
+    """One reads, some wait, further ones are told to come again; the connection cannot write, the writer commits."""
     one = world()
     play(one, 60)
     known, find = alone(one.lane, "p1", T0, 0), lambda _: True
-    held, go = threading.Event(), threading.Event()
+    held, go, reading, most = threading.Event(), threading.Event(), [], []
 
     @contextmanager
     def slow():
+        reading.append(1)
+        most.append(len(reading))
         with one.past() as past:
             with pytest.raises(sqlite3.OperationalError, match="readonly"):
                 past._connection.execute("DELETE FROM journal")
             held.set()
             go.wait(20)
             yield past
+        reading.pop()
 
-    reader = Lookback(slow, json.loads)
-    first = threading.Thread(target=reader.read, args=(known, find, T0, T0 + 60))
-    first.start()
+    reader, found = Lookback(slow, json.loads), []
+    monkeypatch.setattr(lookback, "_PATIENCE_S", 60.0)
+    askers = [
+        threading.Thread(target=lambda: found.append(reader.read(known, find, T0, T0 + 60)))
+        for _ in range(lookback._ASKERS_MAX)
+    ]
+    for asker in askers:
+        asker.start()
     assert held.wait(20)
+    wait_until(lambda: reader._room._value == 0, 20, "not all wait")
     with pytest.raises(UnavailableError, match="again"):
         reader.read(known, find, T0, T0 + 60)
     one.take([message(0, T0 + 60, np.random.default_rng(0))], T0 + 60.2)
     go.set()
-    first.join(20)
-    assert not first.is_alive()
-    raw, _ = reader.read(known, find, T0, T0 + 60)
-    assert len(raw.time_s) == 60
+    for asker in askers:
+        asker.join(20)
+    assert [len(raw.time_s) for raw, _ in found] == [60] * len(askers)
+    assert set(most) == {1}
+
+
+def test_an_asker_does_not_wait_for_ever(world, monkeypatch):
+    one = world()
+    reader = Lookback(one.past, json.loads)
+    monkeypatch.setattr(lookback, "_PATIENCE_S", 0.01)
+    with reader._turn, pytest.raises(UnavailableError, match="again"):
+        reader.read(None, lambda _: True, T0, T0 + 60)
+    assert reader._room._value == lookback._ASKERS_MAX
 
 
 def test_a_row_that_is_damaged_is_passed_over(world):

@@ -80,7 +80,9 @@ def test_a_past_is_read_while_the_loop_goes_on(world):
     loop.start()
     try:
         found = view.past("pumps", "p1", T0, T0 + 60, 100)
-        assert found["read"] == {"journal_from_s": T0, "whole": True, "pieces": 1, "scored_every": 1}
+        assert found["read"] == {
+            "journal_from_s": T0, "from_s": T0, "whole": True, "pieces": 1, "scored_every": 1,
+        }  # fmt: skip
         assert [line["name"] for line in found["history"]["channels"]] == ["a", "b"]
         assert view.past("pumps", "p9", T0, T0 + 60, 100) is None
         assert view.past("fans", "p1", T0, T0 + 60, 100) is None

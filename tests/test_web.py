@@ -58,7 +58,7 @@ class FakeView:
 
     def past(self, group: str, stream: str, from_s: float, until_s: float, points: int) -> Mapping[str, Any] | None:
         self.pasts.append((group, stream, from_s, until_s, points))
-        read = {"journal_from_s": None, "whole": True, "pieces": 1, "scored_every": 1}
+        read = {"journal_from_s": None, "from_s": from_s, "whole": True, "pieces": 1, "scored_every": 1}
         return {"history": {"time_s": [1.0], "channels": []}, "read": read} if stream in ("a", XSS) else None
 
     def models(self) -> Sequence[Mapping[str, Any]]:

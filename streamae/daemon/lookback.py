@@ -1,7 +1,7 @@
 """A stream's past from the journal: its messages of a span of event time, through a lane of its own (`core.alone`).
 
-It runs in the asking thread, beside the daemon, on a connection that cannot write, and one asker at a time. What it
-costs is bounded: where the journal of the span is larger than that, pieces of it are read, evenly spread and each long
+It runs in the asking thread, beside the daemon, on a connection that cannot write; askers take turns. What it costs is
+bounded: where the journal of the span is larger than that, pieces of it are read, evenly spread and each long
 enough for some windows; where there are more windows than a picture can show, every k-th is scored. Both are told.
 
 The journal is in order of arrival, and a picture in event time. The messages of one stream are in order of both, since
@@ -26,6 +26,8 @@ from streamae.store.past import Past
 
 __all__ = ["Lookback", "Told"]
 
+_ASKERS_MAX = 8  # who read or wait for their turn
+_PATIENCE_S = 10.0
 _COST_MAX = 1_500_000  # messages to look through, about a second
 _ROW_COST = 40  # what opening a row of the journal costs, in messages
 _OWN_COST = 10  # what decoding a message of the stream costs
@@ -44,10 +46,12 @@ _SKEW_MIN_S = 10.0  # by which event time and arrival may differ before the stre
 class Told:
     """What was read: from when on the journal has the stream (event time; None: there is none), and how much of it.
 
-    `whole`: all of the span, as far as the journal has it, else so many `pieces`; each how manieth window was scored.
+    `from_s` is where the answer begins: where the journal does, if that is later than what was asked for. `whole`: all
+    of the span from there on, else so many `pieces` of it; each how manieth window was scored.
     """
 
     journal_from_s: float | None
+    from_s: float
     whole: bool
     pieces: int
     scored_every: int
@@ -58,20 +62,27 @@ class Lookback:
 
     def __init__(self, past: Callable[[], AbstractContextManager[Past]], loads: Callable[[bytes], Any]) -> None:
         self._past, self._loads = past, loads
-        self._busy = threading.Lock()
+        self._turn = threading.Lock()
+        self._room = threading.BoundedSemaphore(_ASKERS_MAX)
 
     def read(self, alone: Alone, wanted: Callable[[bytes], bool], from_s: float, until_s: float) -> tuple[Raw, Told]:
         """Return the rows and verdicts of a stream in a span of event time, with what led up to it.
 
-        `wanted` says which topics may be the stream's. Raises UnavailableError where another past is being read.
+        `wanted` says which topics may be the stream's. Raises UnavailableError where others take too long.
         """
-        if not self._busy.acquire(blocking=False):
-            raise UnavailableError("the journal is being read for another page; ask again in a second")
+        busy = UnavailableError("the journal is being read for other pages; ask again in a second")
+        if not self._room.acquire(blocking=False):
+            raise busy
         try:
-            with self._past() as past:
-                return _Reading(past, alone, wanted, self._loads).read(from_s, until_s)
+            if not self._turn.acquire(timeout=_PATIENCE_S):
+                raise busy
+            try:
+                with self._past() as past:
+                    return _Reading(past, alone, wanted, self._loads).read(from_s, until_s)
+            finally:
+                self._turn.release()
         finally:
-            self._busy.release()
+            self._room.release()
 
 
 class _Reading:
@@ -90,6 +101,9 @@ class _Reading:
 
     def read(self, from_s: float, until_s: float) -> tuple[Raw, Told]:
         bounds = self._past.span()
+        begins = None if bounds is None else self._begins(bounds[0])
+        if begins is not None and from_s < begins < until_s:
+            from_s = begins
         # A row may hold messages of both sides of a time: begin with the one before.
         first = max(self._place(from_s - 1.5 * self._window_s - self._skew_s) - 1, 0 if bounds is None else bounds[0])
         last = self._place(until_s + self._skew_s)
@@ -98,7 +112,7 @@ class _Reading:
         rows = (until_s - from_s) / self._period_s * sum(b - a for a, b in pieces) / max(last - first, 1)
         every = max(1, int(np.ceil(rows / (_WINDOWS_MAX * self._alone.group.stride))))
         raw = self._raw([self._through(a, b, until_s, every) for a, b in pieces], (from_s, until_s), every)
-        return raw, Told(None if bounds is None else self._begins(bounds[0]), whole, len(pieces), every)
+        return raw, Told(begins, from_s, whole, len(pieces), every)
 
     def _begins(self, number: int) -> float | None:
         """Return when the stream begins in the journal; where that is far, when its first row was written."""

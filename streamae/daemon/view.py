@@ -257,7 +257,7 @@ class DaemonView:
         mine = (-1, lane.streams.index(stream))
         raw, told = self._lookback.read(known, lambda topic: lane.router.find(topic) in mine, from_s, until_s)
         targets = tuple(artifact.manifest.get("targets", ()))
-        history = picture(raw, targets, lane.group.reconstructor, (from_s, until_s), points)
+        history = picture(raw, targets, lane.group.reconstructor, (told.from_s, until_s), points)
         return {"history": history, "read": asdict(told)}
 
     def models(self) -> Sequence[Mapping[str, Any]]:

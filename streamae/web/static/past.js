@@ -7,21 +7,16 @@ const SETTLED_MS = 200;
 const AGAIN_MS = 1000;
 
 export class Past {
-  /**
-   * `draw` is called with each answer, `told` with what to say of it and whether it is being read, `clipped` with the
-   * part of a span that the journal has, to be asked for in its place.
-   */
-  constructor(group, stream, { draw, told, clipped }) {
-    Object.assign(this, { group, stream, draw, told, clipped });
+  /** `draw` is called with each answer, `told` with what to say of it and whether it is being read. */
+  constructor(group, stream, { draw, told }) {
+    Object.assign(this, { group, stream, draw, told });
     this.span = null; // [from, until] in seconds of event time; null: none is wanted
     this.begins = null; // from when on the journal has the stream, once it is known
-    this.lacking = false; // the span was clipped
     this.waiting = 0;
   }
 
-  /** Ask for a span, null for none; a later one takes the place of an earlier one. */
+  /** Ask for a span, null for none; a later one takes the place of an earlier one. It is cut to what there is. */
   ask(span) {
-    if (span?.[0] !== this.begins) this.lacking = false;
     this.span = span;
     clearTimeout(this.waiting);
     if (span === null) return this.told("", false);
@@ -36,12 +31,9 @@ export class Past {
       const found = await get("stream/past", { group, stream, from_s, until_s, points: points() });
       if (this.span !== span) return;
       this.begins = found.read.journal_from_s;
-      if (this.begins !== null && from_s < this.begins && this.begins < until_s) {
-        this.lacking = true;
-        return this.clipped([this.begins, until_s]); // what is there, in full
-      }
+      span[0] = found.read.from_s; // what is there fills the charts
       this.draw(found);
-      this.told(sentences(found, span, this.lacking).join(" "), false);
+      this.told(sentences(found, span, from_s).join(" "), false);
     } catch (error) {
       expected(error);
       if (this.span !== span) return;
@@ -62,7 +54,7 @@ function points() {
 }
 
 /** What the answer is made of, and what it lacks. */
-function sentences({ history, read }, [from_s, until_s], lacking) {
+function sentences({ history, read }, [from_s, until_s], asked_s) {
   const said = [`From the journal: ${moment(from_s)} – ${moment(until_s)}, judged anew by today's model.`];
   if (read.journal_from_s === null) return [...said, "There is none: state.durability is none, or nothing came yet."];
   if (!history.time_s.length) said.push("It has nothing of this stream in this time.");
@@ -71,6 +63,6 @@ function sentences({ history, read }, [from_s, until_s], lacking) {
   if (!read.whole && read.pieces) {
     said.push(`It is too much to read whole: ${count(read.pieces)} pieces, evenly spread, are shown. Zoom in to see all.`);
   }
-  if (lacking || from_s < read.journal_from_s) said.push(`It begins ${moment(read.journal_from_s)}; nothing older is kept.`);
+  if (asked_s < read.journal_from_s) said.push(`It begins ${moment(read.journal_from_s)}; nothing older is kept.`);
   return said;
 }

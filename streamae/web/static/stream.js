@@ -38,7 +38,7 @@ export function streamPage(group, stream, from, until) {
   const alerts = el("div", { class: "cards" });
   const more = el("button", { type: "button", class: "quiet more", hidden: true, on: { click: () => { limit = Infinity; refresh(); } } });
   const shown = new Map(); // channel -> {chart, root, ...}
-  const past = new Past(group, stream, { draw: drawPast, told: tellThen, clipped: (span) => charts.show(span) });
+  const past = new Past(group, stream, { draw: drawPast, told: tellThen });
   let rows = "512";
   let limit = CHANNELS_MAX;
   let asking = false;
