@@ -216,6 +216,12 @@ class Fleet:
         self._version += 1
         self.tick()
 
+    def dead_letters(self, limit: int) -> Sequence[Mapping[str, Any]]:
+        return []
+
+    def retry(self, sink: str) -> bool:
+        return False
+
     def poison(self) -> Sequence[Mapping[str, Any]]:
         return []
 

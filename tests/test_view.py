@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 
 from streamae.core.pipeline import Pipeline
+from streamae.core.types import Batch
 from streamae.daemon.loop import Loop
 from streamae.daemon.view import DaemonView
 from streamae.metrics import Metrics
 from streamae.sources.source import SourceStatus
+from streamae.store.taken import digest_of
 from tests import plants
 from tests.store_world import Clock, numbered, opened, report, transition
 
 T0 = 1_700_000_000.0
+DEADLY = Batch([b"a\xff"], [b"\xfd\xfe"], np.zeros(1))
 
 
 @pytest.fixture
@@ -89,3 +92,23 @@ def test_a_past_is_read_while_the_loop_goes_on(world):
     finally:
         stop.set()
         loop.join(10)
+
+
+def test_what_a_sink_refused_is_listed_and_told_once_more(world):
+    """Sink by sink, with the alert and what was said; after a retry it waits again, and there is nothing to retry."""
+    world.store.outbox.register(["a", "b"])
+    world.store.commit(numbered(1), report(transition(1, 0), transition(2, 0)), T0)
+    world.store.outbox.dead("b", [transition(2, 0).key], "400: no")
+    letter = {"sink": "b", "alert": transition(2).id, "key": transition(2, 0).key, "error": "400: no"}
+    assert world.view.dead_letters(9) == [letter]
+    assert [world.view.retry(sink) for sink in ("a", "b", "b", "nobody")] == [False, True, False, False]
+    assert world.view.dead_letters(9) == []
+    assert len(world.store.outbox.due("b", T0, 9)) == 2
+
+
+def test_poison_is_shown_as_text(world):
+    """Bytes that are no UTF-8 are spelt out, so that anything can be said in JSON."""
+    world.store.attempts._begin(deaths=9, suspect=digest_of(DEADLY, 0), same=9)
+    world.store.poison.without(DEADLY, "broker", T0)
+    (shown,) = world.view.poison()
+    assert (shown["topic"], shown["payload"], shown["bytes"], shown["origin"]) == ("a\\xff", "\\xfd\\xfe", 2, "broker")

@@ -99,6 +99,12 @@ class FakeView:
         names = dict.fromkeys(("alert", "group", "stream", "rule"), "x")
         return [{**names, "verdict": "false-alarm", "from_s": 1.0, "to_s": None, "note": None, "said_s": 2.0}][:limit]
 
+    def dead_letters(self, limit: int) -> Sequence[Mapping[str, Any]]:
+        return [{"sink": "log", "alert": "a", "key": "a:0", "error": "400"}][:limit]
+
+    def retry(self, sink: str) -> bool:
+        return sink == "log"
+
     def poison(self) -> Sequence[Mapping[str, Any]]:
         return [{"topic": "a", "payload": "\\xff", "bytes": 9, "found_s": 1.0, "times": 1, "origin": "broker"}]
 
@@ -234,6 +240,14 @@ def test_a_silence_is_made_listed_and_ended():
     assert web.post("/api/v1/silences/0/end", headers=BEARER).json() == {"done": "end"}
     for number in ("1", "x", "٣", "99999999999999999999"):
         assert web.post(f"/api/v1/silences/{number}/end", headers=BEARER).status_code == 404
+
+
+def test_dead_letters_are_tried_again_on_request():
+    """Of one sink, by its name, with the token; 404 where there is nothing to try."""
+    web = client(token=TOKEN)
+    assert web.post("/api/v1/dead-letters/log/retry", headers=BEARER).json() == {"done": "retry"}
+    assert web.post("/api/v1/dead-letters/mqtt/retry", headers=BEARER).status_code == 404
+    assert web.post("/api/v1/dead-letters/log/retry").status_code == 401
 
 
 @pytest.mark.parametrize("path", ["silences", "silences/0/end"])
@@ -537,6 +551,7 @@ def test_the_description_of_the_api_names_exactly_its_routes():
         "silences",
         "feedback",
         "poison",
+        "dead-letters",
     ],
 )
 def test_answers_carry_what_the_description_requires(path):

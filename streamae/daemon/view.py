@@ -229,6 +229,16 @@ class DaemonView:
         """Return what people said of alerts, newest first."""
         return [asdict(one) for one in self._store.alerts.feedback(limit)]
 
+    def dead_letters(self, limit: int) -> Sequence[Mapping[str, Any]]:
+        """Return what sinks refused for good, sink by sink, newest first."""
+        outbox = self._store.outbox
+        found = [(sink, *letter) for sink in outbox.sinks for letter in outbox.dead_letters(sink, limit)]
+        return [{"sink": s, "alert": key.partition(":")[0], "key": key, "error": e} for s, key, e in found[:limit]]
+
+    def retry(self, sink: str) -> bool:
+        """Let a sink be told of its dead letters once more; False where it has none."""
+        return self._store.outbox.revive(sink) > 0
+
     def poison(self) -> Sequence[Mapping[str, Any]]:
         """Return the messages that ended the process over and over and were left out, newest first."""
         found, texts = [asdict(one) for one in self._store.poison.all()], ("topic", "payload")

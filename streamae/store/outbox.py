@@ -87,6 +87,11 @@ class Outbox:
         self._sinks = tuple(dict.fromkeys(sinks))
         self._count(self._happened.evicted, gone)
 
+    @property
+    def sinks(self) -> tuple[str, ...]:
+        """The names that there are rows for."""
+        return self._sinks
+
     def enqueue(self, connection: sqlite3.Connection, after: int) -> Queued:
         """Inside the caller's transaction: one row per sink for each transition past `after`, withheld if silenced."""
         evicted, silenced = {}, {}
@@ -286,8 +291,9 @@ class Outbox:
                 "UPDATE outbox SET dead = 1, error = ? WHERE sink = ? AND seq = ?",
                 [(_clipped(error), sink, seq) for seq in rows],
             )
-            _trim(connection, sink, DEAD, self._limits.dead_max)
+            evicted = _trim(connection, sink, DEAD, self._limits.dead_max)
         self._count(self._happened.refused, {sink: len(rows)})
+        self._count(self._happened.evicted, {sink: evicted})
 
     def _count(self, counter: Counter[str], counts: Mapping[str, int]) -> None:
         with self._lock:

@@ -59,6 +59,8 @@ def create_app(view: View, access: Access | None = None) -> Starlette:
             Route("/api/v1/alerts", routes.alerts),
             Route("/api/v1/alerts/{alert_id}/{action}", routes.act, methods=["POST"]),
             Route("/api/v1/feedback", routes.feedback),
+            Route("/api/v1/dead-letters", routes.dead_letters),
+            Route("/api/v1/dead-letters/{sink}/retry", routes.retry, methods=["POST"]),
             Route("/api/v1/poison", routes.poison),
             Route("/api/v1/silences", routes.silences),
             Route("/api/v1/silences", routes.silence, methods=["POST"]),
@@ -176,6 +178,14 @@ class _Routes:
 
     def feedback(self, request: Request) -> Response:
         return JSONResponse({"feedback": [finite(one) for one in self._view.feedback(_limit(request))]})
+
+    def dead_letters(self, request: Request) -> Response:
+        return JSONResponse({"dead_letters": [finite(one) for one in self._view.dead_letters(_limit(request))]})
+
+    async def retry(self, request: Request) -> Response:
+        if not await run_in_threadpool(self._view.retry, request.path_params["sink"]):
+            raise HTTPException(404, "no sink of this name has dead letters")
+        return JSONResponse({"done": "retry"})
 
     def poison(self, request: Request) -> Response:
         return JSONResponse({"poison": [finite(one) for one in self._view.poison()[: _limit(request)]]})

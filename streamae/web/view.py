@@ -138,6 +138,14 @@ class View(Protocol):
         """End a silence now; False where there is none of this number that has not ended."""
         ...
 
+    def dead_letters(self, limit: int) -> Sequence[Mapping[str, Any]]:
+        """Return what sinks refused for good, sink by sink, newest first: sink, alert, key and error."""
+        ...
+
+    def retry(self, sink: str) -> bool:
+        """Let a sink be told of its dead letters once more; False where it has none."""
+        ...
+
     def poison(self) -> Sequence[Mapping[str, Any]]:
         """Return the messages that ended the process over and over and were left out, newest first."""
         ...
