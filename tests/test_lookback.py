@@ -315,6 +315,18 @@ def test_a_row_that_is_damaged_is_passed_over(world):
     assert len(seen["time_s"]) == 98
 
 
+def test_what_ended_the_process_does_not_end_it_again(world):
+    """A message that is kept as poison is never looked at, though the journal has it; the control looks."""
+    one = world()
+    play(one, 60)
+    deadly = message(1, T0 + 60, np.random.default_rng(0))
+    one.take([deadly, message(1, T0 + 61, np.random.default_rng(1))], T0 + 61)
+    assert one.look(T0 + 50, T0 + 61)[0]["time_s"][-2:] == [T0 + 60, T0 + 61]
+    batch = plants.batch([deadly])
+    one.store.poison._bury(batch, np.array([0]), "journal", T0)
+    assert one.look(T0 + 50, T0 + 61)[0]["time_s"][-2:] == [T0 + 59, T0 + 61]
+
+
 def test_without_a_journal_there_is_no_past(world):
     one = world(durability="none")
     play(one, 60)

@@ -6,11 +6,14 @@ The daemon may be running: it is the one that writes, and does not notice. Nothi
 import json
 import sqlite3
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+
+import numpy as np
 
 from streamae.core.types import Batch
 from streamae.errors import StoreError
@@ -18,6 +21,7 @@ from streamae.store.alerts import decoded
 from streamae.store.journal import read_rows
 from streamae.store.schema import APPLICATION_ID, MIGRATIONS
 from streamae.store.silences import Silence
+from streamae.store.taken import digest_of
 
 __all__ = ["Past", "Spell", "open_past"]
 
@@ -73,13 +77,29 @@ class Past:
     def rows(self, first: int, wanted: Callable[[bytes], bool] | None = None) -> Iterator[tuple[int, Batch, float]]:
         """Yield rows from number `first` on as (number, batch, wall clock); damaged ones are counted and left out.
 
-        Of a batch only the messages of `wanted` topics are unpacked, if that is given.
+        Of a batch only the messages of `wanted` topics are unpacked, if that is given, and never what is poison: it
+        would end this process as it did the daemon.
         """
+        poison = self._poison()
         for number, batch, now_s in read_rows(self._connection, first - 1, wanted):
             if isinstance(batch, str):
                 self.damaged += 1
-            else:
-                yield number, batch, now_s
+                continue
+            deadly = [topic in poison and digest_of(batch, n) in poison[topic] for n, topic in enumerate(batch.topics)]
+            yield number, batch.only(np.flatnonzero(~np.array(deadly))) if any(deadly) else batch, now_s
+
+    def _poison(self) -> dict[bytes, set[int]]:
+        """Return the digests of what is kept as poison, by topic."""
+        found: defaultdict[bytes, set[int]] = defaultdict(set)
+        if self._has("poison"):
+            for topic, digest in self._connection.execute("SELECT topic, digest FROM poison"):
+                found[topic].add(digest % (1 << 64))  # SQLite's integers have a sign
+        return found
+
+    def _has(self, table: str) -> bool:
+        """Whether the file has this table: former releases had fewer."""
+        known = self._connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table,))
+        return known.fetchone() is not None
 
     def batches(self, since_s: float) -> Iterator[Batch]:
         """Yield what was taken in since then (arrival, wall clock), in order; damaged rows are counted and left out."""
@@ -101,8 +121,7 @@ class Past:
 
     def silences(self, group: str) -> list[Spell]:
         """Return when streams of a group were silenced: maintenance. Those that name labels are left out."""
-        known = "SELECT 1 FROM sqlite_schema WHERE name = 'silence'"  # releases before had none
-        if self._connection.execute(known).fetchone() is None:
+        if not self._has("silence"):
             return []
         rows = self._connection.execute("SELECT body, crc FROM silence").fetchall()
         found = [Silence(**json.loads(body)) for body, crc in rows if zlib.crc32(body) == crc]
