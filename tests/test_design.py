@@ -6,6 +6,8 @@ import pytest
 from streamae.sources.series import Series
 from streamae.training.dataset import build
 from streamae.training.design import TrainConfig, design, flat_windows
+from streamae.training.fit import Recipe
+from streamae.training.train import train_dataset
 
 
 def dataset(values):
@@ -35,3 +37,17 @@ def test_components_are_kept_as_far_as_they_hold_on_later_rows(drift, kept):
     forced = design(rows, TrainConfig(linear_variance=kept), flat)
     assert chosen.spec.residuals == forced.spec.residuals
     assert chosen.spec.residuals != design(rows, TrainConfig(linear_variance=1.6 - kept), flat).spec.residuals
+
+
+def test_the_distance_is_calibrated_on_rows_that_were_not_fitted():
+    """EncDec-AD's mean and covariance want held-out rows (Malhotra et al. 2016): a fifth, by default."""
+    assert TrainConfig(score="mahalanobis").held_out == 0.2
+    assert TrainConfig().held_out == 0.0
+    assert TrainConfig(score="mahalanobis", holdout=0.0).held_out == 0.0
+    assert TrainConfig(holdout=0.3).held_out == 0.3
+    rows = dataset(machine(drift=False))
+    config = TrainConfig(score="mahalanobis", banks=False, recipe=Recipe(steps=2, batch=8, checks=1))
+    manifest = train_dataset(rows, 0, config).manifest
+    window = manifest["network"]["window"]
+    assert manifest["training"]["calibrated_windows"] == 200 - window + 1
+    assert manifest["training"]["windows"] == 800 - window + 1

@@ -93,6 +93,8 @@ def evaluate_series(
         if not runs:
             raise ConfigError("--finished: --results holds no run of these series; leave --finished out to run them")
         return markdown(runs), runs
+    if config.threshold.incidents is not None:
+        raise ConfigError("threshold.method: got fbeta; an evaluation shows no detector an incident, so choose another")
     album = Album(plots) if plots is not None else None
     methods: dict[str, Detector] = {NAME: detector(config, album.keep if album else None)}
     if with_baselines:

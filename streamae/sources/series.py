@@ -22,7 +22,7 @@ import numpy as np
 from streamae.core.types import F64
 from streamae.errors import SeriesError
 
-__all__ = ["LABEL", "Series", "open_text", "read_series", "write_series"]
+__all__ = ["LABEL", "Series", "open_text", "read_series", "times_of", "write_series"]
 
 LABEL = "label"
 
@@ -73,7 +73,7 @@ def read_series(path: Path | str) -> Series:
         return _read_parquet(path, name)
     header, columns, lines = _read_csv(path)
     channels = _channels(path, header)
-    time_s = _times(path, columns[0], lines)
+    time_s = times_of(path, columns[0], lines)
     values = np.empty((len(lines), len(channels)), np.float64)
     for c, (index, channel) in enumerate(channels):
         values[:, c] = _numbers(path, channel, columns[index], lines)
@@ -115,7 +115,8 @@ def _channels(path: Path, header: Sequence[str]) -> list[tuple[int, str]]:
     return channels
 
 
-def _times(path: Path, texts: Sequence[str], lines: Sequence[int]) -> F64:
+def times_of(path: Path, texts: Sequence[str], lines: Sequence[int]) -> F64:
+    """Seconds since 1970 UTC of numbers (s, ms, µs or ns) or ISO 8601, from these lines. Raises SeriesError."""
     try:
         number = np.array(texts, dtype=np.float64)
     except ValueError:
@@ -186,7 +187,7 @@ def _read_parquet(path: Path, name: str) -> Series:
         texts = [f"{moment}Z" for moment in np.datetime_as_string(time.cast(pa.timestamp("us")).to_numpy())]
     else:
         texts = [str(value) for value in time.to_pylist()]
-        time_s = _times(path, texts, range(1, len(texts) + 1))
+        time_s = times_of(path, texts, range(1, len(texts) + 1))
     values = np.empty((table.num_rows, len(channels)), np.float64)
     for c, (index, channel) in enumerate(channels):
         try:

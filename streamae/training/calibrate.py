@@ -169,7 +169,7 @@ def calibrate(
     # What is rare in one stream has been seen in another, and with more streams something rarer will be.
     margin = _MARGIN + _PER_LOG_STREAM * float(np.log(len(ranges)))
     reached = max(offset for _, offset in ranges) + margin / (1.0 + budgeted)
-    if limit is not None and limit.method != "budget":
+    if limit is not None and limit.method in {"quantile", "spot"}:
         reached = widest(limit, [y[int(_SETTLING * len(y)) :] for y in scores], row_s * DEFAULT_BUDGET_PER_S)
     for own, (mean, _) in zip(known, ranges, strict=True):
         own["offset"] = reached

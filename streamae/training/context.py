@@ -109,7 +109,7 @@ class _Tries:
     parts: tuple[I64, I64] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.parts = _parts(self.dataset, self.plan.spec.network.window, self.config.holdout)
+        self.parts = _parts(self.dataset, self.plan.spec.network.window, self.config.held_out)
 
     def one(self, name: str, wanted: str, columns: tuple[int, ...], hindrance: str) -> Trial:
         """Try these columns of the rows beside those that were kept."""

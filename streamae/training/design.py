@@ -30,6 +30,7 @@ _HOLDS_RATIO = 1.2
 _TRIAL_WINDOW = 10
 _LINEAR_WINDOWS = 4000
 _WINDOW_MIN = 4
+_HELD_OUT = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class TrainConfig:
 
     `banks: false` gives a bare network of the literature on all channels, `score: mahalanobis` the distance of its
     errors (EncDec-AD), `threshold` says how the threshold is placed, and `holdout` is the trailing part of each series
-    that it is not trained on. `context` names the channels that are not explained; `context_inputs` and `calendar`
+    that it is not trained on (None: none, or a fifth where the score is the distance, whose mean and covariance belong
+    to rows that were not fitted). `context` names the channels that are not explained; `context_inputs` and `calendar`
     whether the network reads them and the clock of `zone` (see `training.context`).
     """
 
@@ -59,7 +61,7 @@ class TrainConfig:
     context_inputs: Literal["auto", "on", "off"] = "auto"
     calendar: Literal["auto", "on", "off"] = "auto"
     zone: str = "UTC"
-    holdout: float = 0.0
+    holdout: float | None = None
     warmup_rows: int | None = None
     learn_windows: int | None = None
     threshold: Limit = field(default_factory=Limit)
@@ -69,6 +71,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse a time zone that nobody knows."""
         zone_of(self.zone)
+
+    @property
+    def held_out(self) -> float:
+        """The part of each stream's rows that is held out."""
+        if self.holdout is None:
+            return _HELD_OUT if self.score == "mahalanobis" else 0.0
+        return self.holdout
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,7 +198,7 @@ def _bare(dataset: Dataset, config: TrainConfig) -> DetectorSpec:
     window = config.window or int(max(8, min(wanted, shortest // 8)))
     network = _network(dataset, config, channels=len(dataset.channels), window=window)
     if config.linear == "on" or (config.linear == "auto" and several):
-        ends = np.concatenate(ends_of(dataset, window, config.holdout)[0])
+        ends = np.concatenate(ends_of(dataset, window, config.held_out)[0])
         sample = rows_at(dataset, ends[:: max(1, len(ends) // _LINEAR_WINDOWS)], window)
         rank = linear_rank(sample, dataset.targets, network.history, config.linear_variance or _VARIANCES[0])
         network = NetworkSpec.from_mapping(network.to_mapping() | {"linear_rank": rank})

@@ -1,4 +1,4 @@
-"""Where training puts the threshold: as far above a stream's mean ln score as one of three methods says.
+"""Where training puts the threshold: as far above a stream's mean ln score as one of four methods says.
 
     budget    as far as normal reached in any stream, and a margin that shrinks with the training time (the default)
     quantile  the quantile of the scores that training showed
@@ -7,36 +7,48 @@
 
                   z = t + sigma/gamma ((q n / N)^-gamma - 1),     q the budgeted false alarms times the time of a row
 
-In operation the threshold adapts from there (`core.threshold`), whichever it was. EncDec-AD's F_beta, which needs
-labelled incidents, is `fbeta_limit`.
+    fbeta     where F_beta against labelled incidents is greatest (Malhotra et al. 2016), see `training.incidents`
+
+In operation the threshold adapts from there (`core.threshold`), whichever it was.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from streamae.core.types import F64, Bool
 
-__all__ = ["Limit", "fbeta_limit", "gpd_fit", "limit_above", "spot_limit", "widest"]
+__all__ = ["OFFSET_MIN", "Limit", "fbeta_limit", "gpd_fit", "limit_above", "spot_limit", "widest"]
 
+OFFSET_MIN = 0.5  # above the mean of the ln scores: into their midst no threshold may go
 _EXCESSES_MIN = 10
 _SHAPES = np.linspace(-0.5, 1.0, 301)  # outside, the law has no finite mean or an endpoint within the data
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The `threshold` block of train.yaml; `quantile` is for that method, `level` is where SPOT's tail begins."""
+    """The `threshold` block of train.yaml; `quantile` is for that method, `level` is where SPOT's tail begins.
 
-    method: Literal["budget", "quantile", "spot"] = "budget"
+    `incidents` (a file) and `beta` are for fbeta.
+    """
+
+    method: Literal["budget", "quantile", "spot", "fbeta"] = "budget"
     quantile: float = 0.999
     level: float = 0.98
+    incidents: Path | None = None
+    beta: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse shares that are none."""
+        """Refuse shares that are none, and F_beta without incidents."""
         if not (0 < self.quantile < 1 and 0 < self.level < 1):
             raise ValueError(f"quantile {self.quantile} and level {self.level} must lie between 0 and 1")
+        if self.beta <= 0:
+            raise ValueError(f"beta {self.beta} must be above 0; below 1 it weighs false alarms more than misses")
+        if (self.method == "fbeta") != (self.incidents is not None):
+            raise ValueError("method fbeta and a file of incidents belong together; give both or neither")
 
 
 def limit_above(limit: Limit, settled: F64, per_row: float) -> float:
@@ -96,4 +108,4 @@ def fbeta_limit(score: F64, incident: Bool, beta: float = 0.1) -> float:
 
 def widest(limit: Limit, scores: Sequence[F64], per_row: float) -> float:
     """`limit_above` of the group: the widest of its streams, at least a clearance."""
-    return max(0.5, *(limit_above(limit, y, per_row) for y in scores))
+    return max(OFFSET_MIN, *(limit_above(limit, y, per_row) for y in scores))

@@ -1,6 +1,6 @@
 """train.yaml -> TrainConfig; every mistake named with its key, value and remedy."""
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,17 @@ def read_config(path: Path | None) -> TrainConfig:
     if isinstance(tree.get("recipe"), dict):
         tree["recipe"] = asdict(TrainConfig().recipe) | tree["recipe"]  # what is not said stays as it is without a file
     try:
-        return TypeAdapter(TrainConfig).validate_python(tree)
+        read = TypeAdapter(TrainConfig).validate_python(tree)
     except ValidationError as error:
         lines = [
             f"{path}: {'.'.join(map(str, e['loc']))}: got {e['input']!r}; {e['msg']}"
             for e in error.errors(include_url=False)
         ]
         raise ConfigError("\n".join(lines)) from error
+    limit = read.threshold
+    if limit.incidents is None:
+        return read
+    return replace(read, threshold=replace(limit, incidents=path.parent / limit.incidents))
 
 
 def _unknown(path: Path, tree: Any, kind: type, prefix: str) -> list[str]:

@@ -31,6 +31,7 @@ from streamae.training.context import Trial, choose, fit_beside
 from streamae.training.dataset import Dataset, build, load
 from streamae.training.design import TrainConfig, design, ends_of, flat_windows, rows_at
 from streamae.training.fit import Fitted, fit, fit_linear
+from streamae.training.incidents import place_threshold, read_incidents, without
 
 __all__ = ["TrainConfig", "Trained", "train", "train_dataset"]
 
@@ -71,8 +72,13 @@ def train(
     console = console or Console(file=sys.stderr)
     config = config or TrainConfig()
     began_s = now()
-    dataset = build(load(paths, rows, fetched), config.context)
+    streams = load(paths, rows, fetched)
+    limit = config.threshold
+    incidents = read_incidents(limit.incidents, streams) if limit.incidents is not None else []
+    dataset = build(without(streams, incidents), config.context)
     _say_found(console, dataset)
+    if incidents:
+        console.print(f"left out the rows of {len(incidents)} incidents; they place the threshold", highlight=False)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -85,6 +91,10 @@ def train(
             dataset, seed, config, lambda step, _, loss: bar.update(task, completed=step, loss=loss)
         )
         bar.update(task, completed=config.recipe.steps)
+    if incidents:
+        model = TorchReconstructor(trained.scripted, DetectorSpec.from_mapping(trained.manifest["network"]))
+        place_threshold(trained.manifest, model, streams, incidents, limit.beta)
+        trained.manifest["training"]["incidents"] = len(incidents)
     trained.manifest["training"]["trained_s"] = began_s
     trained.manifest["training"]["duration_s"] = round(now() - began_s, 2)
     digest = artifact.save(out, trained.scripted, trained.manifest, registry)
@@ -98,14 +108,14 @@ def train_dataset(
     """Train and calibrate in memory; a function of its arguments (and of machine and library versions)."""
     prepare_torch()
     device = choose_device(config.device)
-    flat = flat_windows(dataset, config.holdout)
+    flat = flat_windows(dataset, config.held_out)
     chosen = choose(dataset, design(dataset, config, flat), config, flat)
     dataset, plan = chosen.dataset, chosen.plan
     torch.manual_seed(seed)
     detector = Detector(plan.spec)
     fit_banks(detector, flat, plan.bases, seed)
     fit_beside(detector, dataset)
-    train_ends, held_ends = (np.concatenate(x) for x in ends_of(dataset, plan.spec.network.window, config.holdout))
+    train_ends, held_ends = (np.concatenate(x) for x in ends_of(dataset, plan.spec.network.window, config.held_out))
     rows = torch.from_numpy(dataset.read())
     spread_out = train_ends[:: max(1, len(train_ends) // _LINEAR_WINDOWS)]
     sample = detector.network_input(torch.from_numpy(rows_at(dataset, spread_out, plan.spec.network.window)))
@@ -158,8 +168,8 @@ def _record(
     seed: int,
     config: TrainConfig,
 ) -> dict[str, Any]:
-    learn, held = ends_of(dataset, spec.window, config.holdout)
-    ends = _calibrated(held if config.holdout > 0 else learn)
+    learn, held = ends_of(dataset, spec.window, config.held_out)
+    ends = _calibrated(held if config.held_out > 0 else learn)
     errors = [_errors(runner, dataset, e, spec.window) for e in ends]
     calibration, streams = calibrate(
         errors,
