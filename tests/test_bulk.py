@@ -222,16 +222,17 @@ def test_malformed_publish_is_paho_s_to_refuse(make_wire: Callable[..., Wire]) -
             assert wire.got == ["connected", "disconnected"]
 
 
-def test_large_packets_are_put_together(make_wire: Callable[..., Wire]) -> None:
-    """A packet far larger than one read arrives whole, with its neighbours."""
+@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("kind", [paho.Client, BulkClient])
+def test_large_packets_are_put_together(make_wire: Callable[..., Wire], kind: type[paho.Client], version: int) -> None:
+    """A packet far larger than one read arrives whole, with its neighbours, and nothing of it is kept."""
     big: Message = (b"t/big", bytes(range(256)) * 20_000, 2, 9)  # 5 MB
     small: Message = (b"t/a", b"1", 0, 0)
-    stream = connack(5) + publish(5, small) + publish(5, big) + publish(5, small)
-    wire = make_wire(BulkClient, 5)
-    parts = [stream[i : i + 100_000] for i in range(0, len(stream), 100_000)]
-    assert wire.feed(*parts) == 0
+    stream = connack(version) + publish(version, small) + publish(version, big) + publish(version, small)
+    wire = make_wire(kind, version)
+    assert wire.feed(*(stream[i : i + 100_000] for i in range(0, len(stream), 100_000))) == 0
     assert wire.got == ["connected", small, big, small]
-    assert not wire.client._held
+    assert not getattr(wire.client, "_held", b"")
 
 
 def test_acknowledgements_are_one_write(make_wire: Callable[..., Wire]) -> None:
@@ -254,13 +255,43 @@ def test_end_of_file_delivers_what_came_first(make_wire: Callable[..., Wire]) ->
     assert wire.got == ["connected", (b"t/a", b"1", 0, 0), "disconnected"]
 
 
-def test_reading_feeds_the_keepalive(make_wire: Callable[..., Wire]) -> None:
-    """Bytes that arrive are a sign of life, as they are for stock paho."""
-    wire = make_wire(BulkClient, 5)
+@pytest.mark.parametrize("kind", [paho.Client, BulkClient])
+def test_reading_feeds_the_keepalive(make_wire: Callable[..., Wire], kind: type[paho.Client]) -> None:
+    """Bytes that arrive are a sign of life, and a line without any is asked by a PINGREQ, and then given up."""
+    wire = make_wire(kind, 5)
+    wire.client._keepalive = 60
     wire.feed(connack(5))
     wire.client._last_bytes_received = 0.0
     wire.feed(publish(5, (b"t/a", b"1", 0, 0)))
     assert time.monotonic() - wire.client._last_bytes_received < 60
+    wire.client._last_bytes_received = time.monotonic() - 61
+    assert wire.client.loop_misc() == 0
+    wire.client.loop_write()
+    assert wire.broker.recv(10) == b"\xc0\x00"
+    wire.client._ping_t = time.monotonic() - 61
+    wire.client._last_bytes_received = time.monotonic() - 61
+    assert wire.client.loop_misc() != 0
+    assert wire.got[-1] == "disconnected"
+
+
+@pytest.mark.parametrize("kind", [paho.Client, BulkClient])
+def test_a_reconnected_client_begins_with_an_empty_hand(
+    make_wire: Callable[..., Wire], kind: type[paho.Client]
+) -> None:
+    """Half a frame of the line before is not put in front of what the next one brings."""
+    wire = make_wire(kind, 5)
+    first, second = (b"t/a", b"1", 0, 0), (b"t/b", b"2", 2, 7)
+    wire.feed(connack(5) + publish(5, first) + publish(5, second)[:-1])
+    wire.broker.close()
+    wire.client.loop_read()
+    listener = socket.create_server(("127.0.0.1", 0))
+    wire.client._host, wire.client._port = listener.getsockname()
+    wire.client.reconnect()
+    wire.broker, _ = listener.accept()
+    listener.close()
+    wire.client.loop_write()
+    wire.feed(connack(5) + publish(5, second))
+    assert wire.got == ["connected", first, "disconnected", "connected", second]
 
 
 class Renamed(BulkClient):

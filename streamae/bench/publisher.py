@@ -10,7 +10,9 @@ from typing import Any
 __all__ = ["main"]
 
 _CONNECT = b"\x10\x15\x00\x04MQTT\x04\x02\x00\x00\x00\x09benchfeed"
+_DISCONNECT = b"\xe0\x00"
 _SLOT_S = 0.005
+_END_S = 120.0
 
 
 def _frame(topic: bytes, payload: bytes, mid: int) -> bytes:
@@ -60,9 +62,10 @@ def main() -> None:
         sock.sendall(_CONNECT)
         sock.recv(4)
         _send(plan, sock)
-        time.sleep(0.5)  # acknowledgements may still come
-        _drain(sock)
-        sock.sendall(b"\xe0\x00")
+        sock.sendall(_DISCONNECT)
+        sock.settimeout(_END_S)
+        while sock.recv(65536):  # to close with acknowledgements unread would reset the line, and lose what is on it
+            pass
 
 
 if __name__ == "__main__":

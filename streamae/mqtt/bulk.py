@@ -118,13 +118,14 @@ class BulkClient(paho.Client):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._held = bytearray()
+        self.read_bytes = 0  # by the last call of `loop_read`
         self._needed = 2  # bytes from which on something can be done with `_held`
         self._handed = b""  # what paho's own reader gets instead of the socket
 
     def reconnect(self) -> MQTTErrorCode:
         """Forget what was read of the former connection, then as in the stock client."""
         self._held.clear()
-        self._needed, self._handed = 2, b""
+        self._needed, self._handed, self.read_bytes = 2, b"", 0
         return super().reconnect()
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
@@ -142,8 +143,8 @@ class BulkClient(paho.Client):
             self._packet_queue(_PUBACK, b"".join(_ack(_PUBACK, 2, mid) for mid in mids), mids[-1], 1)
 
     def _fill(self) -> MQTTErrorCode:
-        read = 0
-        while read < _READ_MAX:
+        self.read_bytes = 0
+        while self.read_bytes < _READ_MAX:
             try:
                 chunk = super()._sock_recv(_CHUNK)
             except BlockingIOError:
@@ -154,8 +155,8 @@ class BulkClient(paho.Client):
             if not chunk:
                 return MQTTErrorCode.MQTT_ERR_CONN_LOST
             self._held += chunk
-            read += len(chunk)
-        if read:
+            self.read_bytes += len(chunk)
+        if self.read_bytes:
             with self._msgtime_mutex:
                 self._last_bytes_received = paho.time_func()
         return MQTTErrorCode.MQTT_ERR_SUCCESS

@@ -28,7 +28,6 @@ _TAKEN_OVER = 0x8E
 _UNSUPPORTED_PROTOCOL = 0x84
 _RETRY_DENIED_S = 4.0
 _TICK_S = 0.5
-_REST_S = 0.002
 _CONNECTING_S = 60.0  # name resolution, TCP and TLS may block for so long in all
 _log = logging.getLogger("streamae.mqtt")
 
@@ -53,6 +52,7 @@ class Terms:
     wakened: socket.socket
     stopping: threading.Event
     beat: Callable[[float], object]  # a sign of life, and the seconds for which the thread may now block
+    rest_s: float  # between reads of a bulk client
 
 
 class Link:
@@ -68,7 +68,6 @@ class Link:
         self._ask_again_s: float | None = None
         self._end = ""
         self._client = self._make()
-        self._bulk = isinstance(self._client, BulkClient)
 
     def live(self) -> str:
         """Connect and serve until the connection ends; return why it ended. Raises nothing."""
@@ -126,12 +125,13 @@ class Link:
             writers = [sock] if client.want_write() else []
             # Brokers write message by message. A bulk client rests after a read, so that the next finds some together.
             readers = [self._terms.wakened] if resting else [sock, self._terms.wakened]
-            readable, writable, _ = select.select(readers, writers, [], _REST_S if resting else _TICK_S)
-            resting = sock in readable and self._bulk
+            readable, writable, _ = select.select(readers, writers, [], self._terms.rest_s if resting else _TICK_S)
             if self._terms.wakened in readable:
                 self._terms.wakened.recv(4096)
                 self._send_acks()
-            rc = self._read(client, sock) if sock in readable else 0
+            due = resting or sock in readable
+            rc = self._read(client, sock) if due else 0
+            resting = due and isinstance(client, BulkClient) and client.read_bytes > 0 and self._terms.rest_s > 0
             if not rc and client.socket() is not None and (writable or client.want_write()):
                 rc = client.loop_write()
             rc = rc or client.loop_misc()

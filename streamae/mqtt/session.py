@@ -40,6 +40,7 @@ class Session:
 
     `subscriptions` are made on every connect; `stale` filters, which a former configuration may have left in the
     broker's session, are given up. `status_topic` gets a retained "online", and "offline" by will or by `close`.
+    The network thread rests for `rest_s` after each read that brought something, where it reads in bulk.
     `expect_session` says that a former process left a session behind, so that its absence at the first CONNACK counts.
 
     :raises ConfigError: from the constructor, when a TLS file cannot be used.
@@ -58,6 +59,7 @@ class Session:
         expect_session: bool = False,
         client_kind: ClientMaker | None = None,
         beat: Callable[[float], object] = lambda busy_s: None,
+        rest_s: float = 0.002,
     ) -> None:
         self.connection = connection
         self._ledger = Ledger()
@@ -83,6 +85,7 @@ class Session:
             wakened=wakened,
             stopping=threading.Event(),
             beat=beat,
+            rest_s=rest_s,
         )
         self._protocol = "5" if connection.protocol == "auto" else connection.protocol
         self._thread = threading.Thread(target=self._run, name="streamae-mqtt", daemon=True)

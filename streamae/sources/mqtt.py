@@ -21,6 +21,7 @@ from streamae.sources.source import SourceStatus
 __all__ = ["Limits", "MqttSource"]
 
 _RETAINED = 1
+_REST_MAX_S = 0.005  # between reads: a small part of what a message waits for its batch anyway
 _log = logging.getLogger("streamae.mqtt")
 
 
@@ -78,6 +79,7 @@ class MqttSource:
             expect_session=expect_session,
             client_kind=client_kind,
             beat=beat,
+            rest_s=min(_REST_MAX_S, limits.batch_wait_s / 10),
         )
         self._taken: deque[tuple[Batch, list[int]]] = deque()
         self._accepting = True

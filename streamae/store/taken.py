@@ -29,7 +29,7 @@ class Taken:
 
     def __init__(self, in_flight_max: int = _IDS - 1) -> None:
         self._in_flight_max = in_flight_max
-        self._hash = np.zeros(_IDS, np.uint64)
+        self._hash = np.zeros(_IDS, np.int64)
         self._at = np.zeros(_IDS, np.int64)  # how many messages with an id were committed up to this one
         self._committed = 0
         self._recent: deque[tuple[int, int]] = deque()  # (journal row, messages with an id), for `needed_from`
@@ -48,7 +48,7 @@ class Taken:
         earlier: dict[int, int] = {}
         fresh = 0  # messages of this batch that came before, and will be committed with it
         for n in np.flatnonzero(batch.mid > 0).tolist():
-            mid, digest = int(batch.mid[n]), digest_of(batch, n)
+            mid, digest = int(batch.mid[n]), _key(batch, n)
             seen[n] = bool(batch.dup[n]) and earlier.get(mid, self._last(mid, fresh)) == digest
             earlier[mid] = digest
             fresh += not seen[n]
@@ -64,7 +64,7 @@ class Taken:
         with_id = np.flatnonzero(batch.mid > 0)
         if not len(with_id):
             return
-        digests = [digest_of(batch, n) for n in with_id.tolist()]
+        digests = np.array([_key(batch, n) for n in with_id.tolist()], np.int64)
         ids = batch.mid[with_id] % _IDS
         self._hash[ids] = digests
         self._at[ids] = self._committed + 1 + np.arange(len(digests))
@@ -96,9 +96,13 @@ class Taken:
 
 
 def digest_of(batch: Batch, n: int) -> int:
-    """The hash of topic and payload of a message: 64 bits, never 0."""
+    """The hash of topic and payload of a message: 64 bits, the same in every process."""
     digest = blake2b(batch.topics[n], digest_size=8)
     digest.update(b"\0")  # no topic holds one, so topic and payload cannot trade bytes
     digest.update(batch.payloads[n])
-    # Zero marks a free id.
     return int.from_bytes(digest.digest(), "little") | 1
+
+
+def _key(batch: Batch, n: int) -> int:
+    """Hash a message by the key of this process, as Python does all bytes: cheap, not to be stored, and never 0."""
+    return hash((batch.topics[n], batch.payloads[n])) | 1  # zero marks a free id
