@@ -1,10 +1,15 @@
 """The contract of `streamae.model.executors`, `scorers`, `native` and `cuda`: fast ways that say the same."""
 
 import logging
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from streamae.model import executors, native, scorers
@@ -67,6 +72,34 @@ def test_every_way_agrees_with_the_module_and_is_its_own_to_the_bit_in_any_batch
     for size in BATCHES:
         parts = np.concatenate([runner.errors(x[i : i + size]) for i in range(0, 300, size)])
         assert np.array_equal(parts, whole), f"batches of {size} differ by {np.abs(parts - whole).max()}"
+
+
+@pytest.mark.parametrize("hidden", [16, 64])
+def test_the_module_s_parts_of_large_batches_give_the_same_bits(hidden):
+    """Sizes between and beyond those of a call: where windows are filled up, and where they are cut."""
+    spec = bare(hidden, window=10)
+    runner, x = TorchReconstructor(detector(spec), spec, means=Means("module")), windows(spec, 2048)
+    whole = runner.errors(x)
+    for count in (129, 257, 777, 1025):
+        assert np.array_equal(runner.errors(x[5 : 5 + count]), whole[5 : 5 + count]), count
+
+
+@given(st.integers(1, 10_000), st.sampled_from([1, 2, 8, 16]))
+def test_a_batch_is_filled_up_by_less_than_a_multiple_or_a_thirty_second(count, multiple):
+    """To a multiple, and to few sizes in all, for the libraries keep something for each size that they have seen."""
+    filled = executors._filled(count, multiple)
+    assert filled % multiple == 0
+    assert 0 <= filled - count < max(multiple, count / 32 + 1)
+    assert len({executors._filled(n, multiple) for n in range(1, 2049)}) <= 64 + 32 * 5
+
+
+@pytest.mark.parametrize(("said", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE")])
+def test_threads_of_torch_sleep_when_they_have_nothing_to_do_unless_somebody_said_otherwise(said, policy):
+    """OpenMP's own word on what it read, in a process in which the model was imported before torch."""
+    env = {"PATH": os.environ["PATH"], "OMP_DISPLAY_ENV": "true", **said}
+    code = [sys.executable, "-c", "import streamae.model.scorers"]
+    done = subprocess.run(code, env=env, capture_output=True, text=True, check=True)
+    assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr
 
 
 def by_definition(weights, x, steps, name):

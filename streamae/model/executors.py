@@ -12,7 +12,7 @@ where the last digits do not matter.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -28,12 +28,10 @@ __all__ = ["Executor", "Grouped", "ModuleExecutor", "NativeExecutor", "admitted"
 log = logging.getLogger(__name__)
 PARITY = 1e-5
 _PROBE = 48  # windows that another way is compared on
-_TILE = 256  # windows a call: measured best for nn.LSTM between 96 and 256
-_LOOP_TILE = 512
-# Batches are filled up to one of these: oneDNN keeps half a megabyte for every batch size that it has seen.
-_SIZES = (2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256)
-_LOOP_SIZES = (64, 128, 192, 256, 384, 512)
 _MULTIPLE = {"lstm": 2, "gru": 16}  # batch sizes at which a window's bits are its own: measured, and tested
+_STATE = 16384  # floats of state in a call at most, which is what the caches hold, and so windows a call: measured
+_LOOP_MULTIPLE, _LOOP_TILE = 64, 512
+_TILE = 2048
 _CROSSOVERS = (64, 128, 256, 512)
 _WORTH = 1.05
 
@@ -49,25 +47,23 @@ class Executor(Protocol):
 
 
 class ModuleExecutor:
-    """A method of the frozen archive, in tiles, each filled up to one of a few sizes."""
+    """A method of the frozen archive, in parts of at most `tile` windows, each filled up to a multiple."""
 
-    def __init__(self, module: torch.jit.ScriptModule, method: str, sizes: Sequence[int], name: str = "module") -> None:
-        self.name, self.sizes, self._run = name, sizes, getattr(module, method)
+    def __init__(
+        self, module: torch.jit.ScriptModule, method: str, multiple: int, tile: int, name: str = "module"
+    ) -> None:
+        self.name, self.multiple, self.tile, self._run = name, multiple, tile, getattr(module, method)
 
     def errors(self, windows: F32) -> F32:
         """[B, T, C] -> [B, E]."""
-        count, tile = len(windows), self.sizes[-1]
-        whole, rest = divmod(count, tile)
-        company = whole * tile + min(n for n in (0, *self.sizes) if n >= rest) - count
-        if company:
-            windows = np.concatenate([windows, np.repeat(windows[-1:], company, axis=0)])
+        return _in_parts(self._part, windows, self.tile)
+
+    def _part(self, windows: F32) -> F32:
+        company = _filled(len(windows), self.multiple) - len(windows)
+        filled = np.concatenate([windows, np.repeat(windows[-1:], company, axis=0)]) if company else windows
         with torch.inference_mode():
-            parts = [
-                self._run(torch.from_numpy(np.ascontiguousarray(windows[start : start + tile], np.float32))).numpy()
-                for start in range(0, len(windows), tile)
-            ]
-        joined: F32 = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return joined[:count]
+            errors: F32 = self._run(torch.from_numpy(np.ascontiguousarray(filled, np.float32))).numpy()
+        return errors[: len(windows)]
 
 
 class NativeExecutor:
@@ -82,9 +78,7 @@ class NativeExecutor:
 
     def errors(self, windows: F32) -> F32:
         """[B, T, C] -> [B, E]."""
-        parts = [self._part(windows[start : start + _LOOP_TILE]) for start in range(0, len(windows), _LOOP_TILE)]
-        joined: F32 = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return joined
+        return _in_parts(self._part, windows, _TILE)
 
     def _part(self, windows: F32) -> F32:
         with torch.inference_mode():
@@ -105,6 +99,19 @@ class Grouped:
         return (self._small if len(windows) < self._at else self._large).errors(windows)
 
 
+def _filled(count: int, multiple: int) -> int:
+    """Round up to a multiple, in large batches by up to a thirty-second: oneDNN compiles for every size it sees."""
+    step = max(multiple, 1 << max(0, (count - 1).bit_length() - 6))
+    return -(-count // step) * step
+
+
+def _in_parts(run: Callable[[F32], F32], windows: F32, tile: int) -> F32:
+    """Run all of the windows, `tile` at most at once, in parts as equal as may be."""
+    if len(windows) <= tile:
+        return run(windows)
+    return np.concatenate([run(part) for part in np.array_split(windows, -(-len(windows) // tile))])
+
+
 def build(
     means: Means, scripted: torch.jit.ScriptModule, module: torch.jit.ScriptModule, spec: NetworkSpec | DetectorSpec
 ) -> Executor:
@@ -116,23 +123,24 @@ def build(
     if choice not in CHOICES:
         raise ValueError(f"executor must be one of {', '.join(CHOICES)}; got {choice!r}")
     network = spec.network if isinstance(spec, DetectorSpec) else spec
-    sizes = [size for size in _SIZES if size % _MULTIPLE[network.cell] == 0]
-    base = ModuleExecutor(module, "errors", sizes)
+    tile = max(16, min(_TILE, _STATE // network.hidden // 16 * 16))
+    base = ModuleExecutor(module, "errors", _MULTIPLE[network.cell], tile)
     if choice == "module" or not (network.arranged and hasattr(module, "looped")):
         return _only(base, choice)
     probe = np.random.default_rng(0).normal(size=(_PROBE, spec.window, spec.channels)).astype(np.float32)
     if choice in {"auto", "native"}:
         fast = _native(scripted, module, network)
         return fast if fast is not None and admitted(fast, base, probe) else _only(base, choice)
-    loop = ModuleExecutor(module, "looped", _LOOP_SIZES, "loop")
+    loop = ModuleExecutor(module, "looped", _LOOP_MULTIPLE, _LOOP_TILE, "loop")
     if not admitted(loop, base, probe):
         return _only(base, choice)
     if choice == "batch":
-        loose = ModuleExecutor(module, "looped", range(16, _LOOP_TILE + 1, 16), "loop")
-        return base if means.monotonic is None else _by_batch(base, loose, probe, means.monotonic)
+        small = ModuleExecutor(module, "errors", 1, tile)
+        large = ModuleExecutor(module, "looped", 8, min(_TILE, 2 * tile), "loop")
+        return base if means.monotonic is None else _by_batch(small, large, probe, means.monotonic)
     # Where a product's bits depend on its width here, every batch is filled up to one width.
     same = all(np.array_equal(loop.errors(probe[:n]), loop.errors(np.tile(probe, (11, 1, 1)))[:n]) for n in (1, 7))
-    return loop if same else ModuleExecutor(module, "looped", _LOOP_SIZES[-1:], "loop")
+    return loop if same else ModuleExecutor(module, "looped", _LOOP_TILE, _LOOP_TILE, "loop")
 
 
 def admitted(way: Executor, base: Executor, probe: F32) -> bool:
@@ -166,7 +174,7 @@ def _by_batch(base: Executor, loop: Executor, probe: F32, clock: Callable[[], fl
     for size in reversed(_CROSSOVERS):
         windows = np.resize(probe, (size, *probe.shape[1:]))
         seconds: dict[str, list[float]] = {base.name: [], loop.name: []}
-        for _ in range(4):  # the first compiles
+        for _ in range(5):  # the first compiles
             for way in (base, loop):
                 began_s = clock()
                 way.errors(windows)

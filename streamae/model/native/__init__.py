@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from streamae.core.types import F32
+from streamae.core.types import F32, F64
 
 __all__ = ["LEVELS", "Recurrence", "best_level"]
 
 LEVELS = {0: "none", 2: "AVX2", 3: "AVX-512"}
 _PAD = 16  # the widest vector
-_SIGN = np.array([-1, -1, -2, -1], np.float32)  # of i, f, g, o: kernel.h wants powers of these
+_WIDE = {2: 8, 3: 16}  # floats in a vector, by level
+_SCALE = np.array([-1, -1, -2, -1]) / np.log(2)  # of i, f, g, o: kernel.h takes two to the power of these
 _Floats = ctypes.POINTER(ctypes.c_float)
 
 
@@ -128,17 +129,19 @@ class Recurrence:
     def _cell(self, weight: F32, bias: F32) -> _Cell:
         """Pack weight[4H, K] and bias[4H], gates i, f, g, o, in both orders that the kernel reads."""
         hidden, K = weight.shape[0] // 4, weight.shape[1]
-        gates = weight.reshape(4, hidden, K) * _SIGN[:, None, None]
-        start = bias.reshape(4, hidden) * _SIGN[:, None]
+        W, blocks = _WIDE[self.level], _up(hidden) // _WIDE[self.level]
+        gates = weight.reshape(4, hidden, K) * _SCALE[:, None, None]
+        start = bias.reshape(4, hidden) * _SCALE[:, None]
         wide = (0, _up(hidden) - hidden)
+        units = np.pad(gates, ((0, 0), wide, (0, 0))).reshape(4, blocks, W, K)
         return _Cell(
             self._pointer(gates.transpose(1, 2, 0)),
             self._pointer(start.T),
-            self._pointer(np.pad(gates.transpose(2, 0, 1), ((0, 0), (0, 0), wide))),
-            self._pointer(np.pad(start, ((0, 0), wide))),
+            self._pointer(units.transpose(1, 3, 0, 2)),
+            self._pointer(np.pad(start, ((0, 0), wide)).reshape(4, blocks, W).swapaxes(0, 1)),
         )
 
-    def _pointer(self, array: F32) -> "ctypes._Pointer[ctypes.c_float]":
+    def _pointer(self, array: F32 | F64) -> "ctypes._Pointer[ctypes.c_float]":
         kept = np.ascontiguousarray(array, np.float32)
         self._kept.append(kept)
         return kept.ctypes.data_as(_Floats)

@@ -22,7 +22,7 @@
 
 struct cell {
     const float *lane, *lane_bias; /* [hidden][inputs + hidden][4], [hidden][4] */
-    const float *row, *row_bias;   /* [inputs + hidden][4][padded], [4][padded] */
+    const float *row, *row_bias;   /* in blocks of W units, the floats in a vector: [blocks][inputs + hidden][4][W], [blocks][4][W] */
 };
 
 struct decoder {
@@ -39,27 +39,30 @@ struct network {
 
 #if SUPPORTED
 
+#define CASE(n, call) case n: { enum { w = n }; call; break; }
+#define CASES_3(call) switch (w) { CASE(1, call) CASE(2, call) CASE(3, call) }
+#define CASES_6(call) switch (w) { CASE(1, call) CASE(2, call) CASE(3, call) CASE(4, call) CASE(5, call) CASE(6, call) }
+
 #define TARGET __attribute__((target("avx2,fma")))
 #define NAME(f) f##_avx2
 #define WIDE 8
 #define VEC __m256
 #define MANY 3     /* 12 sums, 3 rows, 1 weight: the 16 registers */
-#define MANY_ROW 2
-#define FEW 3      /* fewer windows than these are faster one by one */
+#define FEW 3      /* likewise */
+#define EACH(call) CASES_3(call)
 #define SET1 _mm256_set1_ps
 #define LOAD _mm256_loadu_ps
 #define STORE _mm256_storeu_ps
 #define FMA _mm256_fmadd_ps
-#define NFMA _mm256_fnmadd_ps
 #define ADD _mm256_add_ps
 #define SUB _mm256_sub_ps
 #define MUL _mm256_mul_ps
 #define DIV _mm256_div_ps
 #define MIN _mm256_min_ps
-#define MAX _mm256_max_ps
 #define ROUND(x) _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
-#define POW2(n) \
-    _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23))
+#define SCALE(a, n) \
+    _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32( \
+        _mm256_add_epi32(_mm256_cvtps_epi32(_mm256_max_ps(n, _mm256_set1_ps(-126.0f))), _mm256_set1_epi32(127)), 23)))
 #include "kernel.h"
 
 #define TARGET __attribute__((target("avx512f")))
@@ -67,25 +70,23 @@ struct network {
 #define WIDE 16
 #define VEC __m512
 #define MANY 4
-#define MANY_ROW 4
-#define FEW 6
+#define FEW 6      /* 24 sums, 6 values, 1 weight: of 32 registers */
+#define EACH(call) CASES_6(call)
 #define SET1 _mm512_set1_ps
 #define LOAD _mm512_loadu_ps
 #define STORE _mm512_storeu_ps
 #define FMA _mm512_fmadd_ps
-#define NFMA _mm512_fnmadd_ps
 #define ADD _mm512_add_ps
 #define SUB _mm512_sub_ps
 #define MUL _mm512_mul_ps
 #define DIV _mm512_div_ps
 #define MIN _mm512_min_ps
-#define MAX _mm512_max_ps
 #define ROUND(x) _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
-#define POW2(n) \
-    _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23))
+#define SCALE _mm512_scalef_ps
 #include "kernel.h"
 
 #define LANES_MAX 64
+#define FEW_MAX 6
 #define FLUSH 0x8040 /* denormals are zero, in and out: the same bits in whatever thread */
 
 #endif
@@ -111,7 +112,7 @@ EXPORT int streamae_lstm_windows(int level, const struct network *net, const flo
         return -2;
     float *frames[2] = {first, second};
     const size_t lanes = sizeof(float) * LANES_MAX * ((size_t)net->inputs + 9 * (size_t)net->hidden);
-    const size_t rows = sizeof(float) * (2 * (size_t)net->inputs + 9 * (size_t)net->padded);
+    const size_t rows = sizeof(float) * FEW_MAX * (2 * (size_t)net->inputs + 8 * (size_t)net->padded);
     void *room;
     if (posix_memalign(&room, 64, lanes > rows ? lanes : rows))
         return -1;
