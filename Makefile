@@ -53,11 +53,12 @@ pictures: $(STAMP)
 # The tables of the README between their markers; finished runs in $(RUNS) are not repeated. Takes hours.
 tables: $(STAMP)
 	mkdir -p $(RUNS)
-	$(BIN)/pip install --quiet 'scikit-learn>=1.4' 'river>=0.21'
+	$(BIN)/pip install --quiet --editable '.[evaluate,bench]'
 	$(BIN)/streamae evaluate $(SETS:%=$(DATA)/%) --seeds 0,1,2 --results $(RUNS)/quality.jsonl --readme README.md
 	$(BIN)/python -m streamae.evaluation.plant --seeds 0 1 2 3 --results $(RUNS)/plant.jsonl --readme README.md
 	$(BIN)/python -m streamae.evaluation.systems $(SETS:%=$(DATA)/%) --results $(RUNS)/systems.jsonl --readme README.md
 	$(BIN)/python -m streamae.evaluation.label_curve --readme README.md
+	$(BIN)/streamae bench --readme README.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -1,13 +1,16 @@
 """The contract of `streamae bench`: what it compares is real work, measured in the process that does it."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from streamae.bench.foreign import PEERS
+from streamae.bench.peers import Peer
 from streamae.bench.publisher import _frame
-from streamae.bench.rounds import Line, Section, by_turns
+from streamae.bench.rounds import Line, Section, Timing, by_turns
 from streamae.bench.run import as_json, as_markdown
 from streamae.cli import main
 from streamae.mqtt.bulk import split_publishes
@@ -48,6 +51,49 @@ def test_an_unknown_part_is_refused_with_the_parts_that_there_are():
     result = CliRunner().invoke(main, ["bench", "--only", "gpu"])
     assert result.exit_code == 2
     assert "inference" in result.output
+
+
+def test_a_gain_is_the_median_of_what_each_round_says():
+    """A round in which everything took three times as long changes nothing; the ratio of medians would be 5."""
+    slow, fast = Timing(10, [4.0, 12.0, 5.0], [0.0] * 3), Timing(20, [2.0, 6.0, 1.0], [0.0] * 3)
+    assert fast.faster_than(slow) == 4.0
+    assert slow.faster_than(fast) == 0.25
+
+
+def test_a_peer_runs_in_a_process_of_its_own_and_one_that_is_missing_says_why(tmp_path):
+    """The second interpreter is asked where the first has it not; what a way measured itself is what is noted."""
+    other = tmp_path / "python"
+    answers = 'print(\'{"version": "1.2"}\', flush=True)\nfor _ in sys.stdin: print([0.25, 0.5], flush=True)'
+    other.write_text(f"#!{sys.executable}\nimport sys\n{answers}\n")
+    other.chmod(0o755)
+    peer = Peer("nobody", [sys.executable, str(other)])
+    took = by_turns({"peer": peer, "here": lambda: None}, {"peer": 2000, "here": 1}, 2)
+    peer.close()
+    assert (peer.version, took["peer"].cpu_s, took["peer"].wall_s) == ("1.2", [0.25] * 2, [0.5] * 2)
+    assert took["here"].cpu_s[0] < 0.25
+    with pytest.raises(LookupError, match="KeyError: 'nobody'"):
+        Peer("nobody", [sys.executable])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_that_is_installed_scores_and_says_what_it_took(name):
+    pytest.importorskip(PEERS[name][0], reason=f"{PEERS[name][0]} is not installed: pip install 'streamae[bench]'")
+    peer = Peer(name, [sys.executable])
+    assert 0 < peer().cpu_s < 60
+    peer.close()
+
+
+def test_the_tables_are_put_between_the_markers_of_a_text(tmp_path, monkeypatch):
+    """`--readme` replaces the block `bench` and nothing else."""
+    text = tmp_path / "README.md"
+    text.write_text("a\n<!-- begin bench -->\nold\n<!-- end bench -->\nb\n")
+    monkeypatch.setattr("streamae.bench.run.bench", lambda *_: [Section("t", "about", [Line("x", {"ratio": 0.5})])])
+    result = CliRunner().invoke(main, ["bench", "--readme", str(text)])
+    assert result.exit_code == 0, result.output
+    assert text.read_text().startswith("a\n<!-- begin bench -->\nMeasured on processor")
+    assert "| x | 0.50 |" in text.read_text()
+    assert text.read_text().endswith("<!-- end bench -->\nb\n")
 
 
 def test_a_round_through_the_broker_counts_every_message_and_every_window(tmp_path):

@@ -21,12 +21,21 @@ __all__ = ["PARTS", "as_json", "as_markdown", "bench", "machine"]
 PARTS = ("inference", "cores", "peers", "ingest", "end-to-end", "latency", "streams", "start-up")
 
 
-def bench(only: Sequence[str], rounds: int, quick: bool, console: Console | None = None) -> list[Section]:
-    """Run the parts named, all of PARTS if none is; a part that cannot run here says why and is left out."""
+def bench(
+    only: Sequence[str],
+    rounds: int,
+    quick: bool,
+    pythons: Sequence[str] = (),
+    console: Console | None = None,
+) -> list[Section]:
+    """Run the parts named, all of PARTS if none is; a part that cannot run here says why and is left out.
+
+    `pythons` are interpreters that may have peers which ours has not.
+    """
     console = console or Console(file=sys.stderr)
     found: list[Section] = []
     for part in only or PARTS:
-        for run in _runs(part, rounds, quick):
+        for run in _runs(part, rounds, quick, pythons):
             began_s = time.monotonic()
             with console.status(f"{part} …"):
                 try:
@@ -38,9 +47,9 @@ def bench(only: Sequence[str], rounds: int, quick: bool, console: Console | None
     return found
 
 
-def _runs(part: str, rounds: int, quick: bool) -> list[Callable[[], Section]]:
+def _runs(part: str, rounds: int, quick: bool, pythons: Sequence[str]) -> list[Callable[[], Section]]:
     """The functions of a part; torch is imported by whom it concerns."""
-    from streamae.bench import inference, process, traffic
+    from streamae.bench import inference, peers, process, traffic
 
     parts: dict[str, list[Callable[[], Section]]] = {
         "inference": [
@@ -49,7 +58,7 @@ def _runs(part: str, rounds: int, quick: bool) -> list[Callable[[], Section]]:
             lambda: inference.inference("default4", rounds, quick),
         ],
         "cores": [lambda: inference.cores(rounds)],
-        "peers": [lambda: inference.peers(rounds, quick)],
+        "peers": [lambda: peers.peers(rounds, quick, pythons)],
         "ingest": [lambda: traffic.ingest(rounds, quick)],
         "end-to-end": [lambda: traffic.end_to_end(rounds, quick)],
         "latency": [lambda: traffic.latency(quick)],
