@@ -192,9 +192,9 @@ class _Reading:
         """Yield the stream's messages in batches of some size, which end where messages were lost or thinned."""
         held: list[Batch] = []
         messages = 0
-        for number, batch, _ in self._past.rows(first, self._wanted):
-            if number >= last:
-                break
+        if first >= last:
+            return
+        for _, batch, _ in self._past.rows(first, self._wanted, last):
             if held and (batch.broken or batch.thinning != held[0].thinning or messages >= _STEP_MESSAGES):
                 yield _joined(held)
                 held, messages = [], 0

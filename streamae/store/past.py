@@ -7,7 +7,7 @@ import json
 import sqlite3
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -74,8 +74,10 @@ class Past:
                 last = middle - 1
         return first
 
-    def rows(self, first: int, wanted: Callable[[bytes], bool] | None = None) -> Iterator[tuple[int, Batch, float]]:
-        """Yield rows from number `first` on as (number, batch, wall clock); damaged ones are counted and left out.
+    def rows(
+        self, first: int, wanted: Callable[[bytes], bool] | None = None, stop: int | None = None
+    ) -> Iterator[tuple[int, Batch, float]]:
+        """Yield rows first … stop - 1 as (number, batch, wall clock); damaged ones are counted and left out.
 
         Of a batch only the messages of `wanted` topics are unpacked, if that is given, and never what is poison: it
         would end this process as it did the daemon.
@@ -84,9 +86,10 @@ class Past:
         for number, batch, now_s in read_rows(self._connection, first - 1, wanted):
             if isinstance(batch, str):
                 self.damaged += 1
-                continue
-            deadly = [topic in poison and digest_of(batch, n) in poison[topic] for n, topic in enumerate(batch.topics)]
-            yield number, batch.only(np.flatnonzero(~np.array(deadly))) if any(deadly) else batch, now_s
+            else:
+                yield number, _without(batch, poison), now_s
+            if number + 1 == stop:
+                return
 
     def _poison(self) -> dict[bytes, set[int]]:
         """Return the digests of what is kept as poison, by topic."""
@@ -127,6 +130,12 @@ class Past:
         found = [Silence(**json.loads(body)) for body, crc in rows if zlib.crc32(body) == crc]
         mine = [one for one in found if fnmatchcase(group, one.group) and one.rule == "*" and not one.labels]
         return [Spell(one.stream, one.starts_s, one.ends_s) for one in mine]
+
+
+def _without(batch: Batch, poison: Mapping[bytes, set[int]]) -> Batch:
+    """Return a batch without the messages of these topics and digests."""
+    deadly = [topic in poison and digest_of(batch, n) in poison[topic] for n, topic in enumerate(batch.topics)]
+    return batch.only(np.flatnonzero(~np.array(deadly))) if any(deadly) else batch
 
 
 @contextmanager
