@@ -39,6 +39,7 @@ class Fleet:
             self._state[last], self._score[last], self._spark[last], self._worst[last] = -1, np.nan, np.nan, -1
         self._alerts: list[dict[str, Any]] = []
         self.acts: list[tuple[str, str, str]] = []
+        self.marks: dict[int, list[str]] = {}
         self.pasts: list[tuple[float, float]] = []  # that were asked for
         self.busy = 0  # so many questions for a past are put off
         self.reasons: list[str] = []
@@ -63,7 +64,7 @@ class Fleet:
             table = StreamTable(
                 "pumps", list(self.names), CHANNELS, self._score.copy(), np.ones(n), self._state.copy(),
                 self._worst.copy(), np.full(n, TIME_S + self._ticks), learned, 300, self._spark.copy(), 1.0,
-                template=TEMPLATE,
+                template=TEMPLATE, marks=self.marks,
             )  # fmt: skip
             status = {
                 "connected": True, "messages_per_s": 5.0 * n, "windows_per_s": 5.0 * n, "streams": n, "lag_s": 0.012,

@@ -423,6 +423,33 @@ def test_time_is_zoomed_further_back_than_memory_reaches(serve, open_page, tmp_p
     assert page.url.endswith(PLACES["stream"])
 
 
+@pytest.mark.parametrize("look", ["light", "phone"])
+def test_what_is_special_about_a_stream_stays_within_its_line(look, serve, open_page):
+    """A verdict, maintenance, quarantine: in place of "inactive", beside any other state, and over nothing else."""
+    fleet = Fleet(12, learning=0)
+    fleet.marks = {
+        1: ["maintenance"],
+        2: ["stuck: temperature"],
+        3: ["quarantined"],
+        8: ["flapping", "stuck: pressure"],
+    }
+    fleet.fire(SICK)
+    page = open_page(serve(fleet), **LOOKS[look])
+    page.get_by_label("Order").select_option("name")
+    expect(page.locator(".place[aria-posinset='1']")).to_contain_text("pump0000")
+    said = {}
+    for line in page.locator(".place:not([hidden]) a.line").all():
+        badges, own, spark = line.locator(".badge").all(), line.bounding_box(), line.locator(".spark").bounding_box()
+        said[line.locator(".name").inner_text()[-2:]] = [badge.inner_text() for badge in badges]
+        boxes = [badge.bounding_box() for badge in badges]
+        assert all(own["y"] <= b["y"] and b["y"] + b["height"] <= own["y"] + own["height"] for b in boxes)
+        for b, next_to in zip(boxes, [*boxes[1:], spark], strict=True):
+            assert b["x"] + b["width"] <= next_to["x"] or b["y"] + b["height"] <= next_to["y"] + 1, said
+        assert line.locator(".name").bounding_box()["width"] > 60
+    assert (said["00"], said["01"], said["02"]) == (["inactive"], ["maintenance"], ["stuck: temperature"])
+    assert said["08"] == ["firing", "flapping", "stuck: pressure"]
+
+
 def test_streams_are_found_by_their_labels(serve, open_page):
     """By label=value in the search, beside a part of the name; and from a stream's label to all that share it."""
     page = open_page(serve(Fleet()))

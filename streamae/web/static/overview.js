@@ -108,10 +108,13 @@ function streamLine() {
       text(name, item.stream);
       text(group, item.group);
       name.title = item.stream;
-      const badges = [item.state, ...(item.marks ?? [])];
+      // What is special about a stream says more than that it does not alarm.
+      const marks = item.marks ?? [];
+      const badges = item.state === "inactive" && marks.length ? marks : [item.state, ...marks];
       if (state.dataset.state !== badges.join()) {
         state.dataset.state = badges.join();
         state.replaceChildren(...badges.map(badge));
+        state.title = badges.join(", ");
       }
       text(score, number(item.score));
       text(threshold, number(item.threshold));
