@@ -2,6 +2,7 @@
 
 import json
 import math
+import sqlite3
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from streamae.core.lane import Lane
 from streamae.core.types import Batch
 from streamae.errors import ConfigError, SeriesError, StoreError
 from streamae.sources.recording import message_line
-from streamae.store.past import Spell
+from streamae.store.past import Spell, open_past
 from streamae.store.silences import Silence
 from streamae.store.store import Store
 from streamae.training.recorded import from_journal, from_recordings, recorded_series
@@ -218,6 +219,31 @@ def test_the_journal_of_a_running_installation(tmp_path):
     assert ACTIONS[1] == "false-alarm"
     with pytest.raises(StoreError, match=r"has no state\.db"):
         from_journal(path, None, tmp_path, since_s=0.0)
+
+
+def test_a_file_of_another_kind_is_no_past(tmp_path):
+    """What another program or a newer release wrote is refused in words; what an older one wrote is read."""
+    state = tmp_path / "state.db"
+    Store.open(tmp_path, "process", lambda: NOW).close()
+
+    def changed(statement):
+        with sqlite3.connect(state) as connection:
+            connection.execute(statement)
+
+    for table in ("silence", "poison"):
+        changed(f"DROP TABLE {table}")
+    with open_past(tmp_path) as past:
+        assert (past.silences("rooms"), list(past.batches(0.0)), past.span()) == ([], [], None)
+    changed("PRAGMA user_version = 999")
+    with pytest.raises(StoreError, match="not a state file of this release"), open_past(tmp_path):
+        pass
+    changed("PRAGMA application_id = 7")
+    with pytest.raises(StoreError, match="not a state file of this release"), open_past(tmp_path):
+        pass
+    state.unlink()
+    state.mkdir()
+    with pytest.raises(StoreError, match="cannot be read"), open_past(tmp_path):
+        pass
 
 
 def test_the_verb_wants_what_it_needs(tmp_path):
