@@ -52,6 +52,16 @@ def test_traces_stay_within_their_budget(streams):
     assert traces.depth == 2048 or streams > 10
 
 
+def test_streams_that_come_one_by_one_move_the_columns_seldom():
+    """Every move copies all that is kept, so a thousand streams that appear singly cost no more than ten of them."""
+    traces, moves, before = Traces({"time_s": ()}, 1 << 20), 0, None
+    for streams in range(1, 1001):
+        traces.grow(streams)
+        moves += traces._columns["time_s"] is not before
+        before = traces._columns["time_s"]
+    assert moves <= 10
+
+
 def test_a_time_that_steps_back_cuts_what_is_read():
     """A chart needs ascending times: what lies before a step back is not shown."""
     traces = Traces({"time_s": ()})

@@ -20,6 +20,7 @@ SPARK_SLOTS = 60
 _BUDGET_BYTES = 32 * 1024 * 1024  # of one group, for its rows, and as much for its verdicts
 _DEPTH_MAX, _DEPTH_MIN = 2048, 32
 _SLOT_MIN_S = 1.0
+_STREAMS_MIN = 16
 
 
 class Traces:
@@ -45,9 +46,10 @@ class Traces:
 
     def grow(self, streams: int) -> None:
         """Make room for at least this many streams, at the cost of depth where the budget says so."""
-        if streams <= len(self._count):
+        have = len(self._count)
+        if streams <= have:
             return
-        count = grown(self._count, streams, 0)
+        count = grown(self._count, max(streams, 2 * have, _STREAMS_MIN), 0)  # the columns move each time: seldom
         fits = self._budget_bytes // (len(count) * self._entry_bytes)
         depth = int(np.clip(fits, _DEPTH_MIN, self.depth))
         entry = self._count[:, None] - depth + np.arange(depth)  # numbers of the entries that stay
