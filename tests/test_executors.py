@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from streamae.model import executors, native, scorers
-from streamae.model.cuda import BUCKETS, bucket_of
+from streamae.model import executors, native, runtime, scorers
+from streamae.model.cuda import BUCKETS, CudaExecutor, bucket_of
 from streamae.model.detector import Detector
 from streamae.model.executors import PARITY, Grouped, admitted
 from streamae.model.export import script
@@ -280,6 +280,42 @@ def test_parts_of_a_batch_on_several_threads_give_the_bits_of_the_whole(way):
 
 def test_batches_go_to_the_smallest_bucket_that_holds_them():
     assert [bucket_of(n) for n in (1, 16, 17, 5000)] == [BUCKETS[0], BUCKETS[0], BUCKETS[1], BUCKETS[-1]]
+
+
+@pytest.mark.parametrize("by", [0.0, 1e-4])
+def test_cuda_is_taken_only_if_it_agrees_with_the_cpu_and_every_bucket_is_warm_then(by, monkeypatch, caplog):
+    """With a stand-in for the device: one that is off by 1e-4, as TF32 would be, scores nothing."""
+    spec, asked = bare(), []
+
+    class Device:
+        name = "cuda"
+
+        def __init__(self, module):
+            self.module = module
+
+        def errors(self, x):
+            asked.append(len(x))
+            return self.module.errors(torch.from_numpy(x)).detach().numpy() * np.float32(1 + by)
+
+    monkeypatch.setattr(runtime, "_on_cuda", lambda scripted, spec: (scripted, Device(scripted)))
+    runner = TorchReconstructor(detector(spec), spec, "cuda")
+    assert runner.device == ("cpu" if by else "cuda")
+    assert runner.executor == ("module" if by else "cuda")
+    assert ("cuda is off by 0.0001" in caplog.text) == bool(by)
+    assert set(BUCKETS) <= set(asked) or by
+    assert runner.errors(windows(spec, 3)).shape == (3, 1)
+
+
+def test_cuda_computes_in_full_float32():
+    """By default an LSTM of cuDNN takes TF32, which is off by 1e-3."""
+    spec = bare()
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        torch.backends.cudnn.allow_tf32 = True
+        CudaExecutor(detector(spec), spec)
+        assert not torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device here")

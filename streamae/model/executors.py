@@ -23,7 +23,7 @@ from streamae.model import native
 from streamae.model.means import CHOICES, Means
 from streamae.model.spec import DetectorSpec, NetworkSpec
 
-__all__ = ["Executor", "Grouped", "ModuleExecutor", "NativeExecutor", "admitted", "build"]
+__all__ = ["Executor", "Grouped", "ModuleExecutor", "NativeExecutor", "admitted", "build", "probe"]
 
 log = logging.getLogger(__name__)
 PARITY = 1e-5
@@ -127,25 +127,31 @@ def build(
     base = ModuleExecutor(module, "errors", _MULTIPLE[network.cell], tile)
     if choice == "module" or not (network.arranged and hasattr(module, "looped")):
         return _only(base, choice)
-    probe = np.random.default_rng(0).normal(size=(_PROBE, spec.window, spec.channels)).astype(np.float32)
+    tried = probe(spec)
     if choice in {"auto", "native"}:
         fast = _native(scripted, module, network)
-        return fast if fast is not None and admitted(fast, base, probe) else _only(base, choice)
+        return fast if fast is not None and admitted(fast, base, tried) else _only(base, choice)
     loop = ModuleExecutor(module, "looped", _LOOP_MULTIPLE, _LOOP_TILE, "loop")
-    if not admitted(loop, base, probe):
+    if not admitted(loop, base, tried):
         return _only(base, choice)
     if choice == "batch":
         small = ModuleExecutor(module, "errors", 1, tile)
         large = ModuleExecutor(module, "looped", 8, min(_TILE, 2 * tile), "loop")
-        return base if means.monotonic is None else _by_batch(small, large, probe, means.monotonic)
+        return base if means.monotonic is None else _by_batch(small, large, tried, means.monotonic)
     # Where a product's bits depend on its width here, every batch is filled up to one width.
-    same = all(np.array_equal(loop.errors(probe[:n]), loop.errors(np.tile(probe, (11, 1, 1)))[:n]) for n in (1, 7))
+    same = all(np.array_equal(loop.errors(tried[:n]), loop.errors(np.tile(tried, (11, 1, 1)))[:n]) for n in (1, 7))
     return loop if same else ModuleExecutor(module, "looped", _LOOP_TILE, _LOOP_TILE, "loop")
 
 
-def admitted(way: Executor, base: Executor, probe: F32) -> bool:
+def probe(spec: NetworkSpec | DetectorSpec) -> F32:
+    """Windows [n, T, C] on which another way is held against the module."""
+    made: F32 = np.random.default_rng(0).normal(size=(_PROBE, spec.window, spec.channels)).astype(np.float32)
+    return made
+
+
+def admitted(way: Executor, base: Executor, windows: F32) -> bool:
     """Whether a way agrees with the module within PARITY, relative for errors above 1."""
-    wanted, got = base.errors(probe), way.errors(probe)
+    wanted, got = base.errors(windows), way.errors(windows)
     worst = float(np.max(np.abs(got - wanted) / np.maximum(1.0, np.abs(wanted))))
     if worst <= PARITY:
         return True
@@ -168,11 +174,11 @@ def _native(
         return None
 
 
-def _by_batch(base: Executor, loop: Executor, probe: F32, clock: Callable[[], float]) -> Executor:
+def _by_batch(base: Executor, loop: Executor, some: F32, clock: Callable[[], float]) -> Executor:
     """Take the loop from the smallest measured batch from which on it is always faster."""
     at = 0
     for size in reversed(_CROSSOVERS):
-        windows = np.resize(probe, (size, *probe.shape[1:]))
+        windows = np.resize(some, (size, *some.shape[1:]))
         seconds: dict[str, list[float]] = {base.name: [], loop.name: []}
         for _ in range(5):  # the first compiles
             for way in (base, loop):

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 
 from streamae.core.types import F32
-from streamae.model.cuda import CudaExecutor
-from streamae.model.executors import Executor, build
+from streamae.model.cuda import BUCKETS, CudaExecutor
+from streamae.model.executors import Executor, admitted, build, probe
 from streamae.model.means import Means
 from streamae.model.network import METHODS
 from streamae.model.scorers import choose_scorers
@@ -42,10 +42,24 @@ def choose_device(wanted: str) -> str:
     return "cuda" if has_cuda and wanted != "cpu" else "cpu"
 
 
+def _frozen(scripted: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+    kept = [name for name in (*METHODS, *_PARTS) if hasattr(scripted, name)]
+    frozen: torch.jit.ScriptModule = torch.jit.freeze(scripted, preserved_attrs=kept)
+    return frozen
+
+
+def _on_cuda(
+    scripted: torch.jit.ScriptModule, spec: NetworkSpec | DetectorSpec
+) -> tuple[torch.jit.ScriptModule, Executor]:
+    moved = _frozen(scripted.to("cuda"))
+    return moved, CudaExecutor(moved, spec)
+
+
 class TorchReconstructor:
     """A scripted network, frozen, as arrays in and arrays out; all shapes as in `core.types`.
 
-    `means` matter on the CPU only. Raises ValueError where the executor that they name is not to be had.
+    `means` matter on the CPU only, where it also runs if CUDA does not agree with it. Raises ValueError where the
+    executor that they name is not to be had.
     """
 
     def __init__(
@@ -57,18 +71,17 @@ class TorchReconstructor:
     ) -> None:
         prepare_torch()
         means = means or Means()
-        self.device = device
-        scripted = scripted.to(device).eval()
-        kept = [name for name in (*METHODS, *_PARTS) if hasattr(scripted, name)]
-        self._module = torch.jit.freeze(scripted, preserved_attrs=kept)
-        self._errors: Executor
-        if device == "cpu":
-            self._errors = build(means, scripted, self._module, spec)
-        else:
-            self._errors = CudaExecutor(self._module, spec)
-        for size in _WARM_UP:
+        scripted = scripted.cpu().eval()
+        self.device, self._module = "cpu", _frozen(scripted)
+        on_cpu = build(means if device == "cpu" else Means("module"), scripted, self._module, spec)
+        self._errors: Executor = on_cpu
+        if device == "cuda":
+            moved, on_cuda = _on_cuda(scripted, spec)
+            if admitted(on_cuda, on_cpu, probe(spec)):
+                self.device, self._module, self._errors = "cuda", moved, on_cuda
+        for size in _WARM_UP if self.device == "cpu" else BUCKETS:
             self.errors(np.zeros((size, spec.window, spec.channels), np.float32))
-        if device == "cpu" and means.monotonic is not None:
+        if self.device == "cpu" and means.monotonic is not None:
             shape = spec.window, spec.channels
             self._errors = choose_scorers(self._errors, means.scorers, shape, means.monotonic)
 
