@@ -5,9 +5,12 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
+from streamae.bench.device import device, work_a_window
 from streamae.bench.foreign import PEERS
+from streamae.bench.models import spec_named
 from streamae.bench.peers import Peer
 from streamae.bench.publisher import _frame
 from streamae.bench.rounds import Line, Section, Timing, by_turns
@@ -82,6 +85,20 @@ def test_a_peer_that_is_installed_scores_and_says_what_it_took(name):
     peer = Peer(name, [sys.executable])
     assert 0 < peer().cpu_s < 60
     peer.close()
+
+
+def test_a_device_is_held_against_its_own_ceilings_and_one_that_is_missing_is_said_so(monkeypatch):
+    """With the CPU as the device: a line a batch, and the work of a window as counted by hand."""
+    monkeypatch.setattr("streamae.bench.device._SIDE", 64)
+    monkeypatch.setattr("streamae.bench.device._FLOATS", 1024)
+    spec = spec_named("lstm64")
+    assert work_a_window(spec)[0] == 2 * 4 * 64 * 64 * ((1 + 64) + (64 + 64)) + 64 * 2 * 64
+    section = device(2, "cpu", (16,))
+    (line,) = section.lines
+    assert all(line.figures[f"% of the {ceiling} ceiling"] > 0 for ceiling in ("matrix", "memory"))
+    assert line.figures["windows/s"] > 0
+    if not torch.cuda.is_available():
+        assert device(1).about == "Not measured: torch sees no CUDA device here."
 
 
 def test_the_tables_are_put_between_the_markers_of_a_text(tmp_path, monkeypatch):

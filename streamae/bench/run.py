@@ -18,7 +18,7 @@ from streamae.errors import StreamaeError
 
 __all__ = ["PARTS", "as_json", "as_markdown", "bench", "machine"]
 
-PARTS = ("inference", "cores", "peers", "ingest", "end-to-end", "latency", "streams", "start-up")
+PARTS = ("inference", "cores", "cuda", "peers", "ingest", "end-to-end", "latency", "streams", "start-up")
 
 
 def bench(
@@ -49,7 +49,7 @@ def bench(
 
 def _runs(part: str, rounds: int, quick: bool, pythons: Sequence[str]) -> list[Callable[[], Section]]:
     """The functions of a part; torch is imported by whom it concerns."""
-    from streamae.bench import inference, peers, process, traffic
+    from streamae.bench import device, inference, peers, process, traffic
 
     parts: dict[str, list[Callable[[], Section]]] = {
         "inference": [
@@ -58,6 +58,7 @@ def _runs(part: str, rounds: int, quick: bool, pythons: Sequence[str]) -> list[C
             lambda: inference.inference("default4", rounds, quick),
         ],
         "cores": [lambda: inference.cores(rounds)],
+        "cuda": [lambda: device.device(rounds)],
         "peers": [lambda: peers.peers(rounds, quick, pythons)],
         "ingest": [lambda: traffic.ingest(rounds, quick)],
         "end-to-end": [lambda: traffic.end_to_end(rounds, quick)],
