@@ -143,6 +143,21 @@ def test_streams_are_counted_by_state():
     assert found['streamae_alerts_firing{group="g"}'] == 3
 
 
+def test_who_is_in_maintenance_is_counted_and_marked():
+    """How many streams, how many of their alerts fire, and each stream's own series; all of it ends again."""
+    metrics = full()
+    metrics.observe_streams("g", np.array([0, 2, 2], np.int8), np.array([True, True, False]))
+    found = values(metrics)
+    assert found['streamae_streams_in_maintenance{group="g"}'] == 2
+    assert found['streamae_alerts_in_maintenance{group="g"}'] == 1
+    ours = [name for name in found if name.startswith("streamae_in_maintenance{")]
+    group = re.search(r'group="([^"]+)"', ours[0])[1]
+    for upkeep, marked in ((np.ones(9, np.bool_), 1), (np.zeros(0, np.bool_), 0)):
+        metrics.observe_streams(group, np.zeros(len(upkeep), np.int8), upkeep)
+        found = values(metrics)
+        assert {found[name] for name in ours} == {marked}
+
+
 @hypothesis_settings(deadline=None, max_examples=50)
 @given(
     st.lists(st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([0.001, 0.01, 0.25, 10.0]), max_size=30)

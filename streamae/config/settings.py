@@ -150,7 +150,7 @@ class Metrics(Section):
     """What /metrics carries beside the fixed catalogue."""
 
     per_stream: Flag = False
-    """Also one score, threshold, alert state and age for each stream: four series a stream."""
+    """Also one score, threshold, alert state, age and maintenance for each stream: five series."""
     per_stream_max: Annotated[Whole, Field(ge=1, le=100_000)] = 1000
     """Streams that get series of their own, at most."""
     stale_after_s: Duration = Field(default=300.0, alias="stale_after", gt=0)

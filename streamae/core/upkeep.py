@@ -41,7 +41,7 @@ class Upkeep:
     def touches(self, stream: I32, start_s: F64, end_s: F64) -> Bool:
         """Return which of N stretches `start_s[N]` to `end_s[N]` (inclusive) of these streams touch maintenance."""
         found = np.zeros(len(stream), np.bool_)
-        if not len(stream):
+        if not len(stream) or not self.planned:
             return found
         for n in np.flatnonzero((self._start_s <= end_s.max()) & (self._end_s > start_s.min())):
             named = self._names(self._pattern[n])[stream]

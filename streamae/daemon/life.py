@@ -180,9 +180,9 @@ class Daemon:
         self._apply_silences()
         self.view.publish()
         for name, lane in self.loop.pipeline.lanes.items():
-            self.metrics.observe_streams(name, lane.latest.state[: len(lane.streams)])
+            upkeep = lane.upkeep.now(self.clock.now())
+            self.metrics.observe_streams(name, lane.latest.state[: len(lane.streams)], upkeep)
             self.metrics.gauge("streams_quarantined", len(lane.quarantine.held(len(lane.streams))), name)
-            self.metrics.gauge("streams_in_maintenance", int(lane.upkeep.now(self.clock.now()).sum()), name)
             self.metrics.observe_health(name, lane.verdicts())
             self.metrics.gauge("model_broken", bool(lane.broken), name)
         self.couriers.observe(self.metrics)

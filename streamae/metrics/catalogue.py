@@ -83,6 +83,7 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("silences", "gauge", "Silences that people made: pending, active or expired.", ("state",)),
     Metric("maintenance_windows", "gauge", "Windows of the plan of maintenance, by state.", ("state",)),
     Metric("streams_in_maintenance", "gauge", "Streams that are worked on now.", ("group",)),
+    Metric("alerts_in_maintenance", "gauge", "Alerts that fire now, of streams that are worked on.", ("group",)),
     Metric("silences_capacity", "gauge", "Silences that may be pending or active at once."),
     Metric("poison_messages", "gauge", "Messages kept that ended the process over and over and were left out."),
     Metric("poison_capacity", "gauge", "Messages of that kind that are kept; the oldest go first."),
@@ -120,4 +121,10 @@ PER_STREAM: tuple[Metric, ...] = (
     Metric("anomaly_threshold", "gauge", "Threshold that the score was held against.", ("group", "stream")),
     Metric("alert_state", "gauge", "-1 learning, 0 inactive, 1 pending, 2 firing.", ("group", "stream")),
     Metric("last_sample_age_seconds", "gauge", "Time since the stream's last window was scored.", ("group", "stream")),
+    Metric(
+        "in_maintenance",
+        "gauge",
+        "1 while the stream is worked on: its alerts are not to be told.",
+        ("group", "stream"),
+    ),
 )

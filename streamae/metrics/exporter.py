@@ -94,7 +94,9 @@ class Metrics:
         for severity in ("warning", "critical"):
             self._collectors["alerts"].labels(group, severity)
         self._collectors["alerts_resolved"].labels(group)
-        for name in ("alerts_firing", "streams_quarantined", "streams_in_maintenance", "model_broken"):
+        for name in ("alerts_firing", "streams_quarantined", "model_broken"):
+            self.gauge(name, 0.0, group)
+        for name in ("streams_in_maintenance", "alerts_in_maintenance"):
             self.gauge(name, 0.0, group)
         for rule in HEALTH_RULES:
             self._collectors["health_verdicts"].labels(group, rule)
@@ -158,11 +160,19 @@ class Metrics:
         for rule in HEALTH_RULES:
             self.gauge("health_verdicts_firing", sum(one == rule for one in rules), group, rule)
 
-    def observe_streams(self, group: str, states: npt.NDArray[np.int8]) -> None:
-        """Set the number of streams in each state, and of alerts firing, from `states[S]`."""
+    def observe_streams(
+        self, group: str, states: npt.NDArray[np.int8], upkeep: npt.NDArray[np.bool_] | None = None
+    ) -> None:
+        """Set the number of streams in each state, and of alerts firing, from `states[S]` and `upkeep[S]`."""
         for state in AlertState:
             self.gauge("streams", int(np.count_nonzero(states == state)), group, state.name.lower())
-        self.gauge("alerts_firing", int(np.count_nonzero(states == AlertState.FIRING)), group)
+        firing = states == AlertState.FIRING
+        self.gauge("alerts_firing", int(np.count_nonzero(firing)), group)
+        upkeep = np.zeros(len(states), np.bool_) if upkeep is None else upkeep
+        self.gauge("streams_in_maintenance", int(np.count_nonzero(upkeep)), group)
+        self.gauge("alerts_in_maintenance", int(np.count_nonzero(upkeep & firing)), group)
+        if self._series is not None:
+            self._series.mark(group, upkeep)
 
     def observe_source(self, connected: bool, subscribed: bool, last_message_age_s: float | None, waiting: int) -> None:
         """Set what is known of the source; an age of None counts from the start."""

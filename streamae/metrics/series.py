@@ -47,7 +47,7 @@ class Histogram(Collector):
 
 
 class StreamSeries:
-    """Last score, threshold, state and time of up to `limit` streams; slots of silent streams are given back."""
+    """Last score, threshold, state, time and maintenance of up to `limit` streams; those of silent ones are freed."""
 
     def __init__(self, limit: int, stale_after_s: float) -> None:
         self._limit = limit
@@ -55,7 +55,7 @@ class StreamSeries:
         self._slots: dict[tuple[str, int], int] = {}
         self._names: list[str] = [""] * limit
         self._free = list(range(limit - 1, -1, -1))
-        self._last = np.zeros((4, limit))  # score, threshold, state, seen_s
+        self._last = np.zeros((5, limit))  # score, threshold, state, seen_s, in maintenance
         self.left_out = 0
 
     def observe(self, report: Report, names: Mapping[str, Sequence[str]], now_s: float) -> None:
@@ -71,7 +71,7 @@ class StreamSeries:
                 verdicts.state,
                 np.full(len(verdicts), now_s),
             )
-            for row, values in zip(self._last, lines, strict=True):
+            for row, values in zip(self._last, lines, strict=False):
                 row[slots[kept]] = values[kept]
         self.left_out = left_out
 
@@ -79,8 +79,15 @@ class StreamSeries:
         slot = self._slots.get((group, stream), -1)
         if slot < 0 and self._free:
             slot = self._slots[group, stream] = self._free.pop()
+            self._last[4, slot] = 0.0
             self._names[slot] = f'group="{_escaped(group)}",stream="{_escaped(names[group][stream])}"'
         return slot
+
+    def mark(self, group: str, upkeep: npt.NDArray[np.bool_]) -> None:
+        """Set which of a group's streams are worked on: `upkeep[S]`."""
+        for (of_group, stream), slot in self._slots.items():
+            if of_group == group:
+                self._last[4, slot] = stream < len(upkeep) and upkeep[stream]
 
     def expire(self, now_s: float) -> None:
         """Give back the slots of streams that have been silent for longer than allowed."""
