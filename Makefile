@@ -27,7 +27,7 @@ test-long: $(STAMP)
 
 # Every branch of what keeps messages and alerts: store, alert, delivery, acknowledgement. Fails below 100 %.
 KEPT := streamae/store/*,streamae/core/alert.py,streamae/core/upkeep.py,streamae/sinks/courier.py,streamae/daemon/loop.py,streamae/sources/inbox.py,streamae/sources/mqtt.py
-KEEPERS := store lookback recorded outbox courier silences maintenance poison journal taken inbox acks loop scenarios recover \
+KEEPERS := store past lookback recorded view flow outbox courier silences maintenance poison journal taken inbox acks loop scenarios recover \
 	mqtt_source store_faults
 
 coverage: $(STAMP)

@@ -13,6 +13,7 @@ from streamae.core.types import Batch, Drop, Drops, Maintenance
 from streamae.store.journal import _HEAD, _THIN, crc_of, decode_batch, encode_batch
 
 TIMES = st.floats(allow_nan=False, allow_infinity=False)
+NAMES = st.text(max_size=5)
 
 
 @st.composite
@@ -32,7 +33,7 @@ def batches(draw: st.DrawFn) -> Batch:
         Drops(lost),
         draw(st.none() | st.lists(st.binary(max_size=40), max_size=5)),
         draw(st.sampled_from([1, 2, 8])),
-        draw(st.none() | st.lists(st.builds(Maintenance, st.text(), st.text(), TIMES, TIMES), max_size=3)),
+        draw(st.none() | st.lists(st.builds(Maintenance, NAMES, NAMES, TIMES, TIMES), max_size=2)),
     )
 
 
@@ -101,6 +102,13 @@ def test_a_row_that_scores_no_window_or_has_bytes_left_over_is_none_of_ours() ->
     longer = _HEAD.pack(codec, flags, reasons, n, epoch, length + 1) + thinned[_HEAD.size :] + b"x"
     with pytest.raises(ValueError, match="left over"):
         decode_batch(longer)
+
+
+def test_a_row_with_a_topic_longer_than_the_row_ends_early() -> None:
+    """Lengths are not believed beyond what is there."""
+    plain = bytes(8) + (50).to_bytes(4, "little") + bytes(4) + b"short"
+    with pytest.raises(ValueError, match="ends early"):
+        decode_batch(_HEAD.pack(1, 0, 0, 1, 0, len(plain)) + plain)
 
 
 @pytest.mark.parametrize("told", [b"5", b"[[1]]", b"[", b"[3]"])
