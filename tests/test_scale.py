@@ -93,3 +93,12 @@ def test_scaled_values_are_finite_in_float32():
     _, values = scale.step(rows([0], [3.4e38]))
     assert values[0, 0] == SCALED_MAX
     assert np.isfinite(values**2).all()
+
+
+def test_what_strays_is_not_clipped_to_what_is_usual():
+    """Nothing that a plant could send is bounded: a hundred thousand scales out count as a hundred thousand."""
+    scale = Scale(1, warmup_rows=1)
+    scale.grow(1)
+    scale.begin(0, {"location": [10.0], "scale": [2.0]})
+    _, values = scale.step(rows([0, 0, 0], [10 + 2 * 7, 10 - 2 * 1e3, 10 + 2 * 1e5]))
+    assert values[:, 0].tolist() == [7.0, -1e3, 1e5]
