@@ -1,12 +1,9 @@
-"""What others may read of a state directory while the daemon has it: only what is ours, and words where it is not."""
+"""What training leaves out of the past of an installation: the times that people or the plan silenced."""
 
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-
-from streamae.errors import StoreError
 from streamae.store.past import open_past
 from streamae.store.silences import Silence
 from tests.store_world import opened
@@ -18,24 +15,6 @@ def change(folder: Path, *statements: str) -> None:
     with closing(sqlite3.connect(folder / "state.db", isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement)
-
-
-@pytest.mark.parametrize("statement", ["PRAGMA user_version = 99", "PRAGMA application_id = 7"])
-def test_a_file_of_a_later_release_or_of_another_program_is_refused(tmp_path: Path, statement: str) -> None:
-    """It is not looked into, and the message says which release can."""
-    opened(tmp_path).close()
-    change(tmp_path, statement)
-    with pytest.raises(StoreError, match="use the release that wrote it"), open_past(tmp_path):
-        pass
-
-
-def test_a_directory_without_a_state_file_or_with_a_broken_one_is_refused(tmp_path: Path) -> None:
-    """Each with what to do."""
-    with pytest.raises(StoreError, match=r"has no state\.db"), open_past(tmp_path):
-        pass
-    (tmp_path / "state.db").write_bytes(b"no database at all" * 100)
-    with pytest.raises(StoreError, match="cannot be read"), open_past(tmp_path):
-        pass
 
 
 def test_the_silences_of_a_group_are_those_that_name_all_of_a_stream(tmp_path: Path) -> None:
