@@ -1,4 +1,4 @@
-"""False alarms under three budgets: counted as a naive reader counts them, and beside what chance alone would give."""
+"""False alarms under each budget: counted as a naive reader counts them, and beside what chance alone would give."""
 
 import json
 import math
@@ -59,6 +59,8 @@ def test_tables_give_each_seed_its_ratio_and_no_ratio_where_too_little_was_asked
     assert lines[0].endswith("| seed 0 | seed 1 |")
     assert lines[2] == "| 1/day | 16.0 | 9–24 | 24 | 1.50 | 0.75 | 2.25 |"
     assert lines[3] == "| 1/week | 0.8 | 0–3 | 0 | – | – | – |"
+    older = (1, {"1/day": {"raised": 1, "asked": 4.0}})
+    assert len(budgets.table([run(0, 2), older])) == 3, "a budget that some run was not judged under is left out"
 
 
 def test_a_detector_without_budgets_has_no_such_table(tmp_path):

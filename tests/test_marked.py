@@ -1,5 +1,7 @@
 """Blocks that a command writes: what is between the markers, and nothing else, changes."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,3 +35,13 @@ def test_a_file_without_the_block_is_left_alone(tmp_path, text):
     with pytest.raises(ConfigError, match=r"a\.md"):
         replace_block(path, "a", "new")
     assert path.read_bytes() == text.encode("latin-1")
+
+
+@pytest.mark.parametrize("name", ["quality", "plant", "systems", "labels"])
+def test_the_readme_has_a_place_for_every_table(tmp_path, name):
+    """`make tables` finds the block of each of its commands."""
+    copy = tmp_path / "README.md"
+    copy.write_bytes((Path(__file__).parent.parent / "README.md").read_bytes())
+    replace_block(copy, name, "| a table |")
+    assert f"-->\n| a table |\n<!-- end {name} -->" in copy.read_text()
+    assert f"--readme README.md` -->\n| a table |\n<!-- end {name}" in copy.read_text(), "and says how it is made"

@@ -95,7 +95,7 @@ def headline(results: Sequence[Result]) -> str:
     for s in summary:
         judged = [(int(r["seed"]), r["budgets"]) for r in results if r["dataset"] == s and r.get("budgets")]
         if judged and budgets.tells(judged):
-            lines += ["", f"**False alarms raised under three budgets**, {s}", "", *budgets.table(judged)]
+            lines += ["", f"**False alarms raised, by budget**, {s}", "", *budgets.table(judged)]
     return "\n".join(lines) + "\n"
 
 
