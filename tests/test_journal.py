@@ -104,9 +104,9 @@ def test_a_row_that_scores_no_window_or_has_bytes_left_over_is_none_of_ours() ->
         decode_batch(longer)
 
 
-def test_a_row_with_a_topic_longer_than_the_row_ends_early() -> None:
-    """Lengths are not believed beyond what is there."""
-    plain = bytes(8) + (50).to_bytes(4, "little") + bytes(4) + b"short"
+@pytest.mark.parametrize("plain", [b"1234", bytes(8) + (50).to_bytes(4, "little") + bytes(4) + b"short"])
+def test_a_row_that_announces_more_than_it_has_ends_early(plain: bytes) -> None:
+    """Neither a number of messages nor the length of a topic is believed beyond what is there."""
     with pytest.raises(ValueError, match="ends early"):
         decode_batch(_HEAD.pack(1, 0, 0, 1, 0, len(plain)) + plain)
 
