@@ -9,6 +9,9 @@ from dataclasses import replace
 
 import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from streamae.core.types import Batch, Drop
 from streamae.errors import ConfigError, UnavailableError
@@ -210,6 +213,35 @@ def test_another_process_with_our_client_id_ends_it(mosquitto: Mosquitto, make_s
     mosquitto.publish([("t/a", b"for the second")])
     assert payloads(take_all(second, 1)) == [b"for the second"]
     assert not second.status().fatal
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_ghost_of_our_last_run_is_no_rival(mosquitto: Mosquitto, make_source: Maker, protocol: str) -> None:
+    """A CONNECT and a signature that a killed process had sent may be read after ours: once, we come back and go on.
+
+    The control: when it happens again, it is a rival.
+    """
+    source = make_source(mosquitto.port, protocol=protocol, options={"status_topic": "streamae/p/status"})
+
+    def haunt() -> None:
+        before = source.status().connects
+        ghost = paho.Client(CallbackAPIVersion.VERSION2, client_id="daemon", protocol=paho.MQTTv5)
+        kept = Properties(PacketTypes.CONNECT)
+        kept.SessionExpiryInterval = 3600
+        ghost.connect("127.0.0.1", mosquitto.port, clean_start=False, properties=kept)
+        ghost.loop_start()
+        ghost.publish("streamae/owner/daemon", b"another", 1, retain=True).wait_for_publish(10)
+        ghost.loop_stop()
+        if ghost.socket():
+            ghost.socket().close()
+        wait_until(lambda: source.status().fatal or (source.status().connects > before and source.status().subscribed))
+
+    haunt()
+    mosquitto.publish([("t/a", b"after the ghost")])
+    assert payloads(take_all(source, 1)) == [b"after the ghost"]
+    assert not source.status().fatal
+    haunt()
+    wait_until(lambda: source.status().fatal, what="the rival is known")
 
 
 def test_our_own_last_run_is_not_another_process(

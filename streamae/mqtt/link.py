@@ -228,7 +228,7 @@ class Link:
                 "broker %s lost our session: what it had queued for us is lost", self._terms.connection.address
             )
         self._deadline_s = None
-        self._announce(fresh=self._ledger.state.connects == 1 or not present)
+        self._announce(fresh=self._ledger.state.connects == 1 or not present or self._ledger.state.sign_again)
         if self._terms.stale and present:
             self._client.unsubscribe(list(self._terms.stale))
         self._subscribe(self._terms.subscriptions)
@@ -240,8 +240,12 @@ class Link:
             return
         self._client.publish(self._terms.status_topic, "online", qos=1, retain=True)
         if fresh:
-            self._client.publish(self._terms.owner_topic, self._terms.signature, qos=1, retain=True)
+            self._sign()
         self._client.subscribe(self._terms.owner_topic, 0)
+
+    def _sign(self) -> None:
+        self._client.publish(self._terms.owner_topic, self._terms.signature, qos=1, retain=True)
+        self._ledger.note(sign_again=False)
 
     def _subscribe(self, wanted: tuple[Subscription, ...]) -> None:
         if not wanted:
@@ -313,7 +317,14 @@ class Link:
         # At our first connect the retained signature may be that of our own last run.
         if signature != self._terms.signature and self._ledger.state.connects > 1:
             self._taken_over()
+            if not self._ledger.state.fatal:
+                self._sign()
 
     def _taken_over(self) -> None:
+        """Give up, unless it is the first time: that may be a killed process of ours, which a busy broker read late."""
         advice = "another process uses this client id; stop it, or give each its own mqtt.client_id"
-        self._ledger.note(fatal=f"broker {self._terms.connection.address}: session taken over: {advice}")
+        said = f"broker {self._terms.connection.address}: session taken over"
+        if not self._ledger.state.taken_over:
+            _log.warning("%s, perhaps by our own last run; going on once", said)
+        fatal = f"{said}: {advice}" if self._ledger.state.taken_over else ""
+        self._ledger.note(taken_over=True, sign_again=True, fatal=fatal)

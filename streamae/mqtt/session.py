@@ -15,7 +15,8 @@ A denied subscription is asked for again every 4 s, for an administrator may be 
 Two processes with one client id would take the session from each other for ever. MQTT 5 has a reason code for that,
 which not every broker sends (mosquitto 2.0 does not), and 3.1.1 has none. So a session with a `status_topic` signs a
 retained topic, `streamae/owner/<client id>`, when it connects first. Coming back and finding another's signature
-there, it knows that it was taken over in between, and ends: the process that was started last goes on.
+there, it knows that it was taken over in between. Once it signs anew, for what a killed process of ours had sent may
+be read late by a busy broker; a rival that lives takes over again, and then it ends: who was started last goes on.
 """
 
 import logging
