@@ -3,6 +3,7 @@
 The in-process tests play a broker that delivers again, and deaths at any message; the last ones kill real processes.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -474,3 +475,27 @@ def test_a_daemon_that_is_killed_by_a_message_lives_after_some_starts(tmp_path: 
     assert set(bad.said("ended")) == {-9}
     assert len(bad.said("ended")) > STARTS
     assert buried(bad.config.parent / "state") == []
+
+
+def test_who_was_killed_by_others_is_careful_no_longer_than_the_deadly_batch(tmp_path: Path) -> None:
+    """Deaths that no message brought about: when all of the deadly batch have passed, batches are whole again.
+
+    Else everything that the broker delivers again would be taken one by one, and news pile up behind it.
+    """
+
+    def redelivered(n: int) -> Batch:
+        return Batch([b"t"] * n, [b"p"] * n, np.zeros(n), np.arange(1, n + 1, dtype=np.int32), np.ones(n, np.bool_))
+
+    for _ in range(2):
+        killed = Attempts(tmp_path)
+        with contextlib.suppress(KeyboardInterrupt), killed.batch(redelivered(128)):
+            raise KeyboardInterrupt
+        killed.close()
+    attempts = Attempts(tmp_path)
+    assert (attempts.careful, attempts.part) == (True, 2)
+    taken = 0
+    while attempts.careful:
+        with attempts.batch(redelivered(attempts.part)):
+            taken += attempts.part
+    attempts.close()
+    assert taken == 128

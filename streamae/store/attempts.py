@@ -6,8 +6,8 @@ raises, is counted by the next; the count goes on as long as processes die in wh
 same row of the journal), and is over with the first batch that holds nothing but news.
 
 After the second such death in a row at most a 64th of the deadly batch is taken at once, and so on, down to single
-messages. A message on its own that was there at three deaths, or at two that came after two more, is condemned: it
-is left out from then on (`store.poison`), and the daemon lives.
+messages, until as many have passed as the deadly batch held. A message on its own that was there at three deaths, or at
+two that came after two more, is condemned: it is left out from then on (`store.poison`), and the daemon lives.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ class Attempts:
             suspect=last.digest if died else 0,
             same=0 if not died or not last.digest else last.same + 1 if last.digest == last.suspect else 1,
         )
-        self.part = max(1, last.messages // _PART)
+        self.part, self._unproven = max(1, last.messages // _PART), last.messages
         self._write(_Record())
 
     def _begin(self, deaths: int = 0, suspect: int = 0, same: int = 0) -> None:
@@ -84,6 +84,9 @@ class Attempts:
             self._begin()
         with self._at(_BATCH, batch, -1):
             yield
+        self._unproven -= len(batch)
+        if self._unproven <= 0:  # all that the last process died in was taken: its death was none of theirs
+            self._begin()
 
     @contextmanager
     def journalled(self, batch: Batch, row: int) -> Iterator[None]:
