@@ -317,7 +317,7 @@ def damaged_copies(seed: int, files: dict[str, bytes]) -> dict[str, bytes]:
     elif kind == 2:
         del body[random_.randrange(len(body)) :]
     else:
-        body[random_.randrange(100)] ^= 1 << random_.randrange(8)
+        body[random_.randrange(min(100, len(body)))] ^= 1 << random_.randrange(8)
     return files | {name: bytes(body)}
 
 
