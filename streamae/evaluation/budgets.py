@@ -12,6 +12,7 @@ hardly at all where they are an hour apart (one alarm in six rows).
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, count
 
 import numpy as np
 
@@ -40,14 +41,13 @@ def thresholds(profile: Profile, names: Sequence[str], time_s: F64, score: F64, 
 
 def by_chance(asked: float) -> tuple[int, int]:
     """Range of counts of a Poisson law with this mean that leaves at most 2.5 % outside at either end."""
-    below, n = math.exp(-asked), 0
-    term, low = below, 0
-    while below < 1 - _TAIL:
-        low = n + 1 if below < _TAIL else low
-        n += 1
-        term *= asked / n
-        below += term
-    return low, n
+    # By logarithms: e^-asked itself is zero from 745 on, and would never grow.
+    logs = (n * math.log(asked) - asked - math.lgamma(n + 1) for n in count())
+    up_to = accumulate(math.exp(x) for x in logs)
+    low, below = next((n, p) for n, p in enumerate(up_to) if p >= _TAIL)
+    if below >= 1 - _TAIL:
+        return low, low
+    return low, next(n for n, p in enumerate(up_to, low + 1) if p >= 1 - _TAIL)
 
 
 def tells(runs: Sequence[tuple[int, Counts]]) -> bool:
