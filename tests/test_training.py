@@ -208,7 +208,7 @@ def test_a_sensor_that_rests_alarms_when_it_leaves(tmp_path):
     left[350:360, 0] = 53.0
     for rows, alarms in ((steady, False), (left, True)):
         series = read_labelled(write(tmp_path / "a.csv", rows, label=np.zeros(400, int)), train_rows=300)
-        score, threshold = detector(quick())(series, 300, 0)
+        score, threshold, _ = detector(quick())(series, 300, 0)
         assert (score[350:360] > threshold[350:360]).any() == alarms
 
 
