@@ -321,7 +321,10 @@ def damaged_copies(seed: int, files: dict[str, bytes]) -> dict[str, bytes]:
     return files | {name: bytes(body)}
 
 
-@pytest.mark.parametrize("first_seed", range(0, 300, 50))
+DAMAGED = 300
+
+
+@pytest.mark.parametrize("first_seed", range(0, DAMAGED, 50))
 def test_no_damaged_state_is_loaded_with_another_meaning(tmp_path: Path, first_seed: int) -> None:
     """300 damaged files: each start succeeds, and finds only what was written, in order."""
     source = tmp_path / "source"

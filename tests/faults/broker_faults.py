@@ -222,7 +222,7 @@ def _account(cell: Cell, world: World, heals_s: Sequence[float]) -> Outcome:
     decided = len(world.publisher.sent) + STREAMS * DECIDED_ROWS
     wait_until(lambda: len(world.publisher.sent) > decided, 60, "what is missing is known to be")
     sent = world.publisher.stop()
-    wait_until(lambda: sent[-1] in plant.journalled(world.config), 30, f"{cell.name}: the last row is taken")
+    wait_until(lambda: sent[-1] in plant.newest(world.config), 60, f"{cell.name}: the last row is taken")
     counted = world.daemon.metric('streamae_messages_lost_total{cause="sequence"}')
     assert world.daemon.stop() == 0, world.daemon.lines()[-2000:]
     journal = plant.journalled(world.config)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from streamae.bench.publisher import _frame
 from tests.brokers import Mosquitto, free_port, wait_until
@@ -43,7 +44,8 @@ class Outcome:
     streams: int
     full_mb: float  # with as many streams as there may be, before the flood
     flooded_mb: float  # the most during the flood and after it
-    scrape_s: float  # the longest
+    scrape_s: float  # the longest of `scrapes`, and their median
+    scrape_median_s: float
     scrapes: int
     known_rows: int
     known_missing: int  # rows of known streams that are not in the journal
@@ -129,8 +131,9 @@ def play(
         daemon.kill()
         broker.kill()
         collector.close()
+    memory_mb, scrapes_s = zip(*seen, strict=True)
     return Outcome(
-        topics, cap, refused, streams, max(mb for mb, _ in full), max(mb for mb, _ in seen), max(s for _, s in seen),
+        topics, cap, refused, streams, max(mb for mb, _ in full), max(memory_mb), max(scrapes_s), median(scrapes_s),
         len(seen), len(sent), _missing(config, sent), len(expected), len(expected ^ plant.keys_of(collector)),
     )  # fmt: skip
 

@@ -129,7 +129,9 @@ def fold(pipeline: Pipeline, sent: Sequence[tuple[str, str]]) -> Report:
 def recovered(config: Path) -> Pipeline:
     """The pipeline as a start of the daemon would find it: the last snapshot, and the journal after it."""
     pipeline = core(config)
-    store = Store.open(load(config).state.dir, "process", lambda: START_S + 1e6)
+    settings = load(config)
+    sinks = [sink.name for sink in settings.sinks]  # what waits for any other would be dropped
+    store = Store.open(settings.state.dir, "process", lambda: START_S + 1e6, sinks=sinks)
     try:
         fold_store(store, pipeline)
     finally:
@@ -149,11 +151,17 @@ def refolded(config: Path) -> tuple[set[str], int]:
     return {t.key for report in reports for t in report.transitions}, sum(report.missing for report in reports)
 
 
-def batches(config: Path) -> list[Batch]:
-    """Every batch of the journal, in its order."""
+def newest(config: Path) -> set[tuple[str, str]]:
+    """The messages of the last rows of the journal."""
+    return {(t.decode(), p.decode()) for b in batches(config, 20) for t, p in zip(b.topics, b.payloads, strict=True)}
+
+
+def batches(config: Path, last: int | None = None) -> list[Batch]:
+    """Every batch of the journal, in its order; or only the `last` ones."""
     file = (config.parent / "state" / "state.db").as_uri()
     with closing(sqlite3.connect(f"{file}?mode=ro", uri=True)) as connection:
-        found = [batch for _, batch, _ in read_rows(connection, 0)]
+        (end,) = connection.execute("SELECT COALESCE(MAX(seq), 0) FROM journal").fetchone()
+        found = [batch for _, batch, _ in read_rows(connection, 0 if last is None else end - last)]
     assert not [b for b in found if isinstance(b, str)]
     return [b for b in found if isinstance(b, Batch)]
 

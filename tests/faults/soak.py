@@ -47,6 +47,7 @@ class Outcome:
     """What grew in `minutes`; `resident_mb`, `file_mb` (SQLite with its WAL), `threads`, `files`; `lost` messages."""
 
     minutes: float
+    per_s: float  # messages, as they were really sent
     sent: int
     lost: int
     alerts_expected: int
@@ -126,13 +127,14 @@ def play(
         before = list(past(streams))
         broker.publish(before)
         wait_until(lambda: daemon.metric("streamae_rows_total") >= PAST_ROWS * streams, 300, "the past is taken")
-        publisher = Publisher(broker.port, present(streams), per_s).start()
+        publisher, began_s = Publisher(broker.port, present(streams), per_s).start(), time.monotonic()
         time.sleep(settle_s)
         seen: list[tuple[float, ...]] = []
         until_s = time.monotonic() + 60 * minutes
         while time.monotonic() < until_s:
             seen.append(measure(daemon, folder / "state"))
             time.sleep(MEASURE_S)
+        sent_per_s = len(publisher.sent) / (time.monotonic() - began_s)
         sent = publisher.stop()
         received = PAST_ROWS * streams + len(sent)
         wait_until(lambda: daemon.metric("streamae_rows_total") >= received, 60, "everything is taken")
@@ -148,7 +150,7 @@ def play(
         collector.close()
     at_s, *figures = (np.array(column) for column in zip(*seen, strict=True))
     wrong = len(expected ^ plant.keys_of(collector))
-    return Outcome(minutes, len(sent), lost, len(expected), wrong, *(growth(at_s, one) for one in figures))
+    return Outcome(minutes, sent_per_s, len(sent), lost, len(expected), wrong, *(growth(at_s, one) for one in figures))
 
 
 def _expected(config: Path, *parts: Sequence[tuple[str, str]]) -> set[str]:

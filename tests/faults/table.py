@@ -1,138 +1,72 @@
 """The fault table of the README: plays every fault, and prints a row for each as it ends.
 
-    python -m tests.faults.table [--quick] [--only kill,cells,soak] [--cycles 25] [--rounds 3] [--seeds 5000] ...
+    python -m tests.faults.table [--quick] [--only kill,cells,soak] [--write] [--cycles 25] [--rounds 3] ...
 
 The sizes of the README's rows are the long ones of `make test-long`; `--quick` takes those that fit in some minutes.
+`--write` keeps the rows of the parts that were played in `table.json`, and writes the README's table from it.
 """
 
 import argparse
+import fcntl
+import json
 import tempfile
+import time
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from tests.brokers import Mosquitto
-from tests.faults import plant, seeds, soak
-from tests.faults.broker_faults import Outcome, play_all
-from tests.faults.kill import torment
+from tests.faults import plant
 from tests.faults.processes import Zygote
-from tests.faults.simulation import BUGS
-from tests.faults.test_supervision import THREADS
-from tests.faults.test_supervision import play as play_thread
+from tests.faults.rows import PARTS, Row, Stage
 
-HEAD = ("fault", "behaviour", "cycles", "lost", "spurious", "doubled", "detected = true loss")
-QUICK = {"cycles": 25, "rounds": 3, "seeds": 500, "minutes": 1.0, "settle": 10.0}
-LONG = {"cycles": 300, "rounds": 30, "seeds": 5000, "minutes": 10.0, "settle": 150.0}
-Row = tuple[object, ...]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What the faults are played with."""
-
-    folder: Path
-    model: plant.Model
-    zygote: Zygote
-    sizes: argparse.Namespace
-
-
-def kills(stage: Stage) -> Iterator[Row]:
-    """The daemon is ended again and again under 1,000 messages a second."""
-    cycles = stage.sizes.cycles
-    said = {
-        "slow": (
-            "`kill -9` at 1,000 messages/s, webhook fails 15 %",
-            "resumes windows, warm-up and open alerts",
-            cycles,
-        ),
-        "tidy": ("SIGTERM at 1,000 messages/s", "drains, exit 0", min(cycles, 25)),
-        "hasty": ("*control: acknowledged before the commit*", "caught by the same harness", 10),
-    }
-    for variant, (fault, behaviour, n) in said.items():
-        broker = Mosquitto(stage.folder / f"broker-{variant}").start()
-        tidy, patience_s = variant == "tidy", 5 if variant == "hasty" else 90
-        try:
-            seen = torment(
-                stage.folder / variant, broker, stage.model, stage.zygote, cycles=n, seed=1, tidy=tidy,
-                variant="slow" if tidy else variant, patience_s=patience_s,
-            )  # fmt: skip
-        finally:
-            broker.kill()
-        lost = f"{seen.lost} of {seen.expected} alerts, {seen.messages_lost} of {seen.sent} messages"
-        yield fault, behaviour, n, lost, seen.spurious, seen.doubled, "" if seen.messages_lost else "yes"
-
-
-def cells(stage: Stage) -> Iterator[Row]:
-    """Broker and network misbehave."""
-    for name, seen in play_all(stage.folder / "cells", stage.model, stage.zygote, stage.sizes.rounds).items():
-        yield _cell(seen) if isinstance(seen, Outcome) else (name, f"FAILED: {seen}", "", "", "", "", "")
-
-
-def _cell(seen: Outcome) -> Row:
-    heals = f"heals in {max(seen.heals_s):.1f} s at most" + (", exit 69 first" if seen.exits else "")
-    lost = f"{seen.true_loss} of {seen.sent} messages"
-    detected = f"{seen.sessions_lost} lost sessions counted" if seen.sessions_lost else "yes, none"
-    return seen.cell, heals, len(seen.heals_s), lost, seen.alerts_wrong, seen.doubled, detected
-
-
-def threads(stage: Stage) -> Iterator[Row]:
-    """Each thread of the daemon dies and hangs."""
-    broker = Mosquitto(stage.folder / "broker-threads").start()
-    try:
-        for thread in THREADS:
-            for kind in ("dies", "hangs"):
-                folder = stage.folder / f"{thread}-{kind}"
-                folder.mkdir()
-                seen = play_thread(folder, broker, stage.model, stage.zygote, thread, kind)
-                after = "/healthz fails, watchdog starves" if seen.code is None else f"exit {seen.code}"
-                yield f"thread {thread} {kind}", f"noticed in {seen.after_s} s, {after}", 1, "", "", "", ""
-    finally:
-        broker.kill()
-
-
-def soaked(stage: Stage) -> Iterator[Row]:
-    """The same load for minutes."""
-    sizes = stage.sizes
-    seen = soak.play(stage.folder / "soak", stage.model, stage.zygote, minutes=sizes.minutes, settle_s=sizes.settle)
-    slope, files = seen.resident_mb, seen.file_mb.last - seen.file_mb.first
-    flat = f"{slope.per_hour:.3f} ± {slope.error_per_hour:.3f} MB/h of {slope.last:.0f} MB; SQLite {files:+.2f} MB"
-    more = f"threads {seen.threads.last - seen.threads.first:+.0f}, files {seen.files.last - seen.files.first:+.0f}"
-    fault = f"{seen.minutes:g} min at {soak.PER_S:g} messages/s over {soak.STREAMS} streams"
-    yield fault, f"{flat}; {more}", 1, f"{seen.lost} of {seen.sent} messages", seen.alerts_wrong, 0, "yes"
-
-
-def simulated(stage: Stage) -> Iterator[Row]:
-    """Everything at once, in virtual time."""
-    played = seeds.play_all(range(stage.sizes.seeds))
-    broken = len(played.violations)
-    for fault in seeds.FAULTS:
-        yield f"simulated: {fault}", f"in {played.seeds_with[fault]} seeds", played.faults[fault], "", "", "", ""
-    lost = f"{broken} promises broken, {played.told} alerts told"
-    yield (
-        "simulated: all of these",
-        "no promise broken",
-        f"{played.seeds} seeds",
-        lost,
-        0,
-        0,
-        "yes" if not broken else "NO",
-    )
-    found = [seeds.first_to_catch(bug) for bug in BUGS]
-    caught = [seed for seed in found if seed is not None]
-    last = f"all found by seed {max(caught)}" if len(caught) == len(BUGS) else f"{len(caught)} found"
-    yield "*control: planted mistakes*", last, len(BUGS), "", "", "", ""
-
-
-PARTS: dict[str, Callable[[Stage], Iterator[Row]]] = {
-    "kill": kills, "cells": cells, "threads": threads, "soak": soaked, "simulator": simulated,
+HEAD = ("fault", "behaviour", "cycles", "lost", "invented", "doubled")
+QUICK = {
+    "cycles": 25, "rounds": 3, "seeds": 500, "minutes": 1.0, "settle": 10.0, "full": 3.0, "fuzz": 3.0,
+    "topics": 20_000, "storm": 2000,
 }  # fmt: skip
+LONG = {
+    "cycles": 300, "rounds": 30, "seeds": 5000, "minutes": 10.0, "settle": 150.0, "full": 60.0, "fuzz": 60.0,
+    "topics": 1_000_000, "storm": 10_000,
+}  # fmt: skip
+KEPT = Path(__file__).with_name("table.json")
+README = Path(__file__).parent.parent.parent / "README.md"
+BEGIN, END = "<!-- faults: written by python -m tests.faults.table --write -->\n", "<!-- end of faults -->"
+
+
+def table(kept: dict[str, Any]) -> str:
+    """Return the whole table, its parts in the order in which they are played."""
+    rows = [row for part in PARTS if part in kept for row in kept[part]["rows"]]
+    return "".join(_line(row) + "\n" for row in (HEAD, ("---",) * len(HEAD), *rows))
+
+
+def keep(part: str, rows: Sequence[Row]) -> None:
+    """Put the rows of a part in the place of its earlier ones, there and in the README."""
+    with KEPT.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        kept = json.load(file) | {part: {"played": time.strftime("%Y-%m-%d"), "rows": rows}}
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps(dict(sorted(kept.items())), indent=1, ensure_ascii=False) + "\n")
+        file.flush()
+        README.write_text(with_table(README.read_text(), table(kept)))
+
+
+def with_table(readme: str, text: str) -> str:
+    """Return the README with this table between its marks."""
+    before, _, rest = readme.partition(BEGIN)
+    return before + BEGIN + text + END + rest.partition(END)[2]
+
+
+def _line(row: Row) -> str:
+    return "| " + " | ".join(map(str, row)) + " |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="sizes that fit in some minutes")
     parser.add_argument("--only", default=",".join(PARTS), help="parts to play: %(default)s")
+    parser.add_argument("--write", action="store_true", help="keep the rows, and write the README's table")
     for name, value in LONG.items():
         parser.add_argument(f"--{name}", type=type(value), help=f"default: {value}, quick: {QUICK[name]}")
     sizes = parser.parse_args()
@@ -147,17 +81,16 @@ def main() -> None:
         folder, zygote = Path(name), Zygote()
         try:
             stage = Stage(folder, plant.train_model(folder), zygote, sizes)
-            for row in (HEAD, ("---",) * len(HEAD)):
-                _print(row)
+            print(_line(HEAD), _line(("---",) * len(HEAD)), sep="\n", flush=True)
             for part in wanted:
+                rows = []
                 for row in PARTS[part](stage):
-                    _print(row)
+                    print(_line(row), flush=True)
+                    rows.append(row)
+                if sizes.write:
+                    keep(part, rows)
         finally:
             zygote.close()
-
-
-def _print(row: Row) -> None:
-    print("| " + " | ".join(map(str, row)) + " |", flush=True)
 
 
 if __name__ == "__main__":
