@@ -38,6 +38,14 @@ class Calendar:
         offsets = zip(self._since_s.tolist(), self._offset_s[1:].tolist(), strict=True)
         return {"angles": list(self.angles), "offsets": [list(one) for one in offsets]}
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both give the same columns by the same clock."""
+        return isinstance(other, Calendar) and self.to_mapping() == other.to_mapping()
+
+    def __hash__(self) -> int:
+        """Agree with equality."""
+        return hash((self.angles, self._since_s.tobytes(), self._offset_s.tobytes()))
+
     def __len__(self) -> int:
         """Return F, the number of columns: two for each angle."""
         return 2 * len(self.angles)
