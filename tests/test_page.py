@@ -351,10 +351,12 @@ def test_everything_can_be_reached_with_the_keyboard(serve, open_page):
     expect(focused).to_contain_text("line4/pump0299")
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text("line4/pump0299")
+    expect(page.locator(".panels .chart canvas")).to_have_count(len(CHANNELS))
     nameless = page.locator("button, a, input, select, [role=img]").evaluate_all(
-        "all => all.filter(e => !(e.getAttribute('aria-label') || e.textContent.trim() || e.closest('label'))).length"
+        "all => all.filter(e => e.checkVisibility())"
+        ".filter(e => !(e.getAttribute('aria-label') || e.textContent.trim() || e.closest('label'))).map(e => e.outerHTML)"
     )
-    assert nameless == 0
+    assert nameless == []
 
 
 def test_time_is_zoomed_by_dragging_and_by_buttons(serve, open_page):
