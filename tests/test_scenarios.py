@@ -102,3 +102,23 @@ def test_the_peak_is_the_highest_score_since_the_onset(scores, keep, cut):
     again = Alerts(rule)
     again.restore(old)
     assert np.isnan(again.peak(0))
+
+
+_SCORES = st.sampled_from((np.nan, 0.2, 0.9, 1.1, 2.5))
+
+
+@given(rows=st.lists(st.tuples(_SCORES, _SCORES, _SCORES), max_size=40), for_s=st.sampled_from((0.0, 2.0)))
+def test_the_life_of_an_alert_does_not_depend_on_who_is_judged_beside_it(rows, for_s):
+    """Several streams in one call end in the same state, to the bit, as each in a call of its own."""
+    rule = AlertRule(for_s=for_s, keep_firing_for_s=2.0)
+    together, alone = Alerts(rule), Alerts(rule)
+    together.grow(3)
+    alone.grow(3)
+    for t, scores in enumerate(rows):
+        streams, time_s, limit = np.arange(3, dtype=np.int32), np.full(3, float(t)), np.ones(3)
+        shown, changes = together.step(streams, time_s, np.array(scores), limit)
+        each = [alone.step(streams[[s]], time_s[[s]], np.array([scores[s]]), limit[[s]]) for s in range(3)]
+        assert shown.tolist() == [one[0][0] for one in each]
+        assert changes.position.tolist() == [s for s in range(3) if len(each[s][1].position)]
+        for name, array in together.state(3).items():
+            np.testing.assert_array_equal(array, alone.state(3)[name])

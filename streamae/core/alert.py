@@ -71,9 +71,12 @@ class Alerts:
         """Judge one window of each of some different streams; NaN scores are learning. Returns `state[B]`, changes."""
         high = score > threshold
         old = self._state[stream]
+        if not (high.any() or old.any()):  # as nearly always: nothing stands, and nothing begins
+            return np.where(np.isnan(score), _LEARNING, old), _NO_CHANGES
         begins = high & (old == AlertState.INACTIVE)
         onset_s = np.where(begins, time_s, self._onset_s[stream])
-        peak = np.where(begins, score, np.fmax(score, self._peak[stream]))
+        peak = self._peak[stream]
+        peak = np.where(begins, score, np.where(high | (old != AlertState.INACTIVE), np.fmax(score, peak), peak))
         last_high_s = np.where(high, time_s, self._last_high_s[stream])
         fires = high & (time_s - onset_s >= self.rule.for_s)
         stays = (old == AlertState.FIRING) & (high | (time_s - last_high_s < self.rule.keep_firing_for_s))
@@ -91,7 +94,7 @@ class Alerts:
         self._state[stream], self._severity[stream] = new, severity
         self._onset_s[stream], self._last_high_s[stream], self._peak[stream] = onset_s, last_high_s, peak
         self._sequence[stream[changed]] = sequence[changed]
-        shown = np.where(np.isnan(score), np.int8(AlertState.LEARNING), new).astype(np.int8)
+        shown = np.where(np.isnan(score), _LEARNING, new).astype(np.int8)
         return shown, Changes(changed, new[changed], told[changed], sequence[changed], onset_s[changed], peak[changed])
 
     def firing(self, streams: int) -> I64:
@@ -119,4 +122,9 @@ class Alerts:
                 getattr(self, f"_{name}")[:streams] = state[name]
 
 
+_LEARNING = np.int8(AlertState.LEARNING)
+_NONE = np.zeros(0, np.int64)
+_NO_CHANGES = Changes(
+    _NONE, _NONE.astype(np.int8), _NONE.astype(np.int8), _NONE.astype(np.int32), np.zeros(0), np.zeros(0)
+)
 _KEPT = ("state", "severity", "sequence", "onset_s", "last_high_s", "peak")

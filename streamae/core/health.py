@@ -98,7 +98,9 @@ class Health:
     def _advance(self, arrival_s: F64) -> F64:
         """Move the group's clock along the samples' arrivals; returns what it showed at each."""
         limit_s = self.rule.stale_after_s or self.rule.stale_min_s
-        steps_s = np.diff(arrival_s, prepend=arrival_s[0] if np.isnan(self._arrival_s) else self._arrival_s)
+        steps_s = arrival_s - _shifted(arrival_s)
+        if not np.isnan(self._arrival_s):
+            steps_s[0] = arrival_s[0] - self._arrival_s
         heard_s = self._alive_s + np.cumsum(np.clip(steps_s, 0.0, limit_s / 2))
         self._alive_s, self._arrival_s = float(heard_s[-1]), float(arrival_s[-1])
         return heard_s
@@ -146,16 +148,16 @@ class Health:
         at = np.lexsort((r.channel, r.stream))
         s, c, time_s, value, heard_s = r.stream[at], r.channel[at], r.time_s[at], r.value[at], heard_s[at]
         begins = firsts(s, c)
-        before = np.where(begins, v.last[s, c], np.roll(value, 1))
-        changed, ends = value != before, np.roll(begins, -1)
+        before = np.where(begins, v.last[s, c], _shifted(value))
+        changed, ends = value != before, np.append(begins[1:], True)
         start = np.maximum.accumulate(np.where(begins | changed, np.arange(n), 0))
         carried = ~changed[start]
         run = np.arange(n) - start + 1 + np.where(carried, v.run[s, c], 0)
         return _Sorted(
             at, s, c, time_s, value, heard_s, begins, ends, changed, run,
             run_from_s=np.where(carried, v.run_from_s[s, c], time_s[start]),
-            run_before=np.where(begins, v.run[s, c], np.roll(run, 1)),
-            gap_s=heard_s - np.where(begins, v.heard_s[s, c], np.roll(heard_s, 1)),
+            run_before=np.where(begins, v.run[s, c], _shifted(run)),
+            gap_s=heard_s - np.where(begins, v.heard_s[s, c], _shifted(heard_s)),
             fresh_run=~carried,
         )  # fmt: skip
 
@@ -243,6 +245,14 @@ class Health:
             setattr(self, f"_{name}", value)
         self._samples = int(self._samples)
         self.vitals.restore(state)
+
+
+def _shifted(x: np.ndarray) -> np.ndarray:
+    """Return what stands before each entry of x[N]; before the first, anything."""
+    before = np.empty_like(x)
+    before[1:] = x[:-1]
+    before[:1] = x[:1]
+    return before
 
 
 _CLOCKS = (

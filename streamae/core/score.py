@@ -69,6 +69,8 @@ def group_score(units: F64, group: I32, groups: int) -> tuple[F64, F64]:
 
 def channel_shares(part: F64, errors: F64, channel: I32, channels: int) -> F32:
     """Each channel's part in a score, [B, C], summing to 1; where nothing exceeds, its part in the errors."""
+    if channels == 1:
+        return np.ones((len(part), 1), np.float32)
     part = np.where(np.sum(part, axis=1, keepdims=True) > 0, part, errors)
     share = np.zeros((len(part), channels))
     for e in np.flatnonzero(channel >= 0):

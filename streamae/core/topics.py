@@ -227,6 +227,8 @@ class Router:
     @staticmethod
     def refused(codes: I64) -> Drops:
         """Return how many topics were refused, by reason."""
+        if not len(codes) or codes.min() >= 0:
+            return Drops()
         reasons, counts = np.unique(codes[codes < 0], return_counts=True)
         return Drops({_REASONS[-1 - r]: n for r, n in zip(reasons.tolist(), counts.tolist(), strict=True)})
 
