@@ -25,6 +25,7 @@ from streamae.config.units import duration_text, parse_duration, parse_size, siz
 from streamae.core.align import GridAlign, RowAlign
 from streamae.core.decode import PayloadSpec
 from streamae.core.types import Profile
+from streamae.daemon.assembly import batch_wait_s
 from streamae.errors import ArtifactError, ConfigError
 
 HERE = Path(__file__).parent
@@ -46,6 +47,20 @@ def write(folder: Path, text: str, name: str = "streamae.yaml") -> Path:
 
 def profile(*channels: str, gap_max_s: float = 10.0) -> Profile:
     return Profile("d" * 64, channels, 32, 1.0, gap_max_s, 300, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("said", "strides", "wait_s"),
+    [("auto", (1,), 0.05), ("auto", (2, 3), 0.1), ("auto", (8,), 0.2), ("auto", (8, 1), 0.05), ("30ms", (8,), 0.03)],
+)
+def test_a_batch_fills_the_longer_the_less_often_rows_are_scored(tmp_path: Path, said: str, strides, wait_s: float):
+    """By default; the group that scores most often decides, and what the operator says holds."""
+    groups = [
+        f'  g{n}: {{topics: [{{topic: "{n}/{{pump}}/{{channel}}"}}], model: {{path: x.pt}}, stride: {stride}}}\n'
+        for n, stride in enumerate(strides)
+    ]
+    settings = load(write(tmp_path, f"inbox: {{batch_wait: {said}}}\nstreams:\n{''.join(groups)}"), environ={})
+    assert batch_wait_s(settings) == pytest.approx(wait_s)
 
 
 def test_there_are_at_least_thirty_broken_configs():

@@ -102,8 +102,9 @@ class Inbox(Section):
     """Longest payload; a longer one is dropped and counted."""
     batch_max: Annotated[Whole, Field(ge=1, le=10**6)] = 4096
     """Messages of one step of the pipeline, at most."""
-    batch_wait_s: Duration = Field(default=0.05, alias="batch_wait", ge=0, le=10)
-    """Longest wait to fill a batch; a larger one costs latency and saves work."""
+    batch_wait_s: Literal["auto"] | Annotated[Duration, Field(ge=0, le=10)] = Field(default="auto", alias="batch_wait")
+    """Longest wait to fill a batch; a larger one costs latency and saves work. `auto`: 50ms where any group scores
+    every row, else 50ms times the smallest stride, 200ms at most."""
     thinning_max: Literal[1, 2, 4, 8, 16] = 8
     """Under a backlog, score only every 2nd, 4th, 8th… window of each stream, at most this; 1 scores all, always."""
 

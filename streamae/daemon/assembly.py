@@ -26,9 +26,9 @@ from streamae.sinks.log import LogSink
 from streamae.sinks.mqtt import BrokerPublisher, MqttSink
 from streamae.sinks.sink import Sink
 from streamae.sinks.webhook import WebhookSink
-from streamae.sources.mqtt import Limits, MqttSource
+from streamae.sources.mqtt import Limits, MqttSource, auto_batch_wait_s
 
-__all__ = ["Models", "groups_of", "make_sink", "make_source", "subscriptions_of"]
+__all__ = ["Models", "batch_wait_s", "groups_of", "make_sink", "make_source", "subscriptions_of"]
 
 _INBOX_BYTES = 256 * 1024 * 1024
 
@@ -87,7 +87,7 @@ def make_source(
         max_messages=settings.inbox.max_messages,
         max_bytes=_INBOX_BYTES,
         max_payload=settings.inbox.max_payload_bytes,
-        batch_wait_s=settings.inbox.batch_wait_s,
+        batch_wait_s=batch_wait_s(settings),
     )
     return MqttSource(
         connection(settings),
@@ -101,6 +101,12 @@ def make_source(
         expect_session=expect_session,
         beat=beat,
     )
+
+
+def batch_wait_s(settings: Settings) -> float:
+    """How long a batch may fill: as the operator says, else by how often rows are scored."""
+    wait_s = settings.inbox.batch_wait_s
+    return auto_batch_wait_s(min(group.stride for group in settings.streams.values())) if wait_s == "auto" else wait_s
 
 
 def make_sink(settings: Settings, sink: SinkSettings, clock: Clock) -> Sink:

@@ -28,6 +28,7 @@ _TAKEN_OVER = 0x8E
 _UNSUPPORTED_PROTOCOL = 0x84
 _RETRY_DENIED_S = 4.0
 _TICK_S = 0.5
+_FULL_BYTES = 64 * 1024  # of one read: what keeps up with this needs no rest, and the system's buffer is no larger
 _CONNECTING_S = 60.0  # name resolution, TCP and TLS may block for so long in all
 _log = logging.getLogger("streamae.mqtt")
 
@@ -131,7 +132,8 @@ class Link:
                 self._send_acks()
             due = resting or sock in readable
             rc = self._read(client, sock) if due else 0
-            resting = due and isinstance(client, BulkClient) and client.read_bytes > 0 and self._terms.rest_s > 0
+            rests = isinstance(client, BulkClient) and 0 < client.read_bytes < _FULL_BYTES
+            resting = due and rests and self._terms.rest_s > 0
             if not rc and client.socket() is not None and (writable or client.want_write()):
                 rc = client.loop_write()
             rc = rc or client.loop_misc()

@@ -18,10 +18,13 @@ from streamae.sources.flow import Flow
 from streamae.sources.inbox import STAMP_STEP_S, Inbox
 from streamae.sources.source import SourceStatus
 
-__all__ = ["Limits", "MqttSource"]
+__all__ = ["Limits", "MqttSource", "auto_batch_wait_s"]
 
 _RETAINED = 1
-_REST_MAX_S = 0.005  # between reads: a small part of what a message waits for its batch anyway
+_WAIT_S, _WAIT_MAX_S = 0.05, 0.2
+# Between reads: a small part of what a message waits for its batch anyway. Where a broker waits for acknowledgements,
+# it waits for us as long, too.
+_REST_MAX_S, _REST_ACKED_MAX_S = 0.02, 0.005
 _log = logging.getLogger("streamae.mqtt")
 
 
@@ -33,6 +36,16 @@ class Limits:
     max_bytes: int = 256 * 1024 * 1024
     max_payload: int = 64 * 1024
     batch_wait_s: float = 0.05
+
+
+def auto_batch_wait_s(stride: int) -> float:
+    """How long a batch may fill where each stream's every `stride`-th row is scored: they are in less of a hurry."""
+    return min(_WAIT_S * stride, _WAIT_MAX_S)
+
+
+def _rest_s(subscriptions: Sequence[Subscription], batch_wait_s: float) -> float:
+    acked = any(one.qos > 0 for one in subscriptions)
+    return min(_REST_ACKED_MAX_S, batch_wait_s / 10) if acked else min(_REST_MAX_S, batch_wait_s / 5)
 
 
 class MqttSource:
@@ -79,7 +92,7 @@ class MqttSource:
             expect_session=expect_session,
             client_kind=client_kind,
             beat=beat,
-            rest_s=min(_REST_MAX_S, limits.batch_wait_s / 10),
+            rest_s=_rest_s(subscriptions, limits.batch_wait_s),
         )
         self._taken: deque[tuple[Batch, list[int]]] = deque()
         self._accepting = True
