@@ -199,7 +199,8 @@ def fault_run(plant: Plant, profile: Profile, model: TorchReconstructor, bench: 
         delay_s = float(above[0] * bench.period_s) if len(above) else None
         if trial.magnitude == 0:  # the first of its kind and stream: the control of those that follow
             control = score[:, n]
-        level = {"peak": float(score[inside, n].max()), "rise": rises(score[inside, n], control[inside])}
+        held = slice(inside[0], inside[-1] + profile.window)  # rows whose windows hold some of the fault
+        level = {"peak": float(score[inside, n].max()), "rise": rises(score[held, n], control[held])}
         out.append(
             {"stream": trial.stream, "kind": trial.kind, "magnitude": trial.magnitude} | {"delay_s": delay_s, **level}
         )
