@@ -19,6 +19,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from streamae.mqtt.bulk import BulkClient
 from streamae.mqtt.connection import ClientMaker, Connection, make_client
+from streamae.mqtt.owner import Owner
 from streamae.mqtt.state import Deliver, Ledger, Subscription
 
 __all__ = ["Link", "Terms"]
@@ -63,6 +64,7 @@ class Link:
         self._terms = terms
         self._ledger = terms.ledger
         self._protocol = protocol
+        self._owner = Owner(terms.owner_topic, terms.signature, terms.ledger, terms.connection.address)
         self._ours = {_DROPPED_TOPIC.encode(), terms.owner_topic.encode()}  # messages that are not for `deliver`
         self._asked: dict[int, tuple[Subscription, ...]] = {}
         self._deadline_s: float | None = None
@@ -242,12 +244,8 @@ class Link:
             return
         self._client.publish(self._terms.status_topic, "online", qos=1, retain=True)
         if fresh:
-            self._sign()
-        self._client.subscribe(self._terms.owner_topic, 0)
-
-    def _sign(self) -> None:
-        self._client.publish(self._terms.owner_topic, self._terms.signature, qos=1, retain=True)
-        self._ledger.note(sign_again=False)
+            self._owner.sign(self._client)
+        self._client.subscribe(self._owner.topic, 0)
 
     def _subscribe(self, wanted: tuple[Subscription, ...]) -> None:
         if not wanted:
@@ -284,7 +282,7 @@ class Link:
         if flags.is_disconnect_packet_from_server:
             self._end = self._end or f"disconnected by the broker: {reason}"
             if reason.value == _TAKEN_OVER:
-                self._taken_over()
+                self._owner.taken_over()
         elif not self._ledger.state.connected:
             self._end = self._end or f"closed before CONNACK: {reason}"
         else:
@@ -310,23 +308,7 @@ class Link:
                 self._client.ack(mid, 1)
             if topic not in self._ours:
                 self._terms.deliver(self._ledger.state.epoch, (topic,), (payload,), (flag,), (mid,))
-            elif topic == self._terms.owner_topic.encode():
-                self._check_owner(payload)
+            elif topic == self._owner.topic.encode():
+                self._owner.check(self._client, payload)
             elif payload.isdigit():
                 self._ledger.note(broker_dropped=int(payload))
-
-    def _check_owner(self, signature: bytes) -> None:
-        # At our first connect the retained signature may be that of our own last run.
-        if signature != self._terms.signature and self._ledger.state.connects > 1:
-            self._taken_over()
-            if not self._ledger.state.fatal:
-                self._sign()
-
-    def _taken_over(self) -> None:
-        """Give up, unless it is the first time: that may be a killed process of ours, which a busy broker read late."""
-        advice = "another process uses this client id; stop it, or give each its own mqtt.client_id"
-        said = f"broker {self._terms.connection.address}: session taken over"
-        if not self._ledger.state.taken_over:
-            _log.warning("%s, perhaps by our own last run; going on once", said)
-        fatal = f"{said}: {advice}" if self._ledger.state.taken_over else ""
-        self._ledger.note(taken_over=True, sign_again=True, fatal=fatal)
