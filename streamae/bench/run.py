@@ -54,6 +54,7 @@ def _runs(part: str, rounds: int, quick: bool, pythons: Sequence[str]) -> list[C
     parts: dict[str, list[Callable[[], Section]]] = {
         "inference": [
             lambda: inference.inference("lstm64", rounds, quick),
+            lambda: inference.narrow("lstm64", rounds, quick),
             lambda: inference.inference("default", rounds, quick),
             lambda: inference.inference("default4", rounds, quick),
         ],

@@ -16,7 +16,7 @@ _log = logging.getLogger("streamae.mqtt")
 
 
 class Owner:
-    """This process's claim to the session, for the connections that it makes; `broker` is its address."""
+    """A process's claim to the session, for the connections that it makes; `broker` is its address."""
 
     def __init__(self, topic: str, signature: bytes, ledger: Ledger, broker: str) -> None:
         self.topic = topic
