@@ -246,6 +246,10 @@ class Daemon:
             self.home_assistant = HomeAssistant(settings, lambda: self.view.snapshot().tables, self.clock)
             self.home_assistant.start()
         self.loop.pipeline = pipeline
+        try:  # after a crash the old rules' rows must not be folded once more, by the new ones
+            self.loop.save()
+        except StoreError as error:
+            log.warning("the state could not be saved after the reload; the next snapshot does: %s", error)
         self._declare(pipeline)
 
     def stop(self) -> None:

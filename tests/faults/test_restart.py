@@ -83,3 +83,34 @@ def test_kill_9_during_a_replay_loses_no_window_no_open_alert_and_no_warm_up(
     assert len(expected) == 2
     assert plant.keys_of(collector) == expected
     assert plant.differences(plant.recovered(config), whole) == []
+
+
+def test_a_kill_after_a_reload_leaves_what_the_old_rules_made_of_the_rows_before(
+    tmp_path: Path, mosquitto: Mosquitto, model: plant.Model, collector: Collector
+) -> None:
+    """An alert that fires goes on, though the new rule asks for more; folded by that alone it would never have been."""
+    page, recording = free_port(), rows()[: 4 * (SICK_ROWS[0] + 5)]
+    config = plant.write_config(tmp_path / "plant", model, mosquitto.port, collector.port, page)
+    rare = config.read_text().replace("snapshot_every: 2s", "snapshot_every: 1h")
+    config.write_text(rare)
+    truth = plant.core(config)
+    plant.fold(truth, recording)
+    daemon = Daemon(config, page).start()
+    daemon.wait_ready()
+    publisher = Publisher(mosquitto.port, iter(recording), per_s=1000).start()
+    wait_until(lambda: len(plant.journalled(config)) == len(recording), 60, "all rows are in the journal")
+    publisher.stop()
+    reloaded = "streamae_config_last_reload_success_timestamp_seconds"
+    began = daemon.metric(reloaded)
+    config.write_text(rare.replace("for: 0s", "for: 1h"))
+    daemon.signal(signal.SIGHUP)
+    wait_until(lambda: daemon.metric(reloaded) > began, 30, "the reload")
+    daemon.signal(signal.SIGKILL)
+    daemon.wait()
+
+    found = plant.recovered(config)
+    assert len(found.lanes["pumps"].firing_ids()) == 1
+    assert plant.differences(found, truth) == []
+    control = plant.core(config)
+    plant.fold(control, recording)
+    assert control.lanes["pumps"].firing_ids() == []
