@@ -45,9 +45,10 @@ def test_after_the_overload_every_window_is_scored_again():
     """Within a minute of the load's end the thinning is back at 1, step by step."""
     pace = Pace(8)
     _, after = play(pace, 40, rate=1000, cost_s=0.006)
-    assert pace.thinning == 8
+    assert (pace.thinning, pace.why) == (8, "messages leave no pause")
     changes, _ = play(pace, 60, rate=10, cost_s=0.006, begin=after)
     assert [thinning for _, thinning in changes] == [4, 2, 1]
+    assert pace.why == "there is time again"
 
 
 def test_a_load_near_the_limit_does_not_swing():
@@ -60,7 +61,9 @@ def test_a_load_near_the_limit_does_not_swing():
 @pytest.mark.parametrize(("fill", "thinning"), [(0.3, 1), (0.4, 2), (0.65, 4), (0.9, 8)])
 def test_an_inbox_that_fills_up_fast_is_answered_at_once(fill, thinning):
     """The fuller the inbox, the thinner, before the loop's idle time tells anything."""
-    assert Pace(8).next(fill, 0.0, 0.0) == thinning
+    pace = Pace(8)
+    assert pace.next(fill, 0.0, 0.0) == thinning
+    assert pace.why == (f"the inbox is {100 * fill:.0f} % full" if thinning > 1 else "")
 
 
 def test_thinning_max_bounds_it_and_1_switches_it_off():

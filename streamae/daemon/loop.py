@@ -185,7 +185,7 @@ class Loop:
         if thinning != before:
             level = logging.WARNING if thinning > before else logging.INFO
             said = f"one window in {thinning} is scored" if thinning > 1 else "every window is scored again"
-            log.log(level, "%s; the inbox is %.0f %% full", said, 100 * fill)
+            log.log(level, "%s: %s", said, self.pace.why)
             self.metrics.gauge("thinning", thinning)
         return replace(batch, thinning=thinning) if thinning > 1 else batch
 

@@ -19,11 +19,11 @@ _CALM_FILL = 0.1
 
 
 class Pace:
-    """The thinning in force, a power of two up to `thinning_max`; `next` is told of each turn's take."""
+    """The thinning in force, a power of two up to `thinning_max`, and `why`; `next` is told of each turn's take."""
 
     def __init__(self, thinning_max: int) -> None:
         self.thinning_max = thinning_max
-        self.thinning = 1
+        self.thinning, self.why = 1, ""
         self._began_s: float | None = None
         self._waited_s = self._fill = 0.0
         self._saturated = self._idle = self._some_idle = 0  # spans in a row
@@ -35,7 +35,7 @@ class Pace:
         """
         least = min(2 ** sum(fill >= mark for mark in _FILLS), self.thinning_max)
         if least > self.thinning:
-            self._set(least)
+            self._set(least, f"the inbox is {100 * fill:.0f} % full")
         if self._began_s is None:
             self._began_s = now_s
         self._waited_s += waited_s
@@ -52,10 +52,10 @@ class Pace:
         self._idle = self._idle + 1 if calm and idle > _IDLE else 0
         self._some_idle = self._some_idle + 1 if calm and idle > _SOME_IDLE else 0
         if self._saturated >= _RAISE_SPANS:
-            self._set(min(2 * self.thinning, self.thinning_max))
+            self._set(min(2 * self.thinning, self.thinning_max), "messages leave no pause")
         elif self._idle >= _LOWER_SPANS or self._some_idle >= _TRY_SPANS:
-            self._set(max(self.thinning // 2, 1))
+            self._set(max(self.thinning // 2, 1), "there is time again")
 
-    def _set(self, thinning: int) -> None:
-        self.thinning = thinning
+    def _set(self, thinning: int, why: str) -> None:
+        self.thinning, self.why = thinning, why
         self._saturated = self._idle = self._some_idle = 0

@@ -110,6 +110,7 @@ def tested(_: Stage) -> Iterator[Row]:
     for fault, behaviour, cycles, invented, nodes in (
         ("clock a day back, ten years forward; samples with and without time", "goes on", 4, 0, [clock]),
         ("overload beyond what can be scored", "scores fewer windows, then counts drops", 3, 0, [backlog]),
+        ("a message that ends the process", "left out and kept after 6 starts at most", 1, 0, ["tests/test_poison.py"]),
         ("model raises or gives NaN on one stream", "that stream in quarantine", 1, 0, ["tests/test_quarantine.py"]),
         ("damaged model files", "refused with path and digest, none loaded", CASES, 0, ["tests/test_artifact.py"]),
         ("damaged state files", "damage said and counted, the rest as written", DAMAGED, 0, [damaged]),
