@@ -12,6 +12,7 @@ from streamae.core.types import F64, I8
 from streamae.sources.faults import Fault
 from streamae.sources.series import write_series
 from streamae.sources.simulator import Pumps
+from streamae.training.limits import Limit
 from streamae.training.train import TrainConfig, train
 
 PUMPS = 3
@@ -39,7 +40,8 @@ def quiet() -> Console:
 
 def quick(steps: int = 150, **changes: object) -> TrainConfig:
     """The default settings, trained for too short a time to be good."""
-    return replace(TrainConfig(), recipe=replace(TrainConfig().recipe, steps=steps), **changes)
+    config = TrainConfig(recipe=replace(TrainConfig().recipe, steps=steps), threshold=Limit(unseen=0.0))
+    return replace(config, **changes)
 
 
 def pump_rows(rows: int, *, seed: int = 0, pumps: int = PUMPS) -> tuple[Pumps, F64, F64, I8]:

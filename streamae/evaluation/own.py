@@ -16,8 +16,8 @@ from streamae.model.artifact import profile_of
 from streamae.model.runtime import TorchReconstructor
 from streamae.model.spec import DetectorSpec
 from streamae.sources.recording import Series
-from streamae.training.dataset import Stream, build
-from streamae.training.train import TrainConfig, train_dataset
+from streamae.training.dataset import Stream
+from streamae.training.train import TrainConfig, train_streams
 
 __all__ = ["detector"]
 
@@ -31,7 +31,7 @@ def detector(config: TrainConfig, rebuilt: Callable[[F64], object] | None = None
 
     def run(series: LabelledSeries, train_rows: int, seed: int) -> Judged:
         learnt = Stream(series.name, series.channels, series.time_s[:train_rows], series.values[:train_rows])
-        trained = train_dataset(build([learnt], config.context), seed, config)
+        trained = train_streams([learnt], seed, config)
         spec = DetectorSpec.from_mapping(trained.manifest["network"])
         model = TorchReconstructor(trained.scripted, spec)
         rows = Series(series.name, series.channels, series.time_s, [str(t) for t in series.time_s], series.values)

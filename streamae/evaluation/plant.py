@@ -44,9 +44,9 @@ from streamae.model.runtime import TorchReconstructor
 from streamae.model.spec import DetectorSpec
 from streamae.sources.faults import ActiveFault, Fault
 from streamae.sources.simulator import Fleet, Plant, Pumps
-from streamae.training.dataset import Stream, build
+from streamae.training.dataset import Stream
 from streamae.training.fit import Recipe
-from streamae.training.train import TrainConfig, train_dataset
+from streamae.training.train import TrainConfig, train_streams
 
 __all__ = ["PLANTS", "Bench", "Trial", "evaluate_plant", "main", "rises", "score_streams"]
 
@@ -112,7 +112,7 @@ def train_plant(plant: Plant, bench: Bench, seed: int) -> tuple[Profile, TorchRe
     """Train the default model on the plant's next `train_days` of all streams."""
     time_s, values, _ = plant.rows(bench.rows(bench.train_days))
     streams = [Stream(name, plant.channels, time_s, values[:, i]) for i, name in enumerate(plant.names)]
-    trained = train_dataset(build(streams), seed, TrainConfig(recipe=bench.recipe))
+    trained = train_streams(streams, seed, TrainConfig(recipe=bench.recipe))
     spec = DetectorSpec.from_mapping(trained.manifest["network"])
     return profile_of(trained.manifest, ""), TorchReconstructor(trained.scripted, spec)
 

@@ -19,7 +19,7 @@ from streamae.core.types import F32, F64, I32, I64
 from streamae.core.vitals import KINDS_MIN, MOVES_MIN
 from streamae.training.limits import Limit, widest
 
-__all__ = ["DEFAULT_BUDGET_PER_S", "Levels", "calibrate", "feature_groups", "log_scores", "longest_runs"]
+__all__ = ["DEFAULT_BUDGET_PER_S", "VOUCHED", "Levels", "calibrate", "feature_groups", "log_scores", "longest_runs"]
 
 DEFAULT_BUDGET_PER_S = 1.0 / 604_800.0  # one a week and stream
 _QUANTILE = 0.98
@@ -32,7 +32,7 @@ _HALF_LIFE_WINDOWS = 500.0  # of the mean that the threshold follows, at least
 _FOLLOW = 0.25  # of the training rows: slower variation than they show is not theirs to explain
 _AVERAGES = (8, 56, 392)  # half-lives in windows
 _AVERAGED_MIN = 64  # half-lives in each stream's training rows, for an average to have a limit
-_AVERAGED_TIME = 0.1  # budgeted false alarms in the time of all training rows: a shorter time cannot vouch for a week
+VOUCHED = 0.1  # budgeted false alarms in the time of all training rows: a shorter time cannot vouch for a week
 _AVERAGE_MARGIN = 1.3
 _LEVEL_FLOOR = 1.0
 _TINY = 1e-6  # squared scales: a thousandth of a scale is nothing, however still a stream was
@@ -105,7 +105,7 @@ def average_limits(scores: Sequence[F64], budgeted: float) -> dict[str, Any]:
     `half_life_windows` of the mean beside them.
     """
     shortest = min(len(y) for y in scores)
-    enough = budgeted >= _AVERAGED_TIME
+    enough = budgeted >= VOUCHED
     half_lives = [h for h in _AVERAGES if enough and shortest >= _AVERAGED_MIN * h]
     limits = [_AVERAGE_MARGIN * max(_strays(y, h) for y in scores) for h in half_lives]
     follow = max(_HALF_LIFE_WINDOWS, _FOLLOW * shortest)

@@ -22,7 +22,7 @@ from streamae.model.artifact import profile_of
 from streamae.sources.series import Series, open_text, times_of
 from streamae.store.past import Spell
 from streamae.training.dataset import Stream
-from streamae.training.limits import OFFSET_MIN, fbeta_limit
+from streamae.training.limits import OFFSET_MIN, fbeta_limit, move
 
 __all__ = ["inside", "place_threshold", "read_incidents", "without"]
 
@@ -96,10 +96,5 @@ def place_threshold(
         hits.append(inside(stream.name, stream.time_s, incidents)[known])
     old = float(manifest["calibration"]["offset"])
     offset = max(OFFSET_MIN, old + fbeta_limit(np.concatenate(scores), np.concatenate(hits), beta))
-    calibration = manifest["calibration"]
-    for own in (calibration, *manifest["streams"].values()):
-        own["zero"] += offset - old
-        own["offset"] += offset - old
-    calibration["cold_zero"] += max(offset - old, 0.0)
-    calibration["cold_offset"] += max(offset - old, 0.0)
+    move(manifest, offset - old)
     return offset

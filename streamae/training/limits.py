@@ -12,16 +12,16 @@
 In operation the threshold adapts from there (`core.threshold`), whichever it was.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from streamae.core.types import F64, Bool
 
-__all__ = ["OFFSET_MIN", "Limit", "fbeta_limit", "gpd_fit", "limit_above", "spot_limit", "widest"]
+__all__ = ["OFFSET_MIN", "Limit", "fbeta_limit", "gpd_fit", "limit_above", "move", "spot_limit", "widest"]
 
 OFFSET_MIN = 0.5  # above the mean of the ln scores: into their midst no threshold may go
 _EXCESSES_MIN = 10
@@ -32,7 +32,8 @@ _SHAPES = np.linspace(-0.5, 1.0, 301)  # outside, the law has no finite mean or 
 class Limit:
     """The `threshold` block of train.yaml; `quantile` is for that method, `level` is where SPOT's tail begins.
 
-    `incidents` (a file) and `beta` are for fbeta.
+    `incidents` (a file) and `beta` are for fbeta. `unseen` is the last part of each stream that budget asks about (see
+    `training.unseen`); 0: not.
     """
 
     method: Literal["budget", "quantile", "spot", "fbeta"] = "budget"
@@ -40,15 +41,28 @@ class Limit:
     level: float = 0.98
     incidents: Path | None = None
     beta: float = 0.1
+    unseen: float = 0.25
 
     def __post_init__(self) -> None:
         """Refuse shares that are none, and F_beta without incidents."""
         if not (0 < self.quantile < 1 and 0 < self.level < 1):
             raise ValueError(f"quantile {self.quantile} and level {self.level} must lie between 0 and 1")
+        if not 0 <= self.unseen <= 0.5:
+            raise ValueError(f"unseen {self.unseen} must lie between 0 (do not ask) and 0.5, as a part of the rows")
         if self.beta <= 0:
             raise ValueError(f"beta {self.beta} must be above 0; below 1 it weighs false alarms more than misses")
         if (self.method == "fbeta") != (self.incidents is not None):
             raise ValueError("method fbeta and a file of incidents belong together; give both or neither")
+
+
+def move(manifest: Mapping[str, Any], by: float) -> None:
+    """Move the thresholds of a manifest, in place, by so much in logarithms; new streams start no lower than before."""
+    calibration = manifest["calibration"]
+    for own in (calibration, *manifest["streams"].values()):
+        own["zero"] += by
+        own["offset"] += by
+    calibration["cold_zero"] += max(by, 0.0)
+    calibration["cold_offset"] += max(by, 0.0)
 
 
 def limit_above(limit: Limit, settled: F64, per_row: float) -> float:

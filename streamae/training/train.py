@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import streamae
 from streamae.core.types import F32, I64
+from streamae.errors import SeriesError
 from streamae.model import artifact
 from streamae.model.detector import Detector
 from streamae.model.export import script
@@ -28,12 +29,14 @@ from streamae.training.banks import fit_banks
 from streamae.training.calibrate import calibrate, longest_runs
 from streamae.training.cold import calibrate_cold
 from streamae.training.context import Trial, choose, fit_beside
-from streamae.training.dataset import Dataset, build, load
+from streamae.training.dataset import Dataset, Stream, build, load
 from streamae.training.design import TrainConfig, design, ends_of, flat_windows, rows_at
 from streamae.training.fit import Fitted, fit, fit_linear
 from streamae.training.incidents import place_threshold, read_incidents, without
+from streamae.training.limits import move
+from streamae.training.unseen import first_part, is_short, passed
 
-__all__ = ["TrainConfig", "Trained", "train", "train_dataset"]
+__all__ = ["TrainConfig", "Trained", "train", "train_dataset", "train_streams"]
 
 _GOLDEN_WINDOWS = 4
 _LINEAR_WINDOWS = 4000
@@ -75,8 +78,8 @@ def train(
     streams = load(paths, rows, fetched)
     limit = config.threshold
     incidents = read_incidents(limit.incidents, streams) if limit.incidents is not None else []
-    dataset = build(without(streams, incidents), config.context)
-    _say_found(console, dataset)
+    normal = without(streams, incidents)
+    _say_found(console, build(normal, config.context))
     if incidents:
         console.print(f"left out the rows of {len(incidents)} incidents; they place the threshold", highlight=False)
     columns = (
@@ -87,9 +90,7 @@ def train(
     )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("training", total=config.recipe.steps, loss=float("nan"))
-        trained = train_dataset(
-            dataset, seed, config, lambda step, _, loss: bar.update(task, completed=step, loss=loss)
-        )
+        trained = train_streams(normal, seed, config, lambda step, _, loss: bar.update(task, completed=step, loss=loss))
         bar.update(task, completed=config.recipe.steps)
     if incidents:
         model = TorchReconstructor(trained.scripted, DetectorSpec.from_mapping(trained.manifest["network"]))
@@ -100,6 +101,27 @@ def train(
     digest = artifact.save(out, trained.scripted, trained.manifest, registry)
     _say_trained(console, out, digest, trained.manifest)
     return replace(trained, digest=digest)
+
+
+def train_streams(
+    streams: Sequence[Stream], seed: int, config: TrainConfig, progress: Callable[[int, int, float], None] | None = None
+) -> Trained:
+    """Train and calibrate on these streams, and ask of rows at their end what the threshold is worth where it matters.
+
+    Raises SeriesError on series that nothing can be learnt from.
+    """
+    trained = train_dataset(build(streams, config.context), seed, config, progress)
+    limit = config.threshold
+    if limit.method != "budget" or not limit.unseen or config.held_out or not is_short(trained.manifest):
+        return trained
+    try:
+        first = train_dataset(build(first_part(streams, limit.unseen), config.context), seed, config)
+    except SeriesError:  # too short for less of it
+        return trained
+    model = TorchReconstructor(first.scripted, DetectorSpec.from_mapping(first.manifest["network"]))
+    trained.manifest["training"]["unseen_passed"] = by = passed(first.manifest, model, streams, limit.unseen)
+    move(trained.manifest, by)
+    return trained
 
 
 def train_dataset(
@@ -253,4 +275,7 @@ def _say_trained(console: Console, out: Path, digest: str, manifest: dict[str, A
         f"windows trained on, {training['calibrated_windows']} calibrated on; step {training['best_step']} kept",
         highlight=False,
     )
+    if training.get("unseen_passed"):
+        more = 100 * np.expm1(training["unseen_passed"])
+        console.print(f"threshold raised by {more:.0f} %: rows held back reached so far above it", highlight=False)
     console.print(f"trained in {training['duration_s']:g} s: {out}\nsha256: {digest}", highlight=False)
