@@ -28,7 +28,7 @@ from streamae.core.types import F64, Drop, Drops, Readings, State
 
 __all__ = ["Decoder", "PayloadSpec", "deferred"]
 
-_RUN = 256  # messages that are read at once; one unusual message among them costs the others their speed
+_RUN = 512  # messages that are read at once; one unusual message among them costs the others their speed
 
 
 class _JsonReader:

@@ -14,6 +14,7 @@ in ticks of a grid that all times are rounded down to. The steps of a window add
 import math
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from streamae.core.arrays import grown, rounds
 from streamae.core.types import F32, F64, I32, I64, State, Windows
@@ -37,6 +38,7 @@ class Rings:
         self.skipped = 0
         gap_s = min(max(gap_max_s, 1e-9), _GAP_MAX_S)
         self._tick_s = 2.0 ** max(math.ceil(math.log2(gap_s / (_STEP_MAX - 1))), _TICK_MIN_LOG2)
+        self._turns = sliding_window_view(np.tile(np.arange(window), 2), window)  # [n] is n, n + 1, … and around
         self._ring: F32 = np.zeros((0, window, channels), np.float32)
         self._steps = np.zeros((0, window), np.uint16)  # from the row before; of the oldest row it says nothing
         self._count: I64 = np.zeros(0, np.int64)  # contiguous rows so far
@@ -95,8 +97,14 @@ class Rings:
         oldest = (p + 1) % T
         span = self._steps[s].sum(axis=1, dtype=np.int64) - self._steps[s, oldest]
         start_s = time_s - span * self._tick_s
-        windows = self._ring[s[:, None], (oldest[:, None] + np.arange(T)) % T]
-        return index[due], start_s, windows
+        return index[due], start_s, self._windows(s, oldest)
+
+    def _windows(self, s: I32, oldest: I64) -> F32:
+        """Return the rings of streams `s[B]` from their oldest rows on, `[B, T, C]`."""
+        rows = self._turns[oldest] + self.window * s.astype(np.int64)[:, None]
+        # A take from flat rows is four times as fast as an index over both axes; clipping spares it a second buffer.
+        windows: F32 = self._ring.reshape(-1, self.channels).take(rows, axis=0, mode="clip")
+        return windows
 
     def _ticks(self, time_s: F64) -> F64:
         ticks: F64 = np.floor(time_s / self._tick_s)

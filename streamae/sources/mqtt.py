@@ -74,10 +74,12 @@ class MqttSource:
         self._monotonic = monotonic
         self._lossy = any(one.qos == 0 for one in subscriptions)
         self._retained = tuple(one.filter for one in subscriptions if one.retained)
+        rest_s = _rest_s(subscriptions, limits.batch_wait_s)
+        linger_s = limits.batch_wait_s - rest_s  # a message may have rested before it was read
         self._inbox = Inbox(
             max_messages=limits.max_messages,
             max_bytes=limits.max_bytes,
-            linger_s=limits.batch_wait_s,
+            linger_s=linger_s,
             enough=max(1, connection.receive_maximum // 2),
             monotonic=monotonic,
         )
@@ -92,7 +94,7 @@ class MqttSource:
             expect_session=expect_session,
             client_kind=client_kind,
             beat=beat,
-            rest_s=_rest_s(subscriptions, limits.batch_wait_s),
+            rest_s=rest_s,
         )
         self._taken: deque[tuple[Batch, list[int]]] = deque()
         self._accepting = True
@@ -102,7 +104,7 @@ class MqttSource:
         self._stamp_s = float("-inf")  # of the next message, at least
         self._last_message_s: float | None = None
         self._window_epoch = self._flow_epoch = 0
-        self._flow = Flow(connection.receive_maximum, limits.batch_wait_s)
+        self._flow = Flow(connection.receive_maximum, linger_s)
         self._acked_s = 0.0
         self._answered_s: float | None = float("inf")  # when the first message came after the last acknowledgement
         self._window_received = 0  # QoS 1 messages of the window's epoch: written by the network thread,
