@@ -9,6 +9,8 @@ import difflib
 import os
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -56,7 +58,13 @@ def load_as(root: type[_S], path: Path, environ: Mapping[str, str] | None = None
 
 
 def _refusal(document: Document, mistakes: Iterable[Mistake]) -> ConfigError:
-    return ConfigError("\n".join(mistake.text(document.path) for mistake in sorted(set(mistakes))))
+    """One line for each mistake: where a value may be of several kinds, what each of them wants is one remedy."""
+    found = sorted(set(mistakes))
+    lines = [
+        replace(same[0], remedy=", or ".join(dict.fromkeys(one.remedy for one in same))).text(document.path)
+        for same in (list(group) for _, group in groupby(found, key=lambda m: (m.line, m.column, m.key, m.got)))
+    ]
+    return ConfigError("\n".join(lines))
 
 
 def json_schema(root: type[BaseModel] = Settings) -> dict[str, Any]:
