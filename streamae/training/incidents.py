@@ -22,7 +22,7 @@ from streamae.model.artifact import profile_of
 from streamae.sources.series import Series, open_text, times_of
 from streamae.store.past import Spell
 from streamae.training.dataset import Stream
-from streamae.training.limits import OFFSET_MIN, fbeta_limit, move
+from streamae.training.limits import OFFSET_MIN, fbeta_limit, move_threshold
 
 __all__ = ["inside", "place_threshold", "read_incidents", "without"]
 
@@ -96,5 +96,5 @@ def place_threshold(
         hits.append(inside(stream.name, stream.time_s, incidents)[known])
     old = float(manifest["calibration"]["offset"])
     offset = max(OFFSET_MIN, old + fbeta_limit(np.concatenate(scores), np.concatenate(hits), beta))
-    move(manifest, offset - old)
+    move_threshold(manifest, offset - old)
     return offset

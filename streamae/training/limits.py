@@ -21,7 +21,7 @@ import numpy as np
 
 from streamae.core.types import F64, Bool
 
-__all__ = ["OFFSET_MIN", "Limit", "fbeta_limit", "gpd_fit", "limit_above", "move", "spot_limit", "widest"]
+__all__ = ["OFFSET_MIN", "Limit", "fbeta_limit", "gpd_fit", "limit_above", "move_threshold", "spot_limit", "widest"]
 
 OFFSET_MIN = 0.5  # above the mean of the ln scores: into their midst no threshold may go
 _EXCESSES_MIN = 10
@@ -55,7 +55,7 @@ class Limit:
             raise ValueError("method fbeta and a file of incidents belong together; give both or neither")
 
 
-def move(manifest: Mapping[str, Any], by: float) -> None:
+def move_threshold(manifest: Mapping[str, Any], by: float) -> None:
     """Move the thresholds of a manifest, in place, by so much in logarithms; new streams start no lower than before."""
     calibration = manifest["calibration"]
     for own in (calibration, *manifest["streams"].values()):

@@ -33,7 +33,7 @@ from streamae.training.dataset import Dataset, Stream, build, load
 from streamae.training.design import TrainConfig, design, ends_of, flat_windows, rows_at
 from streamae.training.fit import Fitted, fit, fit_linear
 from streamae.training.incidents import place_threshold, read_incidents, without
-from streamae.training.limits import move
+from streamae.training.limits import move_threshold
 from streamae.training.unseen import first_part, is_short, passed
 
 __all__ = ["TrainConfig", "Trained", "train", "train_dataset", "train_streams"]
@@ -115,12 +115,12 @@ def train_streams(
     if limit.method != "budget" or not limit.unseen or config.held_out or not is_short(trained.manifest):
         return trained
     try:
-        first = train_dataset(build(first_part(streams, limit.unseen), config.context), seed, config)
+        first = train_dataset(build(first_part(streams, limit.unseen), config.context), seed, config, progress)
     except SeriesError:  # too short for less of it
         return trained
     model = TorchReconstructor(first.scripted, DetectorSpec.from_mapping(first.manifest["network"]))
     trained.manifest["training"]["unseen_passed"] = by = passed(first.manifest, model, streams, limit.unseen)
-    move(trained.manifest, by)
+    move_threshold(trained.manifest, by)
     return trained
 
 

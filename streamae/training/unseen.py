@@ -3,7 +3,9 @@
 What a model scored on the rows that it was fitted to says little of others, least of all where they cover so short a
 time that the margin above them is a guess. There a second model is trained as the first was, on the first part of each
 stream, and the rest is scored as the daemon would. What passes its threshold is a false alarm known beforehand, and the
-first model's threshold is raised by as much. The first model keeps all rows: they teach it more than they would tell.
+first model's threshold is raised by as much, to twice itself at most: what passes it further is something new, a mode
+or a fault, which the second model cannot know and the first has learnt. The first model keeps all rows: they teach it
+more than they would tell.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +24,8 @@ from streamae.training.dataset import Stream
 
 __all__ = ["first_part", "is_short", "passed"]
 
+_PASSED_MAX = float(np.log(2.0))
+
 
 def is_short(manifest: Mapping[str, Any]) -> bool:
     """Whether the training rows cover too short a time to vouch for the budget of false alarms."""
@@ -36,7 +40,7 @@ def first_part(streams: Sequence[Stream], unseen: float) -> list[Stream]:
 
 
 def passed(manifest: Mapping[str, Any], model: Reconstructor, streams: Sequence[Stream], unseen: float) -> float:
-    """How far scores of the last part of the streams pass the threshold of a model of the first, in logarithms; >= 0.
+    """How far scores of the last part of the streams pass the threshold of a model of the first: ln, 0 to ln 2.
 
     The threshold is the calibrated one, 1, not what it has adapted to.
     """
@@ -46,4 +50,4 @@ def passed(manifest: Mapping[str, Any], model: Reconstructor, streams: Sequence[
         score = score_series(Series(stream.name, stream.channels, stream.time_s, text, stream.values), group).score
         late = score[len(score) - int(unseen * len(score)) :]
         highest = max(highest, float(np.log(late[np.isfinite(late)]).max(initial=0.0)))
-    return highest
+    return min(highest, _PASSED_MAX)
