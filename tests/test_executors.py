@@ -238,7 +238,7 @@ def test_by_batch_the_loop_is_taken_from_where_it_is_always_faster():
     base.name, loop.name = "module", "loop"
     chosen = executors._by_batch(base, loop, probe, Clock([2.0, 1.0]))
     assert isinstance(chosen, Grouped)
-    assert chosen.name == "module, loop from 64"
+    assert chosen.name == "module, loop from 32"
     assert executors._by_batch(base, loop, probe, Clock([1.0, 2.0])) is base
 
 

@@ -30,7 +30,9 @@ _QUICK = (1, 16, 256, 1024)
 _WAYS = ("native", "batch", "module")  # the last two are pure TorchScript
 _LADDER = ("native", "batch")  # whose goal is to lose nowhere; the third fills up, so that a window keeps its bits
 _NARROW = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
-_WINDOWS, _CALLS = 1024, 256  # in a run, of a large batch at least and of a small one at most
+# In a run, of a large batch at least and of a small one at most. Runs are short and many: a neighbour's bursts last
+# for some tenths of a second, and would make up whole rounds.
+_WINDOWS, _CALLS, _TURNS = 256, 64, 4
 _TITLES = {"native": "native kernel", "batch": "pure TorchScript, by batch size", "module": "scripted, its own bits"}
 
 
@@ -62,7 +64,8 @@ def inference(name: str, rounds: int, quick: bool, some: Sequence[str] = _WAYS) 
         x = windows[:B]
         ways: dict[str, Callable[[], object]] = {"frozen": _repeat(_frozen(frozen, x), repeat)}
         ways |= {way: _repeat(_bound(runner, x), repeat) for way, runner in runners.items()}
-        took = by_turns(ways, dict.fromkeys(ways, B * repeat), rounds)
+        turns = rounds * (_TURNS if B * repeat <= _WINDOWS else 1)
+        took = by_turns(ways, dict.fromkeys(ways, B * repeat), turns)
         base = took.pop("frozen")
         gains = {way: timing.faster_than(base) for way, timing in took.items()}
         least = {way: min(gain, least.get(way, gain)) for way, gain in gains.items()}

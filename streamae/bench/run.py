@@ -49,12 +49,13 @@ def bench(
 
 def _runs(part: str, rounds: int, quick: bool, pythons: Sequence[str]) -> list[Callable[[], Section]]:
     """The functions of a part; torch is imported by whom it concerns."""
-    from streamae.bench import device, inference, peers, process, traffic
+    from streamae.bench import bounds, device, inference, peers, process, traffic
 
     parts: dict[str, list[Callable[[], Section]]] = {
         "inference": [
             lambda: inference.inference("lstm64", rounds, quick),
             lambda: inference.narrow("lstm64", rounds, quick),
+            lambda: bounds.steps(rounds),
             lambda: inference.inference("default", rounds, quick),
             lambda: inference.inference("default4", rounds, quick),
         ],

@@ -32,7 +32,7 @@ _MULTIPLE = {"lstm": 2, "gru": 16}  # batch sizes at which a window's bits are i
 _STATE = 16384  # floats of state in a call at most, which is what the caches hold, and so windows a call: measured
 _LOOP_MULTIPLE, _LOOP_TILE = 64, 512
 _TILE = 2048
-_CROSSOVERS = (64, 128, 256, 512)
+_CROSSOVERS = (32, 48, 64, 128, 256, 512)
 _WORTH = 1.05
 
 
