@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from streamae.core.health import Health, HealthRule
 from streamae.core.pipeline import Pipeline
 from streamae.core.types import Readings
-from streamae.core.vitals import Vitals
+from streamae.core.verdicts import Verdicts
 from streamae.daemon.recover import fold, orphans
 from streamae.sources.faults import Fault
 from streamae.sources.simulator import Fleet, Pumps
@@ -152,8 +152,8 @@ def test_a_restart_in_the_middle_changes_nothing(steps, rule, apart, cut):
 
 def test_a_stream_that_learns_is_taken_in_arrays(monkeypatch):
     """New streams and new extremes are learnt without walking a stream; only what may be a verdict is walked."""
-    walked, walk = [], Vitals.walk
-    monkeypatch.setattr(Vitals, "walk", lambda self, s, *rest, **how: walked.append(s) or walk(self, s, *rest, **how))
+    walked, walk = [], Verdicts.walk
+    monkeypatch.setattr(Verdicts, "walk", lambda self, s, *rest, **how: walked.append(s) or walk(self, s, *rest, **how))
     world, jitter = World(HealthRule()), np.random.default_rng(0)
     for k in range(400):
         t = k + jitter.uniform(0, 0.5)

@@ -97,7 +97,7 @@ class MessageRows:
         begins = firsts(readings.origin)
         first, row = np.flatnonzero(begins), np.cumsum(begins) - 1
         values = np.full((len(first), self._channels), np.nan)
-        values[row, readings.channel] = readings.value
+        values.reshape(-1)[row * self._channels + readings.channel] = readings.value
         whole = ~np.isnan(values).any(axis=1)
         said = ~np.isnan(values).all(axis=1)  # what only ends values is no row
         drops[Drop.INCOMPLETE_ROW] = int((said & ~whole).sum())

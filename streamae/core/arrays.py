@@ -60,7 +60,7 @@ def firsts(*columns: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return found
 
 
-def rounds(stream: npt.NDArray[np.int32]) -> Iterator[npt.NDArray[np.int64]]:
+def rounds(stream: npt.NDArray[np.int32] | npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
     """Split positions 0..N-1 into rounds in which every stream occurs at most once, keeping each stream's order.
 
     Later stages then need no care for several rows of one stream in one batch: they scatter and gather by stream.

@@ -13,7 +13,7 @@ Silence is measured in the time of the group: a clock that advances with the sam
 bounded. So a broker that is away, a restart and a clock that jumps silence nobody, and where a whole group is silent
 (its gateway is dead) its clock stands, and one verdict about the group, not thousands, comes from the ticks of the
 shell, which ticks only while it could hear. Everything is a fold over samples and ticks. What is usual is done in
-arrays, learning too; the few streams in which a verdict may begin or end are walked sample by sample (`core.vitals`).
+arrays, learning too; the few streams in which a verdict may begin or end are walked sample by sample (`core.verdicts`).
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,8 @@ import numpy as np
 
 from streamae.core.arrays import firsts, rounds
 from streamae.core.types import F64, I32, I64, Bool, Readings, State
-from streamae.core.vitals import AUTO, KINDS_MIN, RULES, Finding, HealthRule, Vitals
+from streamae.core.verdicts import RULES, Finding, Verdicts
+from streamae.core.vitals import AUTO, KINDS_MIN, HealthRule, Vitals
 
 __all__ = ["HEALTH_RULES", "Finding", "Health", "HealthRule"]
 
@@ -40,6 +41,7 @@ class _Sorted:
     at: I64  # place in the batch
     stream: I32
     channel: I32
+    cell: I64  # see `Vitals.cells`
     time_s: F64
     value: F64
     heard_s: F64
@@ -58,7 +60,8 @@ class Health:
 
     def __init__(self, rule: HealthRule, channels: Sequence[str], *, apart: bool) -> None:
         self.rule = rule
-        self.vitals = Vitals(rule, channels, apart=apart)
+        self.vitals = Vitals(rule, channels)
+        self.verdicts = Verdicts(self.vitals, apart=apart)
         self._alive_s = 0.0  # the group's own clock
         self._arrival_s = np.nan
         self._check_s = -np.inf  # nobody can be stale before
@@ -72,6 +75,7 @@ class Health:
     def grow(self, streams: int) -> None:
         """Make room for at least this many streams."""
         self.vitals.grow(streams)
+        self.verdicts.grow(streams)
 
     def begin(self, stream: int, longest_run: Sequence[float] | None, *, known: bool) -> None:
         """Start a stream with the longest runs of training, if there are any; `known`: they are its own."""
@@ -92,7 +96,7 @@ class Health:
         if len(r):
             found += self._take(r, self._advance(r.arrival_s) if heeds else np.zeros(len(r)), calm)
         if heeds:
-            found += self._missing(resting, np.unique(r.stream) if self.vitals.apart else None)
+            found += self._missing(resting, np.unique(r.stream) if self.verdicts.apart else None)
         return sorted(found, key=lambda f: (f.time_s, f.stream, f.channel))
 
     def _advance(self, arrival_s: F64) -> F64:
@@ -131,7 +135,7 @@ class Health:
     def _take(self, r: Readings, heard_s: F64, calm: Bool) -> list[Finding]:
         x = self._sorted(r, heard_s)
         teaches, tells = self._eventful(x, calm)
-        what = np.zeros(len(self.vitals.busy), np.int8)
+        what = np.zeros(len(self.verdicts.busy), np.int8)
         what[x.stream[teaches]] = _TEACHES
         what[x.stream[tells]] = _TELLS
         of = what[x.stream]
@@ -140,24 +144,26 @@ class Health:
         found: list[Finding] = []
         for i in np.flatnonzero(what[r.stream] == _TELLS).tolist():
             s, c, times_s = int(r.stream[i]), int(r.channel[i]), (float(r.time_s[i]), float(heard_s[i]))
-            found += self.vitals.walk(s, c, times_s, float(r.value[i]), calm=bool(calm[i]))
+            found += self.verdicts.walk(s, c, times_s, float(r.value[i]), calm=bool(calm[i]))
         return found
 
     def _sorted(self, r: Readings, heard_s: F64) -> _Sorted:
         v, n = self.vitals, len(r)
-        at = np.lexsort((r.channel, r.stream))
-        s, c, time_s, value, heard_s = r.stream[at], r.channel[at], r.time_s[at], r.value[at], heard_s[at]
-        begins = firsts(s, c)
-        before = np.where(begins, v.last[s, c], _shifted(value))
+        cell = v.cell(r.stream, r.channel)
+        at = np.argsort(cell, kind="stable")
+        cell, time_s, value, heard_s = cell[at], r.time_s[at], r.value[at], heard_s[at]
+        known_run = v.cells["run"][cell]
+        begins = firsts(cell)
+        before = np.where(begins, v.cells["last"][cell], _shifted(value))
         changed, ends = value != before, np.append(begins[1:], True)
         start = np.maximum.accumulate(np.where(begins | changed, np.arange(n), 0))
         carried = ~changed[start]
-        run = np.arange(n) - start + 1 + np.where(carried, v.run[s, c], 0)
+        run = np.arange(n) - start + 1 + np.where(carried, known_run, 0)
         return _Sorted(
-            at, s, c, time_s, value, heard_s, begins, ends, changed, run,
-            run_from_s=np.where(carried, v.run_from_s[s, c], time_s[start]),
-            run_before=np.where(begins, v.run[s, c], _shifted(run)),
-            gap_s=heard_s - np.where(begins, v.heard_s[s, c], _shifted(heard_s)),
+            at, r.stream[at], r.channel[at], cell, time_s, value, heard_s, begins, ends, changed, run,
+            run_from_s=np.where(carried, v.cells["run_from_s"][cell], time_s[start]),
+            run_before=np.where(begins, known_run, _shifted(run)),
+            gap_s=heard_s - np.where(begins, v.cells["heard_s"][cell], _shifted(heard_s)),
             fresh_run=~carried,
         )  # fmt: skip
 
@@ -166,16 +172,17 @@ class Health:
 
         Of the latter rather too many than too few: such a stream is walked, which is exact and slow.
         """
-        v = self.vitals
-        s, c = x.stream, x.channel
-        first, novel = np.isnan(v.last[s, c]), x.changed & v.novel(s, c, x.value)
-        teaches = first | novel | (x.changed & (x.run_before > v.longest[s, c]))
-        tells: Bool = v.busy[s] | calm[x.at] | (x.value < v.low[c]) | (x.value > v.high[c])
-        many = v.kinds[s, c] >= KINDS_MIN
+        v, s, cell = self.vitals, x.stream, x.cell
+        first, novel = np.isnan(v.cells["last"][cell]), x.changed & v.novel(cell, x.value)
+        teaches = first | novel | (x.changed & (x.run_before > v.cells["longest"][cell]))
+        tells: Bool = self.verdicts.busy[s] | calm[x.at]
+        if v.bounded:
+            tells |= (x.value < v.low[x.channel]) | (x.value > v.high[x.channel])
+        many = v.cells["kinds"][cell] >= KINDS_MIN
         if novel.any():  # the channel may have so many by the end of the batch
             channel = np.cumsum(x.begins) - 1
             many |= np.logical_or.reduceat(novel, np.flatnonzero(x.begins))[channel]
-        tells |= v.may_be_stuck(s, c, x.run, x.time_s - x.run_from_s, x.fresh_run, many)
+        tells |= v.may_be_stuck(cell, x.run, x.time_s - x.run_from_s, x.fresh_run, many)
         if self.rule.stale_after_s is not None:
             late = x.gap_s > v.stale_floor_s(s)
             if first.any():
@@ -191,8 +198,7 @@ class Health:
 
     def _learn(self, x: _Sorted, at: I64) -> None:
         """Teach the channels of these samples, one sample of each at a time."""
-        C = len(self.vitals.low)
-        for part in rounds((x.stream[at] * C + x.channel[at]).astype(np.int32)):
+        for part in rounds(x.cell[at]):
             i = at[part]
             self.vitals.learn(x.stream[i], x.channel[i], x.time_s[i], x.heard_s[i], x.value[i])
 
@@ -202,26 +208,26 @@ class Health:
         end = np.flatnonzero(x.ends & quick)
         if len(end) == 0:
             return
-        s, c = x.stream[end], x.channel[end]
+        cell, cells = x.cell[end], v.cells
         begins = np.flatnonzero(x.begins)
         nth = np.searchsorted(np.flatnonzero(x.ends), end)
         begin = begins[nth]
         count, changes = end - begin + 1, np.cumsum(x.changed)
-        v.last[s, c], v.run[s, c], v.run_from_s[s, c] = x.value[end], x.run[end], x.run_from_s[end]
-        v.heard_s[s, c], v.event_s[s, c] = x.heard_s[end], x.time_s[end]
-        v.changes[s, c] += changes[end] - changes[begin] + x.changed[begin]
-        v.seen[s, c] += count
+        cells["last"][cell], cells["run"][cell], cells["run_from_s"][cell] = x.value[end], x.run[end], x.run_from_s[end]
+        cells["heard_s"][cell], cells["event_s"][cell] = x.heard_s[end], x.time_s[end]
+        cells["changes"][cell] += changes[end] - changes[begin] + x.changed[begin]
+        cells["seen"][cell] += count
         if self.rule.stale_after_s is not None:
-            v.gaps[s, c] += count
-            v.gap_s[s, c] = np.maximum(v.gap_s[s, c], np.maximum.reduceat(x.gap_s, begins)[nth])
+            cells["gaps"][cell] += count
+            cells["gap_s"][cell] = np.maximum(cells["gap_s"][cell], np.maximum.reduceat(x.gap_s, begins)[nth])
 
     def _missing(self, resting: Bool, touched: I32 | None) -> list[Finding]:
         """Find streams and channels whose others were heard since theirs was due."""
         if resting.any():
             self.vitals.excuse(np.flatnonzero(resting), self._alive_s)
-        found = [] if touched is None else self.vitals.missing_channels(touched)
+        found = [] if touched is None else self.verdicts.missing_channels(touched)
         if self._alive_s > self._check_s:
-            more, due_s = self.vitals.missing_streams(self._alive_s)
+            more, due_s = self.verdicts.missing_streams(self._alive_s)
             found += more
             # Who is heard from now on is due later than this.
             self._check_s = min(due_s, self._alive_s + (self.rule.stale_after_s or self.rule.stale_min_s))
@@ -230,12 +236,12 @@ class Health:
     def open(self) -> list[tuple[int, int, str, float]]:
         """Return stream, channel, rule and onset of every verdict that stands; -1: the whole group, all channels."""
         group = [] if np.isnan(self._silent_since_s) else [(-1, -1, "stale", self._silent_since_s)]
-        return group + [(*key, times_s[0]) for key, times_s in self.vitals.open.items()]
+        return group + [(*key, times_s[0]) for key, times_s in self.verdicts.open.items()]
 
     def state(self, streams: int) -> State:
         """Return what a snapshot keeps of the first S streams."""
         clocks = [getattr(self, f"_{name}") for name in _CLOCKS]
-        return {"clocks": np.array(clocks, np.float64), **self.vitals.state(streams)}
+        return {"clocks": np.array(clocks, np.float64), **self.vitals.state(streams), **self.verdicts.state()}
 
     def restore(self, state: State) -> None:
         """Take over what `state` returned; an older snapshot has none of it, and all is learnt anew."""
@@ -245,6 +251,8 @@ class Health:
             setattr(self, f"_{name}", value)
         self._samples = int(self._samples)
         self.vitals.restore(state)
+        self.verdicts.grow(len(self.vitals.last))
+        self.verdicts.restore(state)
 
 
 def _shifted(x: np.ndarray) -> np.ndarray:

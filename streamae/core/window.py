@@ -85,8 +85,9 @@ class Rings:
         self._count[s], self._last_s[s] = count, time_s
         # The position follows from the count alone, so a stream that starts anew simply overwrites.
         p = (count - 1) % T
-        self._ring[s, p] = values
-        self._steps[s, p] = self._ticks(time_s) - self._ticks(np.where(on, last_s, time_s))
+        place = s.astype(np.int64) * T + p  # one index costs a fifth of two
+        self._ring.reshape(-1, self.channels)[place] = values
+        self._steps.reshape(-1)[place] = self._ticks(time_s) - self._ticks(np.where(on, last_s, time_s))
         turn = count - T + s
         due = np.flatnonzero((count >= T) & (turn % (self.stride * thinning) == 0))
         if thinning > 1:

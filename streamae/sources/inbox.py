@@ -173,7 +173,7 @@ class Inbox:
                 mids += chunk[5]
                 arrivals.append(chunk[1])
                 counts.append(len(chunk[2]))
-            acks += [mid for mid in chunk[5] if mid]
+            acks += filter(None, chunk[5])
         self.messages -= len(topics)
         self.bytes -= sum(map(len, payloads)) + sum(map(len, topics))
         lost, self._lost = self._lost, Drops()

@@ -45,7 +45,7 @@ def auto_batch_wait_s(stride: int) -> float:
 
 def _rest_s(subscriptions: Sequence[Subscription], batch_wait_s: float) -> float:
     acked = any(one.qos > 0 for one in subscriptions)
-    return min(_REST_ACKED_MAX_S, batch_wait_s / 10) if acked else min(_REST_MAX_S, batch_wait_s / 5)
+    return min(_REST_ACKED_MAX_S, batch_wait_s / 10) if acked else min(_REST_MAX_S, batch_wait_s / 3)
 
 
 class MqttSource:
@@ -236,13 +236,13 @@ class MqttSource:
             return
         if epoch != self._window_epoch:
             self._window_epoch, self._window_received, self._window_acked = epoch, 0, 0
-        self._window_received += sum(map(bool, mids))
+        self._window_received += len(mids) - mids.count(0)
         self._last_message_s = self._monotonic()
         if self._answered_s is None:
             self._answered_s = self._last_message_s
         self._received += len(topics)
         self._received_bytes += sum(map(len, payloads))
-        plain = max(map(len, payloads)) <= self._limits.max_payload and not any(flag & _RETAINED for flag in flags)
+        plain = max(map(len, payloads)) <= self._limits.max_payload and not any(flag & _RETAINED for flag in set(flags))
         arrival_s = max(self._now(), self._stamp_s)
         self._stamp_s = arrival_s + len(topics) * STAMP_STEP_S
         if plain:

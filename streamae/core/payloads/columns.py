@@ -129,7 +129,7 @@ def documents(
     """
     time_s = arrival_s if unit is None else _seconds(columns[0], unit)
     try:
-        values = np.array([list(map(float, c)) for c in columns[unit is not None :]]).T
+        values = np.array(columns[unit is not None :], np.float64).T
     except (OverflowError, ValueError):
         return None
     good = time_s is not None and bool((time_s <= latest_s).all()) and bool((np.abs(values) <= FLOAT32_MAX).all())
@@ -148,7 +148,7 @@ def _seconds(column: Sequence[float | int | str], unit: str) -> F64 | None:
 def _numbers_to_seconds(column: Sequence[float | int | str], unit: str) -> F64 | None:
     """Return what `to_seconds` makes of a column without text, `[N]`; None where it would refuse any of it."""
     try:
-        number = np.array(list(map(float, column)))
+        number = np.array(column, np.float64)
     except OverflowError:
         return None
     size = np.abs(number)
