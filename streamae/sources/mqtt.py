@@ -22,8 +22,8 @@ __all__ = ["Limits", "MqttSource", "auto_batch_wait_s"]
 
 _RETAINED = 1
 _WAIT_S, _WAIT_MAX_S = 0.05, 0.2
-# Between reads: a part of what a message waits for its batch anyway; 0.3 of it lets three reads, a little late each, go
-# into one batch. Where a broker waits for acknowledgements, it waits for us as long, too.
+# Between reads: a part of what a message waits for its batch anyway, such that three reads, each a little late, go into
+# one batch. Where a broker waits for acknowledgements, it waits for us as long, too.
 _REST_MAX_S, _REST_ACKED_MAX_S = 0.02, 0.005
 _log = logging.getLogger("streamae.mqtt")
 
@@ -45,7 +45,7 @@ def auto_batch_wait_s(stride: int) -> float:
 
 def _rest_s(subscriptions: Sequence[Subscription], batch_wait_s: float) -> float:
     acked = any(one.qos > 0 for one in subscriptions)
-    return min(_REST_ACKED_MAX_S, batch_wait_s / 10) if acked else min(_REST_MAX_S, 0.3 * batch_wait_s)
+    return min(_REST_ACKED_MAX_S, batch_wait_s / 10) if acked else min(_REST_MAX_S, 0.28 * batch_wait_s)
 
 
 class MqttSource:
@@ -75,7 +75,8 @@ class MqttSource:
         self._lossy = any(one.qos == 0 for one in subscriptions)
         self._retained = tuple(one.filter for one in subscriptions if one.retained)
         rest_s = _rest_s(subscriptions, limits.batch_wait_s)
-        linger_s = limits.batch_wait_s - rest_s  # a message may have rested before it was read
+        # A message may have rested before it was read, and then the loop has to wake and to do its work.
+        linger_s = 0.95 * limits.batch_wait_s - rest_s
         self._inbox = Inbox(
             max_messages=limits.max_messages,
             max_bytes=limits.max_bytes,
