@@ -8,6 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from streamae.bench import bounds
 from streamae.bench.device import device, work_a_window
 from streamae.bench.foreign import PEERS
 from streamae.bench.models import spec_named
@@ -121,3 +122,14 @@ def test_a_round_through_the_broker_counts_every_message_and_every_window(tmp_pa
     assert took["ours"].work == 2000
     assert 0 < took["ours"].cpu_s[0] < 60
     assert np.isfinite(took["ours"].wall_s[0])
+
+
+def test_what_a_step_leaves_to_gain_follows_from_what_its_calls_cost(monkeypatch):
+    """The bound is nn.LSTM's two steps over twice the product and the sigmoids, all timed in the same rounds."""
+    for name, value in {"_B": 16, "_H": 8, "_T": 4, "_CALLS": 2}.items():
+        monkeypatch.setattr(bounds, name, value)
+    lines = {line.name: line.figures for line in bounds.steps(1).lines}
+    calls = lines["torch.mm alone"]["us"] + lines["five sigmoids to a state alone"]["us"]
+    theirs = lines["nn.LSTM, encoder"]["us"] + lines["nn.LSTM, decoder"]["us"]
+    assert lines["gain of the two calls alone"]["on nn.LSTM, x"] == pytest.approx(theirs / (2 * calls))
+    assert lines["torch.mm alone"]["GFLOP/s"] == pytest.approx(2e-3 * 32 * 8 * 16 / lines["torch.mm alone"]["us"])

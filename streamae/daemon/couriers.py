@@ -33,7 +33,7 @@ class Couriers:
                 _Watched(make_sink(settings, sink, clock), pulse, getattr(sink, "timeout_s", 0.0)),
                 outbox,
                 clock.now,
-                pace=None if sink.type == "log" else Pace(),
+                pace=Pace(),
                 renotify_s=None if sink.type == "alertmanager" else sink.renotify_s,
                 jitter=clock.jitter,
             )

@@ -18,7 +18,7 @@ from streamae.sources.flow import Flow
 from streamae.sources.inbox import STAMP_STEP_S, Inbox
 from streamae.sources.source import SourceStatus
 
-__all__ = ["Limits", "MqttSource", "auto_batch_wait_s"]
+__all__ = ["Limits", "MqttSource", "auto_batch_wait_s", "pauses_s"]
 
 _RETAINED = 1
 _WAIT_S, _WAIT_MAX_S = 0.05, 0.2
@@ -43,9 +43,15 @@ def auto_batch_wait_s(stride: int) -> float:
     return min(_WAIT_S * stride, _WAIT_MAX_S)
 
 
-def _rest_s(subscriptions: Sequence[Subscription], batch_wait_s: float) -> float:
+def pauses_s(subscriptions: Sequence[Subscription], batch_wait_s: float) -> tuple[float, float]:
+    """Return how long the network thread rests between reads, and how long a batch goes on filling after the first.
+
+    A message may have rested before it was read, and then the loop has to wake and to do its work: for that a twentieth
+    of the wait is left.
+    """
     acked = any(one.qos > 0 for one in subscriptions)
-    return min(_REST_ACKED_MAX_S, batch_wait_s / 10) if acked else min(_REST_MAX_S, 0.28 * batch_wait_s)
+    rest_s = min(_REST_ACKED_MAX_S, batch_wait_s / 10) if acked else min(_REST_MAX_S, 0.28 * batch_wait_s)
+    return rest_s, 0.95 * batch_wait_s - rest_s
 
 
 class MqttSource:
@@ -74,9 +80,7 @@ class MqttSource:
         self._monotonic = monotonic
         self._lossy = any(one.qos == 0 for one in subscriptions)
         self._retained = tuple(one.filter for one in subscriptions if one.retained)
-        rest_s = _rest_s(subscriptions, limits.batch_wait_s)
-        # A message may have rested before it was read, and then the loop has to wake and to do its work.
-        linger_s = 0.95 * limits.batch_wait_s - rest_s
+        rest_s, linger_s = pauses_s(subscriptions, limits.batch_wait_s)
         self._inbox = Inbox(
             max_messages=limits.max_messages,
             max_bytes=limits.max_bytes,

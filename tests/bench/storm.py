@@ -277,7 +277,7 @@ def _judge(
         wrong.append(f"{receiver.disorder} ends were told before their beginnings")
     if max(len(n) for n in receiver.sizes.values()) > outcome.streams / 10 + 60:
         wrong.append("a receiver got more notifications than a tenth of the alerts")
-    if outcome.log_lines > outcome.streams / 10 + 200:
+    if outcome.log_lines > outcome.streams / 10 + 60:
         wrong.append(f"{outcome.log_lines} lines in the log")
 
 
