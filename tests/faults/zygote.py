@@ -32,12 +32,12 @@ SLOW_DISK_S = 0.02
 class SlowStore(Store):
     """A disk that takes its time, so that a kill finds the moments before the commit, and between it and the ack."""
 
-    before_s = SLOW_DISK_S
+    before_s = after_s = SLOW_DISK_S
 
     def commit(self, batch: Batch, report: Report, now_s: float, snapshot: bytes | None = None) -> None:
         time.sleep(self.before_s)
         super().commit(batch, report, now_s, snapshot)
-        time.sleep(SLOW_DISK_S)
+        time.sleep(self.after_s)
 
 
 class HastySource(MqttSource):
@@ -56,7 +56,12 @@ class SlowerStore(SlowStore):
 
 
 class BlindStore(SlowStore):
-    """The negative control of redelivery: takes every message for a new one."""
+    """The negative control of redelivery: takes every message for a new one.
+
+    It waits so long before it acknowledges that most kills come between.
+    """
+
+    after_s = 10 * SLOW_DISK_S
 
     def seen(self, batch: Batch):  # type: ignore[no-untyped-def]
         return batch.dup & False
