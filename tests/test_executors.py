@@ -243,7 +243,7 @@ def test_by_batch_the_loop_is_taken_from_where_it_is_always_faster():
 
 
 def test_the_loop_is_measured_one_window_above_each_size():
-    """There its product is at its worst; the control: at the sizes themselves 32 would pass, and 33 lose a fifth."""
+    """There its product is at its worst: what gains at a size may lose one above."""
     sizes, base, loop = set(), Off(), Off()
     base.name, loop.name = "module", "loop"
     loop.errors = lambda windows: sizes.add(len(windows)) or windows[:, 0]
