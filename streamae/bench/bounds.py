@@ -32,9 +32,9 @@ def steps(rounds: int) -> Section:
         "a step of lstm64, batch 256",
         "CPU time, and what a window would gain on nn.LSTM if a step of the encoder and of the decoder cost no more.",
     )
-    for name, per_s in (("torch.mm alone", 2e-3 * 4 * _H * _H * _B), ("five sigmoids to a state alone", 0.0)):
+    for name, kflop in (("torch.mm alone", 2e-3 * 4 * _H * _H * _B), ("five sigmoids to a state alone", 0.0)):
         figures: dict[str, float | str] = {"us": us[name], "spread": took[name].spread}
-        section.lines.append(Line(name, {"GFLOP/s": per_s / us[name], **figures} if per_s else figures))
+        section.lines.append(Line(name, {"GFLOP/s": kflop / us[name], **figures} if kflop else figures))
     theirs = us["nn.LSTM, encoder"] + us["nn.LSTM, decoder"]
     ours = us["loop, encoder"] + us["loop, decoder"]
     for name in ("nn.LSTM, encoder", "nn.LSTM, decoder", "loop, encoder", "loop, decoder"):

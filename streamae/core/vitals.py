@@ -1,7 +1,7 @@
 """What is known of each sensor, and what is usual for it, learnt in arrays for many sensors at once.
 
-Arrays are `[S, C]`; a place in them is also a `cell`, by which they lie flat in `cells`: one index costs a fifth of
-two. What of it makes a verdict is `core.verdicts`.
+Arrays are `[S, C]`; a place in them is also a `cell`, by which they lie flat in `cells`: indexing by two arrays costs
+several times as much as by one. What of it makes a verdict is `core.verdicts`.
 """
 
 from collections.abc import Mapping, Sequence
