@@ -9,9 +9,9 @@ import numpy as np
 from rich.console import Console
 
 from streamae.core.types import F64, I8
-from streamae.sources.faults import Fault
-from streamae.sources.series import write_series
-from streamae.sources.simulator import Pumps
+from streamae.history.series import write_series
+from streamae.tools.simulate.faults import Fault
+from streamae.tools.simulate.plants import Pumps
 from streamae.training.limits import Limit
 from streamae.training.train import TrainConfig, train
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from streamae.core.decode import PayloadSpec
-from streamae.core.lane import Group
+from streamae.core.pipeline import Group
 from streamae.core.topics import Template
 from streamae.core.types import Batch, Profile
 

@@ -11,8 +11,8 @@ import signal
 import sys
 from pathlib import Path
 
-from streamae.core.lane import Lane
-from streamae.daemon import life
+from streamae.core.pipeline import Pipeline
+from streamae.daemon import daemon
 from streamae.model import runtime
 
 assert runtime
@@ -21,15 +21,15 @@ STARTS_MAX = 7
 
 
 def deadly(mark: bytes) -> None:
-    """Let a lane die, without a word, of what has the mark."""
-    step = Lane.step
+    """Let a pipeline die, without a word, of what has the mark."""
+    step = Pipeline.step
 
     def step_or_die(self, topics, payloads, *rest, **more):  # type: ignore[no-untyped-def]
         if any(mark in payload for payload in payloads):
             os.kill(os.getpid(), signal.SIGKILL)
         return step(self, topics, payloads, *rest, **more)
 
-    Lane.step = step_or_die  # type: ignore[method-assign]
+    Pipeline.step = step_or_die  # type: ignore[method-assign]
 
 
 def main(config: Path, mark: str, *, forget: bool) -> None:
@@ -39,7 +39,7 @@ def main(config: Path, mark: str, *, forget: bool) -> None:
             (config.parent / "state" / "attempt").unlink(missing_ok=True)
         pid = os.fork()
         if pid == 0:
-            os._exit(life.run(config))
+            os._exit(daemon.run(config))
         print(f"started {pid}", flush=True)
         _, status = os.waitpid(pid, 0)
         print(f"ended {os.waitstatus_to_exitcode(status)}", flush=True)

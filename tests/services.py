@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from streamae.sources.faults import Fault
-from streamae.sources.simulator import Pumps
+from streamae.tools.simulate.faults import Fault
+from streamae.tools.simulate.plants import Pumps
 from tests.brokers import Mosquitto, free_port, wait_until
 
 if TYPE_CHECKING:

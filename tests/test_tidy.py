@@ -14,7 +14,7 @@ BODY_MAX = 50
 BANNED = re.compile(r"(Manager|Handler|Helper|Util|Processor)s?$|^(process|handle|data|info)$")
 # The clock is read in one file, and torch is imported behind two doors.
 DOORS = {
-    "time": ("daemon/", "cli/", "demo", "evaluation/", "bench"),
+    "time": ("daemon/", "cli/", "tools/demo", "evaluation/", "bench"),
     "torch": ("model/", "training/", "evaluation/", "bench"),
     "paho": ("mqtt/", "bench"),
     "prometheus_client": ("metrics/",),

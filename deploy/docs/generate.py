@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from streamae.config import json_schema
-from streamae.config.history import History
+from streamae.config.databases import History
 from streamae.core.types import Drop
 from streamae.metrics import CATALOGUE, PER_STREAM, Metric
 

@@ -13,16 +13,16 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from streamae.backtest import offline_group, score_series
 from streamae.core.alert import AlertRule
 from streamae.core.types import F64, AlertState, Profile
-from streamae.daemon.closeup import overlay
+from streamae.daemon.page.detail import overlay
+from streamae.history.series import Series
 from streamae.model.artifact import profile_of
 from streamae.model.runtime import TorchReconstructor
 from streamae.model.spec import DetectorSpec
-from streamae.sources.faults import Fault
-from streamae.sources.series import Series
-from streamae.sources.simulator import Pumps
+from streamae.tools.simulate.faults import Fault
+from streamae.tools.simulate.plants import Pumps
+from streamae.training.backtest import offline_group, score_series
 from streamae.training.dataset import Stream, build
 from streamae.training.train import TrainConfig, train_dataset
 

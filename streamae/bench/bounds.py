@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from streamae.bench.rounds import Line, Section, by_turns
+from streamae.bench.rounds import BenchTable, Line, by_turns
 from streamae.model.loop import decode_loop, encode_loop
 from streamae.model.runtime import prepare_torch
 
@@ -21,14 +21,14 @@ _B, _H, _T = 256, 64, 64
 _CALLS = 8  # of a recurrence of _T steps, in a round
 
 
-def steps(rounds: int) -> Section:
+def steps(rounds: int) -> BenchTable:
     """CPU time a step, batch 256, hidden 64, one channel, and what follows for the ratio to nn.LSTM."""
     prepare_torch()
     with torch.inference_mode():
         ways = _ways()
     took = by_turns(ways, dict.fromkeys(ways, _CALLS * _T), 4 * rounds)
     us = {name: timing.cpu_us for name, timing in took.items()}
-    section = Section(
+    section = BenchTable(
         "a step of lstm64, batch 256",
         "CPU time, and what a window would gain on nn.LSTM if a step of the encoder and of the decoder cost no more.",
     )

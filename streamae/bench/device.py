@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from streamae.bench.models import noise, scripted, spec_named
-from streamae.bench.rounds import Line, Section, by_turns
+from streamae.bench.rounds import BenchTable, Line, by_turns
 from streamae.core.types import F32
 from streamae.model.cuda import BUCKETS
 from streamae.model.runtime import TorchReconstructor
@@ -21,9 +21,11 @@ __all__ = ["ceilings", "device", "work_a_window"]
 _SIDE, _FLOATS = 4096, 2**26  # of a square matrix; of the copy
 
 
-def device(rounds: int, where: str = "cuda", batches: tuple[int, ...] = BUCKETS) -> Section:
+def device(rounds: int, where: str = "cuda", batches: tuple[int, ...] = BUCKETS) -> BenchTable:
     """The network of `lstm64`, all batches filled; `where` is what is measured beside one core."""
-    section = Section("CUDA", "lstm64, wall time with the copies to and from the device, beside one core of the CPU.")
+    section = BenchTable(
+        "CUDA", "lstm64, wall time with the copies to and from the device, beside one core of the CPU."
+    )
     if where == "cuda" and not torch.cuda.is_available():
         section.about = "Not measured: torch sees no CUDA device here."
         return section

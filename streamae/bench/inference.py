@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from streamae.bench.models import noise, scripted, spec_named
-from streamae.bench.rounds import Line, Section, by_turns
-from streamae.model.means import Means
+from streamae.bench.rounds import BenchTable, Line, by_turns
+from streamae.model.executor_options import ExecutorOptions
 from streamae.model.runtime import TorchReconstructor
 
 __all__ = ["cores", "inference", "main", "narrow"]
@@ -43,17 +43,17 @@ def _runners(name: str, some: Sequence[str] = _WAYS) -> tuple[Any, dict[str, Tor
     found = {}
     for way in some:
         try:
-            found[way] = TorchReconstructor(network, spec, means=Means(way, 1, time.perf_counter))
+            found[way] = TorchReconstructor(network, spec, means=ExecutorOptions(way, 1, time.perf_counter))
         except ValueError:
             continue  # not to be had here: the table says so
     return frozen, found
 
 
-def inference(name: str, rounds: int, quick: bool, some: Sequence[str] = _WAYS) -> Section:
+def inference(name: str, rounds: int, quick: bool, some: Sequence[str] = _WAYS) -> BenchTable:
     """All batch sizes, one model; the figures are how many times less CPU time a window takes than frozen."""
     frozen, runners = _runners(name, some)
     windows = noise(spec_named(name), _BATCHES[-1])
-    section = Section(
+    section = BenchTable(
         f"executors, model {name}",
         "CPU time of the scripted and frozen network over that of each executor, the same windows in one call; "
         "absolute figures are windows per core-second.",
@@ -77,16 +77,16 @@ def inference(name: str, rounds: int, quick: bool, some: Sequence[str] = _WAYS) 
     return section
 
 
-def narrow(name: str, rounds: int, quick: bool) -> Section:
+def narrow(name: str, rounds: int, quick: bool) -> BenchTable:
     """What `inference` measures of TorchScript on a processor without AVX-512, where this one has it."""
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
-        return Section(f"executors, model {name}, AVX2", "this processor has no AVX-512: the table above is it.")
+        return BenchTable(f"executors, model {name}, AVX2", "this processor has no AVX-512: the table above is it.")
     command = [sys.executable, "-m", "streamae.bench.inference", name, str(rounds), str(int(quick))]
     done = subprocess.run(  # noqa: S603
         command, env=os.environ | _NARROW, check=True, stdout=subprocess.PIPE, text=True, timeout=1800
     )
     told = json.loads(done.stdout)
-    return Section(
+    return BenchTable(
         f"executors, model {name}, AVX2", "The same, with AVX-512 unused.", [Line(**line) for line in told["lines"]]
     )
 
@@ -130,13 +130,13 @@ def _repeat(run: Callable[[], object], times: int) -> Callable[[], object]:
     return many
 
 
-def cores(rounds: int) -> Section:
+def cores(rounds: int) -> BenchTable:
     """Two scorers, and two torch threads, against one; wall time, which is what a second core is for."""
     from streamae.model.executors import Executor
     from streamae.model.scorers import Scorers, TorchThreads, choose_scorers
     from streamae.model.scorers import cores as count_cores
 
-    section = Section("two cores", "Wall time of one thread over that of two, 1,024 windows of lstm64 in one call.")
+    section = BenchTable("two cores", "Wall time of one thread over that of two, 1,024 windows of lstm64 in one call.")
     if count_cores() < 2:
         section.lines.append(Line("two scorers", {"wall, x": "one core here"}))
         return section

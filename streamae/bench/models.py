@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from streamae.core.decode import PayloadSpec
-from streamae.core.lane import Group
+from streamae.core.pipeline import Group
 from streamae.core.topics import Template
 from streamae.core.types import Profile, Reconstructor
 from streamae.model.detector import Detector

@@ -16,7 +16,7 @@ import torch
 
 from streamae.bench import foreign
 from streamae.bench.models import noise, scripted, spec_named
-from streamae.bench.rounds import Elapsed, Line, Section, by_turns
+from streamae.bench.rounds import BenchTable, Elapsed, Line, by_turns
 from streamae.model.detector import Detector
 from streamae.model.runtime import TorchReconstructor
 
@@ -66,9 +66,9 @@ class Peer:
         return json.loads(line) if line else None
 
 
-def peers(rounds: int, quick: bool, pythons: Sequence[str] = ()) -> Section:
+def peers(rounds: int, quick: bool, pythons: Sequence[str] = ()) -> BenchTable:
     """Ours in batches of 256, as the daemon scores, and one eager call a window; then whoever is installed."""
-    section = Section(
+    section = BenchTable(
         "peers",
         "Points scored per core-second, one channel, every point scored, by turns; no MQTT. Equal work is an LSTM "
         "autoencoder of hidden 64 over 64 rows for each point; trees do another, lighter kind.",

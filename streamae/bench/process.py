@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from streamae.bench.rounds import Line, Section
+from streamae.bench.rounds import BenchTable, Line
 
 __all__ = ["main", "start_up", "streams"]
 
@@ -19,10 +19,12 @@ _ROWS = 10  # of each stream, measured; memory is touched from the first
 _BATCH = 4096
 
 
-def streams(rounds: int, quick: bool) -> Section:
+def streams(rounds: int, quick: bool) -> BenchTable:
     """CPU a message and memory a stream, few streams against many, without a broker."""
     many = 20_000 if quick else 100_000
-    section = Section("streams", "Parse and ring, batches of 4,096 JSON messages, windows of 64 rows of one channel.")
+    section = BenchTable(
+        "streams", "Parse and ring, batches of 4,096 JSON messages, windows of 64 rows of one channel."
+    )
     found: dict[int, list[dict[str, float]]] = {1000: [], many: []}
     for n in range(rounds):
         for count in list(found) if n % 2 == 0 else list(found)[::-1]:
@@ -55,11 +57,11 @@ def _rss() -> int:
 def _many(count: int) -> dict[str, float]:
     """In a process of its own: `_ROWS` rows of each stream (of 1,000 streams, as many messages in all)."""
     from streamae.bench.models import bench_group, spec_named
-    from streamae.core.pipeline import Pipeline
+    from streamae.core.groups import Groups
     from streamae.core.types import Batch
-    from streamae.daemon.typed import json_loads
+    from streamae.daemon.json_parser import json_loads
 
-    pipeline = Pipeline("bench", [bench_group(spec_named("lstm64"), _Nothing(), count, 10**9)], json_loads())
+    groups = Groups("bench", [bench_group(spec_named("lstm64"), _Nothing(), count, 10**9)], json_loads())
     before, begin_s, cpu_s, messages = _rss(), 1.7e9, 0.0, 0
     rows = max(_ROWS, 200_000 // count)
     for row in range(rows):
@@ -68,7 +70,7 @@ def _many(count: int) -> dict[str, float]:
             part = [f"b/s{i:06d}".encode() for i in range(at, min(at + _BATCH, count))]  # fresh, as from the network
             batch = Batch(part, [payload] * len(part), np.full(len(part), begin_s + row))
             began_s = time.process_time()
-            pipeline.step(batch, begin_s + row)
+            groups.step(batch, begin_s + row)
             if row >= rows // 2:  # streams have appeared, memory has grown
                 cpu_s += time.process_time() - began_s
                 messages += len(part)
@@ -88,12 +90,12 @@ runner.errors(np.zeros((1, spec.window, 1), np.float32))
 """
 
 
-def start_up(rounds: int) -> Section:
+def start_up(rounds: int) -> BenchTable:
     """Wall time of the first answer; what needs no model must not import torch."""
     from streamae.bench.models import scripted, spec_named
     from streamae.model.export import archive
 
-    section = Section("start-up", "Wall milliseconds of a whole process; the floor is `python -c pass`.")
+    section = BenchTable("start-up", "Wall milliseconds of a whole process; the floor is `python -c pass`.")
     with tempfile.TemporaryDirectory() as folder:
         model, config = Path(folder) / "model.pt", Path(folder) / "bad.yaml"
         model.write_bytes(archive(scripted(spec_named("default")), {"format": {"kind": "torchscript", "version": 1}}))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Elapsed", "Line", "Section", "Timing", "by_turns", "timed"]
+__all__ = ["BenchTable", "Elapsed", "Line", "Timing", "by_turns", "timed"]
 
 
 class Elapsed(NamedTuple):
@@ -67,7 +67,7 @@ class Line:
 
 
 @dataclass(slots=True)
-class Section:
+class BenchTable:
     """One sub-benchmark: a title, what was done in a sentence, and its lines."""
 
     title: str

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from streamae.bench.rounds import Line, Section
+from streamae.bench.rounds import BenchTable, Line
 from streamae.errors import StreamaeError
 
 __all__ = ["PARTS", "as_json", "as_markdown", "bench", "machine"]
@@ -27,13 +27,13 @@ def bench(
     quick: bool,
     pythons: Sequence[str] = (),
     console: Console | None = None,
-) -> list[Section]:
+) -> list[BenchTable]:
     """Run the parts named, all of PARTS if none is; a part that cannot run here says why and is left out.
 
     `pythons` are interpreters that may have peers which ours has not.
     """
     console = console or Console(file=sys.stderr)
-    found: list[Section] = []
+    found: list[BenchTable] = []
     for part in only or PARTS:
         for run in _runs(part, rounds, quick, pythons):
             began_s = time.monotonic()
@@ -41,17 +41,17 @@ def bench(
                 try:
                     section = run()
                 except StreamaeError as error:
-                    section = Section(part, f"not measured: {error}")
+                    section = BenchTable(part, f"not measured: {error}")
             found.append(section)
             console.print(f"{section.title}: {time.monotonic() - began_s:.0f} s", highlight=False)
     return found
 
 
-def _runs(part: str, rounds: int, quick: bool, pythons: Sequence[str]) -> list[Callable[[], Section]]:
+def _runs(part: str, rounds: int, quick: bool, pythons: Sequence[str]) -> list[Callable[[], BenchTable]]:
     """The functions of a part; torch is imported by whom it concerns."""
     from streamae.bench import bounds, device, inference, peers, process, traffic
 
-    parts: dict[str, list[Callable[[], Section]]] = {
+    parts: dict[str, list[Callable[[], BenchTable]]] = {
         "inference": [
             lambda: inference.inference("lstm64", rounds, quick),
             lambda: inference.narrow("lstm64", rounds, quick),
@@ -92,12 +92,12 @@ def machine() -> dict[str, Any]:
     }
 
 
-def as_json(sections: Sequence[Section], where: dict[str, Any]) -> str:
+def as_json(sections: Sequence[BenchTable], where: dict[str, Any]) -> str:
     """Everything, as one JSON object."""
     return json.dumps({"machine": where, "sections": [asdict(section) for section in sections]}, indent=1)
 
 
-def as_markdown(sections: Sequence[Section], where: dict[str, Any]) -> str:
+def as_markdown(sections: Sequence[BenchTable], where: dict[str, Any]) -> str:
     """A table for each section, and a line for the machine."""
     text = ["Measured on " + ", ".join(f"{key} {value}" for key, value in where.items()) + ".", ""]
     for section in sections:

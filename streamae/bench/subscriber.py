@@ -102,21 +102,21 @@ def _eager(plan: dict[str, Any]) -> Any:
 
 def _ours(plan: dict[str, Any], meter: _Meter) -> None:
     from streamae.core.types import Report
-    from streamae.daemon.typed import json_loads
-    from streamae.mqtt import Connection, Subscription
-    from streamae.sources.mqtt import Limits, MqttSource
+    from streamae.daemon.json_parser import json_loads
+    from streamae.ingest.mqtt import MqttSource, ReceiveLimits
+    from streamae.mqtt import ConnectionOptions, Subscription
 
-    pipeline = _pipeline(plan, json_loads())
+    groups = _pipeline(plan, json_loads())
     source = MqttSource(
-        Connection(host="127.0.0.1", port=plan["port"], protocol="5", client_id=f"bench-{os.getpid()}"),
+        ConnectionOptions(host="127.0.0.1", port=plan["port"], protocol="5", client_id=f"bench-{os.getpid()}"),
         [Subscription("b/#", plan["qos"], False)],
-        Limits(max_messages=10**6, batch_wait_s=plan["batch_wait_s"]),
+        ReceiveLimits(max_messages=10**6, batch_wait_s=plan["batch_wait_s"]),
         now=time.time,
         monotonic=time.monotonic,
         jitter=lambda: 0.0,
     )
     with tempfile.TemporaryDirectory() as folder:
-        store = _store(Path(folder), pipeline) if plan["journal"] else None
+        store = _store(Path(folder), groups) if plan["journal"] else None
         source.start()
         while not source.status().subscribed:
             source.take(1, 0.05)
@@ -130,7 +130,7 @@ def _ours(plan: dict[str, Any], meter: _Meter) -> None:
             meter.begin()
             if batch.broken:  # a session that begins anew is a gap to the product; here nothing came before it
                 batch = replace(batch, holes=())
-            report: Report = pipeline.step(batch, time.time())
+            report: Report = groups.step(batch, time.time())
             meter.windows += report.windows
             if store is not None:
                 store.commit(batch, report, time.time())
@@ -149,24 +149,24 @@ def _ours(plan: dict[str, Any], meter: _Meter) -> None:
 def _pipeline(plan: dict[str, Any], loads: Any) -> Any:
     """All streams known, and each one row short of a full window."""
     from streamae.bench.models import WARM_ROWS, bench_group, scripted, spec_named
-    from streamae.core.pipeline import Pipeline
-    from streamae.model.means import Means
+    from streamae.core.groups import Groups
+    from streamae.model.executor_options import ExecutorOptions
     from streamae.model.runtime import TorchReconstructor
 
     spec = spec_named(plan["model"])
-    runner = TorchReconstructor(scripted(spec), spec, means=Means(plan["executor"], 1, time.perf_counter))
+    runner = TorchReconstructor(scripted(spec), spec, means=ExecutorOptions(plan["executor"], 1, time.perf_counter))
     group = bench_group(spec, runner, plan["streams"], plan["stride"])
-    pipeline = Pipeline("bench", [group], loads)
+    groups = Groups("bench", [group], loads)
     names = [f"s{i:06d}" for i in range(plan["streams"])]
     ids, rng = np.arange(len(names), dtype=np.int32), np.random.default_rng(0)
     begin_s = time.time() - 1000.0
     for t in range(spec.window + WARM_ROWS):
         values = rng.normal(size=(len(names), 1))
-        pipeline.lanes["bench"].step_rows(names, Rows(ids, np.full(len(names), begin_s + t), values))
-    return pipeline
+        groups.pipelines["bench"].step_rows(names, Rows(ids, np.full(len(names), begin_s + t), values))
+    return groups
 
 
-def _store(folder: Path, pipeline: Any) -> Any:
+def _store(folder: Path, groups: Any) -> Any:
     from streamae.store.store import Store
 
     store = Store.open(folder, "process", time.time)

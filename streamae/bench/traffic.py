@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 from streamae.bench.models import noise, scripted, spec_named
-from streamae.bench.rounds import Line, Section, Timing, timed
+from streamae.bench.rounds import BenchTable, Line, Timing, timed
 from streamae.errors import UnavailableError
+from streamae.ingest.mqtt import auto_batch_wait_s
 from streamae.model.runtime import TorchReconstructor
-from streamae.sources.broker import Broker, find_mosquitto
-from streamae.sources.mqtt import auto_batch_wait_s
+from streamae.tools.broker import Broker, find_mosquitto
 
 __all__ = ["end_to_end", "ingest", "latency"]
 
@@ -108,10 +108,10 @@ def _line(name: str, timing: Timing, base: Timing, goal: str = "", limit: float 
     return Line(name, figures, goal, None if limit is None else ratio <= limit)
 
 
-def ingest(rounds: int, quick: bool) -> Section:
+def ingest(rounds: int, quick: bool) -> BenchTable:
     """Receive, parse and keep rows, nothing scored, against a paho callback that does nothing."""
     messages = 10_000 if quick else 40_000
-    section = Section("ingest", f"{messages} messages at 10,000/s, {_STREAMS} streams; every row into its ring.")
+    section = BenchTable("ingest", f"{messages} messages at 10,000/s, {_STREAMS} streams; every row into its ring.")
     for qos, limit in ((0, 0.2), (1, 0.3)):
         took = _rounds(
             {
@@ -132,13 +132,13 @@ def ingest(rounds: int, quick: bool) -> Section:
     return section
 
 
-def end_to_end(rounds: int, quick: bool) -> Section:
+def end_to_end(rounds: int, quick: bool) -> BenchTable:
     """Every row, and every 8th, scored through the broker, against the executor, no-op paho, and the tutorial's way.
 
     At half the rate a batch holds half the rows, and what a batch costs by itself weighs more: that line is beside it.
     """
     messages, few = (10_000, 1_000) if quick else (40_000, 2_000)
-    section = Section(
+    section = BenchTable(
         "end to end",
         "lstm64, QoS 0, 10,000 rows/s, 1,000 streams; batches fill as long as they do by default (50 ms, and for every "
         "8th row 200 ms); the eager way at its own pace.",
@@ -182,9 +182,9 @@ def _judge(line: Line, name: str, against_eager: float, executor: str) -> None:
         line.goal, line.met = f"eager >= {wanted}x", against_eager >= wanted
 
 
-def latency(quick: bool) -> Section:
+def latency(quick: bool) -> BenchTable:
     """From publishing to the score, beside a subscriber that does nothing, in one run."""
-    section = Section(
+    section = BenchTable(
         "latency",
         "Publish to score, default model of one channel, every row scored, beside a no-op subscriber (publish to "
         "callback) that runs at the same time; the batch deadline (inbox.batch_wait) is in it.",

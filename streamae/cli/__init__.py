@@ -1,4 +1,4 @@
-"""Arguments -> one call per verb: a file for each kind of verb, and here the group that holds them.
+"""Arguments -> one call per verb: a file for each verb, and here the group that holds them.
 
 Each verb imports its module inside, since importing torch costs seconds: `--help`, `check` of a bad configuration and
 `inspect` answer at once.
@@ -10,7 +10,22 @@ from typing import Any
 import click
 
 from streamae import __version__
-from streamae.cli import benching, evaluating, models, service, traffic
+from streamae.cli.bench import bench
+from streamae.cli.check import check
+from streamae.cli.classify import classify
+from streamae.cli.demo import demo
+from streamae.cli.embed import embed
+from streamae.cli.evaluate import evaluate
+from streamae.cli.fetch import fetch
+from streamae.cli.inspect import inspect
+from streamae.cli.record import record
+from streamae.cli.replay import replay
+from streamae.cli.run import run
+from streamae.cli.schema import schema
+from streamae.cli.score import score
+from streamae.cli.simulate import simulate
+from streamae.cli.sniff import sniff
+from streamae.cli.train import train
 from streamae.errors import StreamaeError
 
 __all__ = ["main"]
@@ -33,6 +48,22 @@ def main() -> None:
     """Find anomalies in sensor streams as they happen."""
 
 
-for verbs in (service, models, evaluating, benching, traffic):
-    for name in verbs.__all__:
-        main.add_command(getattr(verbs, name))
+for verb in (
+    check,
+    demo,
+    run,
+    schema,
+    classify,
+    embed,
+    fetch,
+    inspect,
+    score,
+    train,
+    evaluate,
+    bench,
+    record,
+    replay,
+    simulate,
+    sniff,
+):
+    main.add_command(verb)

@@ -6,14 +6,14 @@ Models are opened by a function that the caller hands in, so that a mistake in t
 from collections.abc import Callable
 from pathlib import Path
 
-from streamae.config.agreement import warnings
 from streamae.config.convert import home_assistant, readers, stream_template, templates
-from streamae.config.document import key_text
-from streamae.config.groups import Grid, Group, Topic
 from streamae.config.load import load
 from streamae.config.maintenance import next_window
+from streamae.config.rules import warnings
 from streamae.config.settings import Settings
+from streamae.config.streams import Grid, Group, Topic
 from streamae.config.units import duration_text
+from streamae.config.yaml_document import key_text
 from streamae.core.topics import CHANNEL, Template
 from streamae.core.types import Profile
 from streamae.errors import ArtifactError, ConfigError

@@ -2,21 +2,21 @@
 
 from zoneinfo import ZoneInfo
 
-from streamae.config.groups import Grid, Group, Topic
 from streamae.config.settings import Settings
+from streamae.config.streams import Grid, Group, Topic
 from streamae.core.alert import AlertRule
 from streamae.core.align import GridAlign, RowAlign
 from streamae.core.decode import PayloadSpec
 from streamae.core.flapping import FlapRule
-from streamae.core.health import HealthRule
-from streamae.core.lane import Group as CoreGroup
-from streamae.core.payloads import SPARKPLUG
-from streamae.core.payloads.sparkplug import NAMESPACE
+from streamae.core.formats import SPARKPLUG
+from streamae.core.formats.sparkplug import NAMESPACE
+from streamae.core.pipeline import Group as CoreGroup
+from streamae.core.sensors.stage import SensorRule
 from streamae.core.topics import Template
 from streamae.core.types import Profile, Reconstructor
 from streamae.errors import ConfigError
-from streamae.mqtt.connection import Connection, Tls
-from streamae.sinks.homeassistant import Terms
+from streamae.mqtt.options import ConnectionOptions, Tls
+from streamae.sinks.homeassistant import DiscoveryOptions
 
 __all__ = [
     "alert_rule",
@@ -36,14 +36,14 @@ __all__ = [
 _GAP_PERIODS = 10.0  # periods of the grid that a window may bridge where neither config nor artifact says otherwise
 
 
-def connection(settings: Settings) -> Connection:
+def connection(settings: Settings) -> ConnectionOptions:
     """Return where the broker is and how it is spoken to."""
     mqtt = settings.mqtt
     tls = None
     if mqtt.tls is not None:
         ca, cert, key = (None if path is None else str(path) for path in (mqtt.tls.ca, mqtt.tls.cert, mqtt.tls.key))
         tls = Tls(ca=ca, cert=cert, key=key, insecure=mqtt.tls.insecure)
-    return Connection(
+    return ConnectionOptions(
         host=mqtt.host,
         port=mqtt.port,
         client_id=settings.client_id,
@@ -75,12 +75,12 @@ def chosen_group(settings: Settings, name: str | None) -> tuple[str, Group]:
     return found, settings.streams[found]
 
 
-def home_assistant(settings: Settings) -> Terms | None:
+def home_assistant(settings: Settings) -> DiscoveryOptions | None:
     """Return what Home Assistant is to be told, None where nothing."""
     wanted = settings.home_assistant
     if wanted is None:
         return None
-    return Terms(
+    return DiscoveryOptions(
         settings.instance,
         prefix=wanted.prefix,
         devices_max=wanted.max_devices,
@@ -165,10 +165,10 @@ def alert_rule(group: Group) -> AlertRule:
     )
 
 
-def health_rule(group: Group) -> HealthRule:
+def health_rule(group: Group) -> SensorRule:
     """Return the rules for the sensors."""
     health = group.health
-    return HealthRule(
+    return SensorRule(
         stale_after_s=health.stale_after_s,
         stuck_after_s=health.stuck_after_s,
         range=health.range,

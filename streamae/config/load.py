@@ -17,11 +17,11 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from streamae.config.agreement import disagreements
-from streamae.config.document import Document, Loc, Mistake, read
-from streamae.config.section import Section
+from streamae.config.base import Section
+from streamae.config.rules import conflicts
 from streamae.config.settings import Settings
 from streamae.config.units import duration_text, patience_text, size_text
+from streamae.config.yaml_document import Document, Loc, Mistake, read
 from streamae.errors import ConfigError
 
 __all__ = ["json_schema", "load", "load_as"]
@@ -35,7 +35,7 @@ def load(path: Path | str, environ: Mapping[str, str] | None = None) -> Settings
     `environ` replaces the process's environment for `${NAME}` and for systemd credentials.
     """
     settings, document = load_as(Settings, Path(path), environ)
-    mistakes = [_disagreement(document, loc, remedy) for loc, remedy in disagreements(settings)]
+    mistakes = [_disagreement(document, loc, remedy) for loc, remedy in conflicts(settings)]
     if mistakes:
         raise _refusal(document, mistakes)
     return settings

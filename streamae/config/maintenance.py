@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
 
-from streamae.config.section import Name, Section
+from streamae.config.base import Name, Section
 from streamae.config.units import Duration, Text, zone_name
 from streamae.store.silences import Silence
 

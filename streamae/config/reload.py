@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from streamae.config.document import Loc, key_text
 from streamae.config.settings import Settings
+from streamae.config.yaml_document import Loc, key_text
 
 __all__ = ["Change", "applicable", "changes"]
 

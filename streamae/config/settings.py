@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from streamae.config.groups import Group
+from streamae.config.base import Name, Section
 from streamae.config.maintenance import Window
-from streamae.config.section import Name, Section
 from streamae.config.sinks import LogSink, Sink
+from streamae.config.streams import Group
 from streamae.config.units import Duration, FilePath, Flag, Secret, Size, Text, Whole
 
 __all__ = ["HomeAssistant", "Inbox", "Log", "Metrics", "Mqtt", "Scoring", "Settings", "State", "Tls", "Web"]

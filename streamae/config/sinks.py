@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Discriminator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from streamae.config.section import Name, Section, no_plain_credentials, placeholders
+from streamae.config.base import Name, Section, no_plain_credentials, placeholders
 from streamae.config.units import Duration, FilePath, HiddenText, Text
 
 __all__ = ["AlertmanagerSink", "LogSink", "MqttSink", "Sink", "WebhookSink"]

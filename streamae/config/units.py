@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from streamae.config.document import Interpolated
+from streamae.config.yaml_document import Interpolated
 
 __all__ = [
     "Duration",

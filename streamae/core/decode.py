@@ -3,7 +3,7 @@
 A payload is described, not programmed: `number` is the bytes of one plain number; `json` is a document in which dotted
 paths (`sensors.flow`, `readings[0].v`, `"odd.key".v`) lead to each channel's value and to the time; `samples` leads to
 an array whose entries are read in the same way. Event time comes from the payload where a path to it is given, else
-from the arrival. Formats of others (InfluxDB, SenML, Sparkplug B …) are known by name: `core.payloads`.
+from the arrival. Formats of others (InfluxDB, SenML, Sparkplug B …) are known by name: `core.formats`.
 
 Nothing that a sensor sends raises: each message becomes readings, or one `Drop` for each value that it should have had.
 """
@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from streamae.core.payloads import FORMATS, SPARKPLUG
-from streamae.core.payloads.columns import ColumnReader, Columns, Run, documents, numbers, typed_paths
-from streamae.core.payloads.edge_nodes import EdgeNodes, SparkplugReader
-from streamae.core.payloads.names import Names
-from streamae.core.payloads.reader import RecordReader
-from streamae.core.payloads.spec import PayloadSpec
-from streamae.core.payloads.values import FLOAT32_MAX, Path, lookup, parse_path, to_number, to_seconds
+from streamae.core.formats import FORMATS, SPARKPLUG
+from streamae.core.formats.columns import ColumnReader, ReadingColumns, TopicRun, documents, numbers, typed_paths
+from streamae.core.formats.edge_nodes import EdgeNodes, SparkplugReader
+from streamae.core.formats.names import Names
+from streamae.core.formats.reader import RecordReader
+from streamae.core.formats.spec import PayloadSpec
+from streamae.core.formats.values import FLOAT32_MAX, Path, lookup, parse_path, to_number, to_seconds
 from streamae.core.sequence import Sequences
 from streamae.core.topics import Route, Router
 from streamae.core.types import F64, Drop, Drops, Readings, State
@@ -61,7 +61,7 @@ class _JsonReader:
         reader: ColumnReader | None = make(paths, kinds)
         return reader
 
-    def read_run(self, template: int, run: Run, out: Columns) -> bool:
+    def read_run(self, template: int, run: TopicRun, out: ReadingColumns) -> bool:
         """Read the messages of a run at once, or return False: then nothing was read."""
         one = run.channel[0] >= 0
         reader = self._one if one else self._every
@@ -81,7 +81,7 @@ class _JsonReader:
         out.add_run(run.at, run.stream, channel, time_s, values)
         return True
 
-    def read(self, topic: bytes, route: Route, payload: bytes, times: tuple[float, float], out: Columns) -> None:
+    def read(self, topic: bytes, route: Route, payload: bytes, times: tuple[float, float], out: ReadingColumns) -> None:
         del topic
         arrival_s, limit_s = times
         try:
@@ -114,7 +114,7 @@ class _JsonReader:
         return to_seconds(lookup(document, self.time), self.spec.time_unit)
 
     def _entry(
-        self, entry: object, document: object, route: Route, times: tuple[float | Drop, float], out: Columns
+        self, entry: object, document: object, route: Route, times: tuple[float | Drop, float], out: ReadingColumns
     ) -> None:
         """Read one entry of an array, or the document itself; `times` are its time if it has none, and the latest."""
         time_s, limit_s = times
@@ -198,7 +198,7 @@ class Decoder:
 
         The future is judged by the arrival or the wall clock, whichever is later: one of them may have been set wrong.
         """
-        out = Columns()
+        out = ReadingColumns()
         latest_s = np.maximum(arrival_s, wall_s) + self._future_max_s
         if self._router.deferred:  # what a payload says may bring a stream into being: keep to the messages' order
             self._read_in_order(topics, payloads, (arrival_s, latest_s), out)
@@ -211,12 +211,12 @@ class Decoder:
                 part = slice(first, first + _RUN)
                 i = at[part]
                 chosen = payloads if len(i) == len(payloads) else [payloads[k] for k in i.tolist()]
-                run = Run(i, stream[part], channel[part], chosen, arrival_s[i], latest_s[i])
+                run = TopicRun(i, stream[part], channel[part], chosen, arrival_s[i], latest_s[i])
                 if not self._read_run(template, run, out):
                     self._read_each(template, run, topics, out)
         return out.readings(arrival_s), out.drops
 
-    def _read_run(self, template: int, run: Run, out: Columns) -> bool:
+    def _read_run(self, template: int, run: TopicRun, out: ReadingColumns) -> bool:
         reader = self._readers[template]
         if isinstance(reader, _JsonReader):
             return reader.read_run(template, run, out)
@@ -226,7 +226,7 @@ class Decoder:
         out.add_run(run.at, run.stream, np.maximum(run.channel, 0)[:, None], run.arrival_s, values[:, None])
         return True
 
-    def _read_each(self, template: int, run: Run, topics: Sequence[bytes], out: Columns) -> None:
+    def _read_each(self, template: int, run: TopicRun, topics: Sequence[bytes], out: ReadingColumns) -> None:
         """Read message by message, and say what is wrong with each that is refused."""
         places = zip(run.stream.tolist(), run.channel.tolist(), strict=True)
         times = zip(run.arrival_s.tolist(), run.latest_s.tolist(), strict=True)
@@ -235,7 +235,7 @@ class Decoder:
             self._read(topics[at], Route(*place, template), payload, seconds, out)
 
     def _read_in_order(
-        self, topics: Sequence[bytes], payloads: Sequence[bytes], times: tuple[F64, F64], out: Columns
+        self, topics: Sequence[bytes], payloads: Sequence[bytes], times: tuple[F64, F64], out: ReadingColumns
     ) -> None:
         route_of = self._router.route
         seconds = zip(*(column.tolist() for column in times), strict=True)
@@ -246,7 +246,9 @@ class Decoder:
             else:
                 self._read(topic, route, payload, now_and_limit_s, out)
 
-    def _read(self, topic: bytes, route: Route, payload: bytes, times: tuple[float, float], out: Columns) -> None:
+    def _read(
+        self, topic: bytes, route: Route, payload: bytes, times: tuple[float, float], out: ReadingColumns
+    ) -> None:
         """Read one message: arrival and latest time that its samples may have are `times`."""
         reader = self._readers[route.template]
         if not payload.strip():
@@ -257,7 +259,7 @@ class Decoder:
             self._number(route, payload, times[0], out)
 
     @staticmethod
-    def _number(route: Route, payload: bytes, now_s: float, out: Columns) -> None:
+    def _number(route: Route, payload: bytes, now_s: float, out: ReadingColumns) -> None:
         try:
             value = float(payload)
         except ValueError:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from streamae.core.telling import ANOMALY, alert_id
+from streamae.core.transitions import ANOMALY, alert_id
 from streamae.core.types import State, Transition
 
 __all__ = ["FLAPPING", "FlapRule", "Flapping"]
@@ -31,7 +31,7 @@ class FlapRule:
 
 
 @dataclass(slots=True)
-class _Record:
+class _FlapRecord:
     """The last beginnings of one alert; the verdict that it flaps, if one stands; and what is held back."""
 
     began_s: list[float] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Flapping:
 
     def __init__(self, rule: FlapRule | None) -> None:
         self.rule = rule
-        self._records: dict[tuple[str, str, str], _Record] = {}
+        self._records: dict[tuple[str, str, str], _FlapRecord] = {}
 
     def open(self) -> list[Transition]:
         """Return the verdicts that stand."""
@@ -57,7 +57,7 @@ class Flapping:
         told: list[Transition] = []
         for t in transitions:
             channel = "" if t.rule == ANOMALY else t.worst_channel
-            record = self._records.setdefault((t.stream, t.rule, channel), _Record())
+            record = self._records.setdefault((t.stream, t.rule, channel), _FlapRecord())
             told += self._calm(record, t.time_s)
             told += self._pass(record, t)
         for key, record in list(self._records.items()):
@@ -66,7 +66,7 @@ class Flapping:
                 del self._records[key]
         return told
 
-    def _pass(self, record: _Record, t: Transition) -> list[Transition]:
+    def _pass(self, record: _FlapRecord, t: Transition) -> list[Transition]:
         assert self.rule is not None
         if t.state != "firing":
             held, record.held = record.held, None
@@ -96,7 +96,7 @@ class Flapping:
             peak_score=float(times),
         )  # fmt: skip
 
-    def _calm(self, record: _Record, now_s: float) -> list[Transition]:
+    def _calm(self, record: _FlapRecord, now_s: float) -> list[Transition]:
         """End what has been calm for long enough by now, and tell what it held back."""
         assert self.rule is not None
         if not record.began_s or not now_s - record.began_s[-1] >= self.rule.within_s:
@@ -118,4 +118,4 @@ class Flapping:
         """Take over what `state` returned; nothing of an older snapshot, which had none."""
         for *key, kept in json.loads(state["records"].tobytes()) if "records" in state else ():
             told, held = (None if kept[n] is None else Transition(**kept[n]) for n in ("told", "held"))
-            self._records[key[0], key[1], key[2]] = _Record(kept["began_s"], told, held)
+            self._records[key[0], key[1], key[2]] = _FlapRecord(kept["began_s"], told, held)

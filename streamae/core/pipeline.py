@@ -1,169 +1,323 @@
-"""`step(batch, now_s) -> Report`: all groups of an instance, and the whole of their state.
+"""One group's way from messages to verdicts: the only file that knows the order of the stages.
 
-The core is a fold: the state is what one gets from the messages, whatever batches they came in, and `snapshot` /
-`restore` carry it over a restart. Each group of streams has a lane of its own (`core.lane`); a message goes to the
-first group that has a template for its topic, and to the groups that only listen to it.
+    decode -> align -> scale -> window -> model -> score -> threshold -> alert
+           -> health, which has nothing to do with the model
+
+A pipeline is a deterministic fold: its state after some messages depends on the messages only, not on how they were
+grouped into batches.
 """
 
-import io
 import json
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from streamae.core.lane import Group, Lane
-from streamae.core.types import Batch, Drop, Drops, Maintenance, Report
+from streamae.core.alert import AlertRule, Alerts
+from streamae.core.align import GridAlign, RowAlign, align_stage
+from streamae.core.arrays import grown, rounds
+from streamae.core.calendar import Calendar
+from streamae.core.decode import Decoder, PayloadSpec, deferred
+from streamae.core.flapping import FLAPPING, Flapping, FlapRule
+from streamae.core.maintenance import MaintenancePlan
+from streamae.core.quarantine import Quarantine, judged
+from streamae.core.scale import Scale
+from streamae.core.score import Scoring
+from streamae.core.sensors.stage import SensorRule, Sensors
+from streamae.core.threshold import Threshold
+from streamae.core.topics import Router, Streams, Template
+from streamae.core.transitions import Transitions, alert_id
+from streamae.core.types import (
+    F32,
+    F64,
+    I8,
+    I32,
+    I64,
+    AlertState,
+    Drop,
+    Drops,
+    Profile,
+    Reconstructor,
+    Report,
+    Rows,
+    State,
+    Transition,
+    Verdicts,
+    Windows,
+)
+from streamae.core.window import Rings
 
-__all__ = ["Pipeline"]
+__all__ = ["Group", "Latest", "Pipeline", "alert_id"]
 
-_SNAPSHOT_FORMAT = 3
-_READABLE = (1, 2, 3)  # 1 had the times of rows in seconds, 2 in ticks
-_TOPICS_MAX = 200_000  # remembered topics -> group, where there is more than one group
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """One block of the config: a kind of machine, its topics, its model, and what the operator decides about it."""
+
+    name: str
+    templates: Sequence[Template]
+    payloads: Sequence[PayloadSpec]
+    stream_template: str
+    profile: Profile
+    reconstructor: Reconstructor
+    align: RowAlign | GridAlign = field(default_factory=RowAlign)
+    alert: AlertRule = field(default_factory=AlertRule)
+    health: SensorRule = field(default_factory=SensorRule)
+    flapping: FlapRule | None = None
+    stride: int = 1
+    max_streams: int = 10_000
+    warmup_rows: int | None = None
+    future_max_s: float = 60.0
+    false_alarms_per_s: float | None = None
+
+
+@dataclass(slots=True)
+class Latest:
+    """The newest verdict of each stream, `[S]`: what a page or a per-stream metric shows. NaN: none yet."""
+
+    time_s: F64 = field(default_factory=lambda: np.zeros(0))
+    row_s: F64 = field(default_factory=lambda: np.zeros(0))
+    score: F64 = field(default_factory=lambda: np.zeros(0))
+    threshold: F64 = field(default_factory=lambda: np.zeros(0))
+    state: I8 = field(default_factory=lambda: np.zeros(0, np.int8))
+    worst: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
+
+    def grow(self, streams: int) -> None:
+        """Make room for at least this many streams."""
+        for name in ("time_s", "row_s", "score", "threshold"):
+            setattr(self, name, grown(getattr(self, name), streams, np.nan))
+        self.state = grown(self.state, streams, AlertState.LEARNING)
+        self.worst = grown(self.worst, streams, -1)
+
+    def note(self, v: Verdicts) -> None:
+        """Remember the verdicts; of several for a stream the last one stays."""
+        self.time_s[v.stream], self.score[v.stream], self.threshold[v.stream] = v.time_s, v.score, v.threshold
+        self.state[v.stream] = v.state
+        self.worst[v.stream] = v.share.argmax(axis=1) if v.share.shape[1] else -1
 
 
 class Pipeline:
-    """All groups of an instance."""
+    """All stages of one group, in their order, and the registry of its streams."""
 
-    def __init__(self, instance: str, groups: Sequence[Group], loads: Callable[[bytes], Any] = json.loads) -> None:
-        self.lanes = {group.name: Lane(instance, group, loads) for group in groups}
-        self.arrival_s = -np.inf  # the newest arrival of any message
-        self.maintenance: tuple[Maintenance, ...] = ()
-        self._lane_of: dict[bytes, Lane | None] = {}
-        self._listening = [x for x in self.lanes.values() if any(spec.listens for spec in x.group.payloads)]
-        self._listeners_of: dict[bytes, list[Lane]] = {}
+    def __init__(self, instance: str, group: Group, loads: Callable[[bytes], Any] = json.loads) -> None:
+        self.instance, self.group, self.profile = instance, group, group.profile
+        channels = self.profile.channels
+        warmup_rows = self.profile.warmup_rows if group.warmup_rows is None else group.warmup_rows
+        self.streams = Streams(group.stream_template, group.max_streams)
+        self.router = Router(group.templates, channels, self.streams, deferred(group.payloads))
+        self._transitions = Transitions(instance, group.name, self.streams, self.profile)
+        self.decoder = Decoder(self.router, group.payloads, channels, future_max_s=group.future_max_s, loads=loads)
+        self._align = align_stage(group.align, len(channels))
+        self.scale = Scale(len(channels), warmup_rows, self.profile.calibration.get("calm"))
+        gap_max_s = self.profile.gap_max_s if self._align.gap_max_s is None else self._align.gap_max_s
+        self.calendar = Calendar.of(self.profile.calendar)
+        read = len(channels) + len(self.calendar)
+        self.rings = Rings(self.profile.window, read, gap_max_s=gap_max_s, stride=group.stride)
+        self.scoring = Scoring(self.profile.calibration, len(channels))
+        self.threshold = Threshold(self.profile.calibration, group.false_alarms_per_s)
+        self.alerts = Alerts(group.alert)
+        self.quarantine = Quarantine()
+        self.maintenance = MaintenancePlan(group.name, self.streams)
+        apart = len(channels) > 1 and not isinstance(group.align, RowAlign)
+        self.health = Sensors(group.health, channels, apart=apart)
+        self.flapping = Flapping(group.flapping)
+        self.broken = ""  # why the model can judge nothing at all, as far as its last call showed
+        self.latest = Latest()
+        self.newest: tuple[I32, F64, F32] | None = None  # the scaled rows of the last step, for who looks back
+        self._begun = 0
 
-    def step(self, batch: Batch, now_s: float) -> Report:
-        """Take a batch of messages, or none: that is a tick, and says that at `now_s` there were none.
+    def step(
+        self,
+        topics: Sequence[bytes],
+        payloads: Sequence[bytes],
+        arrival_s: F64,
+        *,
+        wall_s: float = -np.inf,
+        thinning: int = 1,
+    ) -> tuple[Report, Verdicts]:
+        """Take N messages in their order, and score every `thinning`-th window that is due.
 
-        `now_s` is the wall clock: it bounds how far ahead a sample may be, and measures the silence of a whole group,
-        in steps of bounded length. A batch with refusals alone is no tick.
+        None is to know at `wall_s`, the present, that there were none.
         """
-        self.arrival_s = max(self.arrival_s, float(batch.arrival_s.max(initial=-np.inf)))
-        if batch.maintenance is not None:
-            self._plan(batch.maintenance)
-        if len(self.lanes) == 1:
-            (lane,) = self.lanes.values()
-            interrupted = lane.interrupt(batch.holes) if batch.broken else 0
-            report, _ = lane.step(batch.topics, batch.payloads, batch.arrival_s, wall_s=now_s, thinning=batch.thinning)
-            report.drops.update(batch.lost)
-            report = replace(report, interrupted=interrupted) if interrupted else report
-        else:
-            report = self._merge(batch, now_s)
-        return report if len(batch) or batch.lost or batch.broken else replace(report, ticked=True)
+        readings, drops = self.decoder.decode(topics, payloads, arrival_s, wall_s)
+        self.begin()
+        samples = readings.samples()
+        calm = self.maintenance.touches(samples.stream, samples.time_s, samples.time_s)
+        findings = self.health.step(samples, calm, self.maintenance.now(wall_s), wall_s)
+        rows, refused = self._align.step(readings)
+        report, verdicts = self._judge(rows, len(topics), drops + refused, thinning)
+        told = [*report.transitions, *(self._transitions.finding(finding) for finding in findings)]
+        lost = self.decoder.sequences.taken()
+        notices = [*self.decoder.notices(), *report.notices]
+        if lost:
+            words = f"{lost.total()} messages are missing by their sequence numbers"
+            notices.append(self._transitions.notice(sorted(lost), words))
+        transitions = self.flapping.step(told, self._present_s)
+        return replace(report, transitions=transitions, notices=notices, missing=lost.total()), verdicts
 
-    def _plan(self, maintenance: Sequence[Maintenance]) -> None:
-        self.maintenance = tuple(maintenance)
-        for lane in self.lanes.values():
-            lane.upkeep.plan(maintenance)
+    def _present_s(self, name: str) -> float:
+        """Return the event time of a stream's newest row, NaN for what is none."""
+        stream = self.streams.index(name)
+        return float("nan") if stream is None else float(self.latest.row_s[stream])
 
-    @property
-    def listening(self) -> bool:
-        """Whether a tick could change anything: some group has spoken, and its silence would be told."""
-        return any(lane.health.listening for lane in self.lanes.values())
+    def interrupt(self, topics: Sequence[bytes] | None) -> int:
+        """Begin the windows of the streams of these topics (None: of all) anew; returns how many held rows."""
+        found = {-1} if topics is None else {s for topic in topics if (s := self.router.find(topic)) is not None}
+        stream = np.array(sorted(range(len(self.streams)) if -1 in found else found), np.int32)
+        self._align.interrupt(stream)
+        return self.rings.interrupt(stream)
 
-    def _merge(self, batch: Batch, now_s: float) -> Report:
-        interrupted = self._interrupt(batch.holes) if batch.broken else 0
-        drops, mine = Drops(batch.lost), {name: [] for name in self.lanes}  # type: tuple[Drops, dict[str, list[int]]]
-        for i, topic in enumerate(batch.topics):
-            lane = self._find(topic)
-            listeners = self._listeners(topic, lane) if self._listening else ()
-            if lane is None and not listeners:
-                drops[Drop.TOPIC] += 1
-            for one in (lane, *listeners) if lane is not None else listeners:
-                mine[one.group.name].append(i)
-        reports = []
-        for name, at in mine.items():
-            lane, arrival_s = self.lanes[name], batch.arrival_s[at] if at else np.zeros(0)
-            topics, payloads = [batch.topics[i] for i in at], [batch.payloads[i] for i in at]
-            reports.append(lane.step(topics, payloads, arrival_s, wall_s=now_s, thinning=batch.thinning)[0])
-            drops.update(reports[-1].drops)
-        return Report(
-            messages=len(batch),
-            rows=sum(r.rows for r in reports),
-            windows=sum(r.windows for r in reports),
-            drops=drops,
-            verdicts={name: v for r in reports for name, v in r.verdicts.items()},
-            transitions=list(chain.from_iterable(r.transitions for r in reports)),
-            missing=sum(r.missing for r in reports),
-            notices=list(chain.from_iterable(r.notices for r in reports)),
-            skipped=sum(r.skipped for r in reports),
-            interrupted=interrupted,
-        )
+    def step_rows(self, names: Sequence[str], rows: Rows) -> tuple[Report, Verdicts]:
+        """Take rows as they stand in a series, past decode and align; `rows.stream` indexes `names`."""
+        ids = np.array([-1 if (s := self.streams.add(name)) is None else s for name in names], np.int32)
+        self.begin()
+        return self._judge(Rows(ids[rows.stream], rows.time_s, rows.values), len(rows), Drops())
 
-    def _interrupt(self, topics: Sequence[bytes] | None) -> int:
-        """Tell each lane which of its topics have lost messages; returns how many streams held rows."""
-        if topics is None:
-            return sum(lane.interrupt(None) for lane in self.lanes.values())
-        interrupted = 0
-        for lane in self.lanes.values():
-            mine = [topic for topic in topics if self._find(topic) is lane]
-            interrupted += lane.interrupt(mine) if mine else 0
-        return interrupted
+    def begin(self) -> None:
+        """Start the stages for streams that have appeared."""
+        if self._begun == len(self.streams):
+            return
+        stages = (self._align, self.scale, self.rings, self.scoring, self.threshold, self.alerts, self.quarantine)
+        for stage in (*stages, self.health, self.latest):
+            stage.grow(len(self.streams))
+        for stream in range(self._begun, len(self.streams)):
+            name = self.streams.names[stream]
+            # A model names its streams after files, in which the `/` of `line1/pump01` cannot stand.
+            known = self.profile.streams.get(name, self.profile.streams.get(name.replace("/", "_")))
+            self.scale.begin(stream, known)
+            self.scoring.begin(stream, known)
+            self.threshold.begin(stream, known)
+            runs = self.profile.calibration.get("runs") if known is None else known.get("runs")
+            self.health.begin(stream, runs, known=known is not None)
+        self._begun = len(self.streams)
 
-    def _find(self, topic: bytes) -> Lane | None:
-        """Return the first group's lane that has a template for this topic."""
-        if topic in self._lane_of:
-            return self._lane_of[topic]
-        text = topic.decode(errors="replace")
-        found = next((x for x in self.lanes.values() if _matches(x, text, listens=False)), None)
-        if len(self._lane_of) < _TOPICS_MAX:
-            self._lane_of[topic] = found
-        return found
+    def _judge(self, rows: Rows, messages: int, drops: Drops, thinning: int = 1) -> tuple[Report, Verdicts]:
+        kept, values = self.scale.step(rows, self.maintenance.touches(rows.stream, rows.time_s, rows.time_s))
+        self.latest.row_s[rows.stream] = rows.time_s
+        stream, time_s = rows.stream[kept], rows.time_s[kept]
+        self.newest = stream, time_s, values
+        windows, _ = self.rings.push(stream, time_s, self.calendar.beside(values, time_s), thinning)
+        windows, errors, notices = self._errors(windows, drops)
+        verdicts, transitions = self._score(windows, errors, thinning)
+        self.latest.note(verdicts)
+        told, skipped = {self.group.name: verdicts}, self.rings.skipped
+        report = Report(messages, len(rows), len(windows), drops, told, transitions, notices, skipped)
+        return report, verdicts
 
-    def _listeners(self, topic: bytes, owner: Lane | None) -> list[Lane]:
-        """Return the groups beside the owner that listen to this topic: edge nodes tell more than one of devices."""
-        found = self._listeners_of.get(topic)
-        if found is None:
-            text = topic.decode(errors="replace")
-            found = [x for x in self._listening if x is not owner and _matches(x, text, listens=True)]
-            if len(self._listeners_of) < _TOPICS_MAX:
-                self._listeners_of[topic] = found
-        return found
+    def _errors(self, windows: Windows, drops: Drops) -> tuple[Windows, F32, list[str]]:
+        """Run the model; returns the windows that it could judge, their errors, and what to say of the rest."""
+        asked = self.quarantine.asks(windows.stream)
+        values = windows.values if asked.all() else windows.values[asked]
+        answer = judged(self.group.reconstructor, values, len(self.profile.calibration["channel"]))
+        if asked.any():
+            self.broken = answer.broken
+        if not answer.failed.any() and not len(self.quarantine.held(len(self.streams))):
+            return windows, answer.errors, []
+        failed = np.zeros(len(windows), np.bool_)
+        failed[asked] = answer.failed
+        good, passed = np.zeros_like(failed), np.zeros_like(failed)
+        fresh, free = [], []  # type: tuple[list[int], list[int]]
+        for index in rounds(windows.stream):
+            good[index], passed[index], began, ended = self.quarantine.step(windows.stream[index], failed[index])
+            fresh += began.tolist()
+            free += ended.tolist()
+        drops[Drop.QUARANTINED] += int(passed.sum())
+        drops[Drop.INFERENCE] += int((~good & ~passed).sum())
+        whole = np.zeros((len(windows), answer.errors.shape[1]), np.float32)
+        whole[asked] = answer.errors
+        kept = Windows(*(getattr(windows, name)[good] for name in ("stream", "start_s", "time_s", "values")))
+        return kept, whole[good], self._notices(answer.reason, fresh, free)
 
-    def snapshot(self) -> bytes:
-        """Return the whole state as one block of bytes, readable by `restore`."""
-        about = {
-            "format": _SNAPSHOT_FORMAT,
-            "arrival_s": self.arrival_s if np.isfinite(self.arrival_s) else None,
-            "maintenance": self.maintenance,
-            "groups": {n: {"model": x.profile.digest, "streams": x.streams.names} for n, x in self.lanes.items()},
+    def _notices(self, reason: str, fresh: list[int], free: list[int]) -> list[str]:
+        said = [(fresh, f"in quarantine, the model fails on it ({reason})"), (free, "judged again")]
+        return [self._transitions.notice(streams, words) for streams, words in said if streams]
+
+    def _score(self, windows: Windows, errors: F32, thinning: int) -> tuple[Verdicts, list[Transition]]:
+        B, C = len(windows), len(self.profile.channels)
+        score, threshold, share = np.full(B, np.nan), np.full(B, np.nan), np.zeros((B, C), np.float32)
+        state = np.full(B, AlertState.LEARNING, np.int8)
+        verdicts = Verdicts(windows.stream, windows.start_s, windows.time_s, score, threshold, share, state)
+        parts = [self._round(index, errors, verdicts, thinning) for index in rounds(windows.stream)]
+        return verdicts, sorted(chain.from_iterable(parts), key=lambda t: t.time_s)
+
+    def _round(self, index: I64, errors: F32, v: Verdicts, thinning: int) -> list[Transition]:
+        """Score, threshold and alert for one window of each of some different streams; fills `v` at `index`."""
+        s, time_s = v.stream[index], v.time_s[index]
+        maintenance = self.maintenance.touches(s, v.start_s[index], time_s)
+        v.score[index], v.share[index] = self.scoring.step(s, errors[index], maintenance)
+        v.threshold[index] = self.threshold.step(s, time_s, v.score[index], thinning, maintenance)
+        v.state[index], changes = self.alerts.step(s, time_s, v.score[index], v.threshold[index])
+        return [self._transitions.anomaly(v, int(index[at]), changes, n) for n, at in enumerate(changes.position)]
+
+    def firing_ids(self) -> list[str]:
+        """Return the ids of the alerts and of the verdicts on sensors that fire now."""
+        firing = self.alerts.firing(len(self.streams))
+        pairs = zip(firing.tolist(), self.alerts.onset_s(firing).tolist(), strict=True)
+        alerts = [self._transitions.anomaly_id(*pair) for pair in pairs]
+        verdicts = [self._transitions.finding_id(*one) for one in self.health.open()]
+        return alerts + verdicts + [t.id for t in self.flapping.open()]
+
+    def verdicts(self) -> list[str]:
+        """Return the rule of each verdict on a sensor that stands, and of each alert that flaps."""
+        return [rule for _, _, rule, _ in self.health.open()] + [t.rule for t in self.flapping.open()]
+
+    def marks(self, now_s: float = -np.inf) -> dict[int, list[str]]:
+        """Return what is special about some streams, now, beside the state of their alert, in words."""
+        found: defaultdict[int, list[str]] = defaultdict(list)
+        for stream in np.flatnonzero(self.maintenance.now(now_s)).tolist():
+            found[stream].append("maintenance")
+        for stream in self.quarantine.held(len(self.streams)).tolist():
+            found[stream].append("quarantined")
+        for stream, channel, rule, _ in self.health.open():
+            if stream >= 0:
+                words = rule.replace("_", " ")
+                found[stream].append(f"{words}: {self.profile.channels[channel]}" if channel >= 0 else words)
+        for verdict in self.flapping.open():
+            stream_ = self.streams.index(verdict.stream)
+            if stream_ is not None:
+                found[stream_].append(FLAPPING)
+        return dict(found)
+
+    def state(self) -> State:
+        """Return what a snapshot keeps."""
+        S = len(self.streams)
+        stages = {
+            "decode": self.decoder.state(),
+            "align": self._align.state(S),
+            "scale": self.scale.state(S),
+            "rings": self.rings.state(S),
+            "scoring": self.scoring.state(),
+            "threshold": self.threshold.state(),
+            "alerts": self.alerts.state(S),
+            "quarantine": self.quarantine.state(S),
+            "health": self.health.state(S),
+            "flapping": self.flapping.state(),
         }
-        arrays = {f"{n}/{key}": a for n, lane in self.lanes.items() for key, a in lane.state().items()}
-        out = io.BytesIO()
-        np.savez(out, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)  # type: ignore[arg-type]
-        return out.getvalue()
+        return {f"{stage}.{name}": array for stage, kept in stages.items() for name, array in kept.items()}
 
-    def restore(self, snapshot: bytes) -> list[str]:
-        """Take over a snapshot; returns the groups that could not be restored because their model is another now.
-
-        Raises ValueError where the bytes are not a snapshot that this version can read.
-        """
-        try:
-            with np.load(io.BytesIO(snapshot), allow_pickle=False) as kept:
-                arrays = {name: kept[name] for name in kept.files}
-            about: Mapping[str, Any] = json.loads(arrays.pop("about").tobytes())
-        except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(f"not a snapshot: {error}") from error
-        if about["format"] not in _READABLE:
-            raise ValueError(f"snapshot format {about['format']}: this version reads up to {_SNAPSHOT_FORMAT}")
-        if about.get("arrival_s") is not None:
-            self.arrival_s = float(about["arrival_s"])
-        self._plan([Maintenance(*one) for one in about.get("maintenance", ())])
-        skipped = []
-        for name, said in about["groups"].items():
-            lane = self.lanes.get(name)
-            if lane is None or lane.profile.digest != said["model"]:
-                skipped.append(name)
-                continue
-            mine = {key.partition("/")[2]: a for key, a in arrays.items() if key.startswith(f"{name}/")}
-            lane.restore(said["streams"], mine)
-        return skipped
-
-
-def _matches(lane: Lane, topic: str, *, listens: bool) -> bool:
-    pairs = zip(lane.group.templates, lane.group.payloads, strict=True)
-    return any(spec.listens is listens and template.match(topic) is not None for template, spec in pairs)
+    def restore(self, names: Sequence[str], state: State) -> None:
+        """Take over what `state` returned for streams of these names."""
+        for name in names:
+            self.streams.add(name)
+        self.router.forget()
+        self.begin()
+        parts: defaultdict[str, State] = defaultdict(dict)
+        for key, array in state.items():
+            stage, _, name = key.partition(".")
+            parts[stage][name] = array
+        self.decoder.restore(parts["decode"])
+        self._align.restore(parts["align"])
+        self.scale.restore(parts["scale"])
+        self.rings.restore(parts["rings"])
+        self.scoring.restore(parts["scoring"])
+        self.threshold.restore(parts["threshold"])
+        self.alerts.restore(parts["alerts"])
+        self.quarantine.restore(parts["quarantine"])
+        self.health.restore(parts["health"])
+        self.flapping.restore(parts["flapping"])
+        S = np.arange(len(names), dtype=np.int32)
+        learnt = (self.scale.seen(len(S)) >= self.scale.warmup_rows) & (self.scoring.remaining(S) == 0)
+        self.latest.state[S] = np.where(learnt, parts["alerts"]["state"], AlertState.LEARNING)

@@ -87,7 +87,7 @@ class Scale:
         """Return how many of their `warmup_rows` the first S streams have had, `[S]`."""
         return self._seen[:streams]
 
-    def step(self, rows: Rows, upkeep: Bool | None = None) -> tuple[I64, F32]:
+    def step(self, rows: Rows, maintenance: Bool | None = None) -> tuple[I64, F32]:
         """Return which rows belong to streams that are past their warm-up, and their scaled values `[n, C]`.
 
         Rows in `upkeep[N]` (maintenance) teach nothing.
@@ -97,7 +97,7 @@ class Scale:
             for index in rounds(rows.stream):
                 learning = self._seen[rows.stream[index]] < self.warmup_rows
                 ready[index[learning]] = False
-                self._learn(rows, index[learning if upkeep is None else learning & ~upkeep[index]])
+                self._learn(rows, index[learning if maintenance is None else learning & ~maintenance[index]])
         kept = np.flatnonzero(ready)
         s = rows.stream[kept]
         return kept, self.scaled(s, rows.values[kept])

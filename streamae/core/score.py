@@ -136,7 +136,7 @@ class Scoring:
         left: I32 = self._state["left"][stream]
         return left
 
-    def step(self, stream: I32, errors: F32, upkeep: Bool | None = None) -> tuple[F64, F32]:
+    def step(self, stream: I32, errors: F32, maintenance: Bool | None = None) -> tuple[F64, F32]:
         """errors[B, E] of distinct streams -> score[B] (NaN while a stream learns its level), share[B, C].
 
         Windows in `upkeep[B]` (maintenance) teach nothing.
@@ -146,7 +146,7 @@ class Scoring:
         units = wide * s["weight"][stream]
         raw, part = self._combined(units)
         if learning.any():
-            taught = learning if upkeep is None else learning & ~upkeep
+            taught = learning if maintenance is None else learning & ~maintenance
             self._learn_from(stream[taught], wide[taught])
         y = self._smooth(stream[~learning], np.log(np.maximum(raw[~learning], _SCORE_MIN)))
         score = np.full(len(stream), np.nan)

@@ -91,7 +91,7 @@ class Threshold:
         level = {"mean": -offset, "offset": offset, "average": -offset}
         return level | {"theta": 0.0, "on": False, "last_s": np.nan, "seen": seen}
 
-    def step(self, stream: I32, time_s: F64, score: F64, rows: int = 1, upkeep: Bool | None = None) -> F64:
+    def step(self, stream: I32, time_s: F64, score: F64, rows: int = 1, maintenance: Bool | None = None) -> F64:
         """score[B] of distinct streams at time_s[B] -> threshold[B] that it is to be held against; NaN is skipped.
 
         Each score stands for `rows` windows; those in `upkeep[B]` (maintenance) teach nothing.
@@ -99,7 +99,7 @@ class Threshold:
         s, known = self._state, np.isfinite(score)
         margin = s["theta"][stream] + np.where(s["on"][stream], np.log(_HYSTERESIS), 0.0)
         limit = s["mean"][stream] + s["offset"][stream] + margin
-        value, learns = np.log(score[known]), known[known] if upkeep is None else ~upkeep[known]
+        value, learns = np.log(score[known]), known[known] if maintenance is None else ~maintenance[known]
         beyond = self._beyond(stream[known], value, margin[known], learns, rows)
         limit[known] = np.minimum(limit[known], value - beyond)
         threshold = round_score(np.exp(limit))

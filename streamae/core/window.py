@@ -85,7 +85,7 @@ class Rings:
         self._count[s], self._last_s[s] = count, time_s
         # The position follows from the count alone, so a stream that starts anew simply overwrites.
         p = (count - 1) % T
-        place = s.astype(np.int64) * T + p  # flat: see `core.vitals`
+        place = s.astype(np.int64) * T + p  # flat: see `core.sensors.state`
         self._ring.reshape(-1, self.channels)[place] = values
         self._steps.reshape(-1)[place] = self._ticks(time_s) - self._ticks(np.where(on, last_s, time_s))
         turn = count - T + s

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from streamae.config.check import check
-from streamae.config.groups import Group
+from streamae.config.streams import Group
 from streamae.core.types import Profile
 from streamae.daemon.clock import Clock
 from streamae.model.artifact import default_registry, open_artifact

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from streamae import __version__
+from streamae.ingest.source import SourceStatus
 from streamae.metrics import Metrics
-from streamae.sources.source import SourceStatus
 from streamae.store.alerts import AlertLimits
 from streamae.store.poison import PoisonLimits
 from streamae.store.silences import SilenceLimits

@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping
 from streamae.config import Settings
 from streamae.config.convert import connection, home_assistant
 from streamae.daemon.clock import Clock
-from streamae.daemon.pulse import Pulse
+from streamae.daemon.heartbeat import Heartbeat
 from streamae.errors import UnavailableError
 from streamae.metrics import Metrics
 from streamae.mqtt import Publisher, transient
-from streamae.sinks.homeassistant import Discovery, Message, Streams
+from streamae.sinks.homeassistant import DeviceStreams, Discovery, DiscoveryMessage
 from streamae.web.view import StreamTable
 
-__all__ = ["HomeAssistant"]
+__all__ = ["HomeAssistantThread"]
 
 log = logging.getLogger(__name__)
 _TICK_S = 1.0
@@ -30,7 +30,7 @@ _HEARD_MAX = 20_000
 _BIRTH = b"online"
 
 
-class HomeAssistant:
+class HomeAssistantThread:
     """Tells one Home Assistant; without `terms` there is no thread, and every call does nothing."""
 
     def __init__(self, settings: Settings, tables: Callable[[], Mapping[str, StreamTable]], clock: Clock) -> None:
@@ -48,7 +48,7 @@ class HomeAssistant:
                 watch=(self.terms.status_topic, self.terms.ours),
                 watched=lambda *heard: self._heard.append(heard),
             )
-            self._pulse = Pulse("home-assistant", clock.monotonic)
+            self._heartbeat = Heartbeat("home-assistant", clock.monotonic)
             self._thread = threading.Thread(target=self._serve, name="home-assistant", daemon=True)
 
     def start(self) -> None:
@@ -60,7 +60,7 @@ class HomeAssistant:
         """Return, in words, whether the thread ended without being asked to, or hangs."""
         if self.terms is None or self._stopping.is_set():
             return []
-        return self._pulse.faults() if self._thread.is_alive() else [f"thread {self._thread.name} is dead"]
+        return self._heartbeat.faults() if self._thread.is_alive() else [f"thread {self._thread.name} is dead"]
 
     def stop(self, timeout_s: float, *, withdraw: bool = False) -> None:
         """End the thread within `timeout_s`; with `withdraw` the devices go from Home Assistant first."""
@@ -81,7 +81,7 @@ class HomeAssistant:
     def _serve(self) -> None:
         rest_s = _REST_S
         while not self._stopping.is_set():
-            self._pulse.beat(_CONNECTING_S)
+            self._heartbeat.beat(_CONNECTING_S)
             try:
                 self._publisher.open()
                 rest_s = _REST_S
@@ -90,7 +90,7 @@ class HomeAssistant:
                 log.warning("Home Assistant is not told: %s", error)
             finally:
                 self._publisher.close(wait=False)
-            self._pulse.beat(rest_s)
+            self._heartbeat.beat(rest_s)
             self._stopping.wait(rest_s * (0.5 + 0.5 * self._clock.jitter()))
             rest_s = min(2 * rest_s, _REST_MAX_S)
 
@@ -105,7 +105,7 @@ class HomeAssistant:
             if tables:
                 self._publish(self._discovery.step(tables, self._clock.monotonic()))
                 self._warn()
-            self._pulse.beat()
+            self._heartbeat.beat()
             self._stopping.wait(_TICK_S)
         if self._withdrawing:
             self._publish(self._discovery.withdraw())
@@ -121,9 +121,9 @@ class HomeAssistant:
             elif retained and payload:
                 self._discovery.found(topic, payload)
 
-    def _publish(self, messages: list[Message]) -> None:
+    def _publish(self, messages: list[DiscoveryMessage]) -> None:
         if messages:
-            self._pulse.beat(_ANSWERING_S)
+            self._heartbeat.beat(_ANSWERING_S)
         for message in messages:
             self._publisher.publish(message.topic, message.payload, qos=1, retain=True)
         if messages:
@@ -140,8 +140,8 @@ class HomeAssistant:
         self._warned = left_out > 0
 
 
-def _streams(table: StreamTable) -> Streams:
-    return Streams(
+def _streams(table: StreamTable) -> DeviceStreams:
+    return DeviceStreams(
         table.names,
         table.channels,
         table.score,

@@ -11,12 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from streamae.core.pipeline import Pipeline
+from streamae.core.groups import Groups
 from streamae.core.types import Batch, Bool, Report
-from streamae.daemon.pace import Pace
+from streamae.daemon.load_shedding import LoadShedding
 from streamae.errors import StoreError
+from streamae.ingest.source import Source
 from streamae.metrics import Metrics
-from streamae.sources.source import Source
 from streamae.store.poison import BROKER
 from streamae.store.store import Store
 
@@ -34,7 +34,7 @@ class Loop:
     def __init__(
         self,
         source: Source,
-        pipeline: Pipeline,
+        groups: Groups,
         store: Store,
         metrics: Metrics,
         *,
@@ -46,7 +46,7 @@ class Loop:
         snapshot_every_s: float = 60.0,
         thinning_max: int = 1,
     ) -> None:
-        self.source, self.pipeline, self.store, self.metrics = source, pipeline, store, metrics
+        self.source, self.groups, self.store, self.metrics = source, groups, store, metrics
         self._arrived = arrived  # the clock that stamps what arrives
         self._now, self._monotonic, self._sleep = now, monotonic, sleep
         self.batch_max, self.snapshot_every_s = batch_max, snapshot_every_s
@@ -56,7 +56,7 @@ class Loop:
         self.lag_s: float | None = None  # of the last batch: from the arrival of its first message to its commit
         self.stopping: Callable[[], bool] = lambda: False
         self.waiting: Callable[[], object] = lambda: None
-        self.pace = Pace(thinning_max)
+        self.pace = LoadShedding(thinning_max)
         self._told_s = float("-inf")
         self._sessions_lost = self._epoch = 0
         self._given_up = False  # the stop came before a commit: nothing more may be taken, saved or acknowledged
@@ -89,7 +89,7 @@ class Loop:
         if sound is None:
             return None
         with attempts.batch(sound):
-            report = self.pipeline.step(sound, now_s)
+            report = self.groups.step(sound, now_s)
             stepped_s = self._stepped_s = self._monotonic()
             self.doing = "commits"
             for notice in report.notices:
@@ -102,7 +102,7 @@ class Loop:
         self.progress_s = ended_s = self._monotonic()
         arrived_s = self._arrived()
         self.lag_s = arrived_s - float(fresh.arrival_s[0]) if len(fresh) else self.lag_s
-        names = {name: lane.streams.names for name, lane in self.pipeline.lanes.items()}
+        names = {name: pipeline.streams.names for name, pipeline in self.groups.pipelines.items()}
         by_wall_s = fresh.arrival_s + (self._now() - arrived_s)
         self.metrics.observe(report, names, by_wall_s, stepped_s - began_s, ended_s - stepped_s)
         return report
@@ -110,7 +110,7 @@ class Loop:
     def _planned(self, batch: Batch, now_s: float) -> Batch:
         """Tell the pipeline, and with the batch the journal, of maintenance that it does not know."""
         maintenance = self.store.silences.maintenance(now_s)
-        return batch if maintenance == self.pipeline.maintenance else replace(batch, maintenance=maintenance)
+        return batch if maintenance == self.groups.maintenance else replace(batch, maintenance=maintenance)
 
     def _sound(self, batch: Batch, now_s: float) -> Batch | None:
         """Return the batch without what is poison; None where the stop came before that was kept."""
@@ -127,7 +127,7 @@ class Loop:
         status = self.source.status()
         if not status.connected or not status.subscribed or status.waiting:
             self._stepped_s = self._monotonic()  # we were deaf: nobody's silence
-        return self._monotonic() - self._stepped_s >= _TICK_S and self.pipeline.listening
+        return self._monotonic() - self._stepped_s >= _TICK_S and self.groups.listening
 
     def save(self) -> None:
         """Commit a snapshot of the state as it is, with nothing else. Raises StoreError.
@@ -139,7 +139,7 @@ class Loop:
             return
         nothing = Batch([], [], np.zeros(0))
         report = Report(0, 0, 0, nothing.lost, {}, ())
-        self.store.commit(nothing, report, self._now(), self.pipeline.snapshot())
+        self.store.commit(nothing, report, self._now(), self.groups.snapshot())
         self._snapshot_s = self._monotonic()
 
     def _commit(self, batch: Batch, report: Report, now_s: float) -> bool:
@@ -147,7 +147,7 @@ class Loop:
         due = self._monotonic() - self._snapshot_s >= self.snapshot_every_s or self.store.wants_snapshot
 
         def write(attempt: int) -> None:
-            self.store.commit(batch, report, now_s, self.pipeline.snapshot() if due and not attempt else None)
+            self.store.commit(batch, report, now_s, self.groups.snapshot() if due and not attempt else None)
             if due and not attempt:
                 self._snapshot_s = self._monotonic()
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from streamae.core.pipeline import Pipeline
+from streamae.core.groups import Groups
 from streamae.core.types import Batch, Report, Transition
 from streamae.errors import StoreError
 from streamae.store.poison import JOURNAL
@@ -15,7 +15,7 @@ __all__ = ["fold", "keep", "orphans"]
 _ORPHANS_MAX = 100_000
 
 
-def fold(store: Store, pipeline: Pipeline) -> list[str]:
+def fold(store: Store, groups: Groups) -> list[str]:
     """Bring a pipeline to the state that the store has: the newest snapshot that fits, and the journal after it.
 
     Returns what was recovered and what was not, in words.
@@ -27,7 +27,7 @@ def fold(store: Store, pipeline: Pipeline) -> list[str]:
         if recovery.snapshot is None:
             break
         try:
-            lost = pipeline.restore(recovery.snapshot)
+            lost = groups.restore(recovery.snapshot)
         except (ValueError, KeyError, IndexError) as error:
             notes.append(f"a snapshot was passed over: {error}")
             skipped += 1
@@ -42,11 +42,11 @@ def fold(store: Store, pipeline: Pipeline) -> list[str]:
             sound, left_out = store.poison.without(part, JOURNAL, now_s)
             notes += [f"a message on {topic!r} in the journal ended each start: kept as poison" for topic in left_out]
             with store.attempts.journalled(sound, batches):
-                pipeline.step(sound, now_s)
+                groups.step(sound, now_s)
         batches, messages = batches + 1, messages + len(batch)
     store.attempts.folded()
     notes += recovery.notes
-    streams = sum(len(lane.streams) for lane in pipeline.lanes.values())
+    streams = sum(len(pipeline.streams) for pipeline in groups.pipelines.values())
     if streams or batches:
         notes.append(
             f"recovered {streams} streams; folded {batches} batches with {messages} messages after the snapshot"
@@ -54,7 +54,7 @@ def fold(store: Store, pipeline: Pipeline) -> list[str]:
     return notes
 
 
-def keep(store: Store, pipeline: Pipeline, now_s: float) -> list[str]:
+def keep(store: Store, groups: Groups, now_s: float) -> list[str]:
     """Save what was folded, in words where that fails: a daemon that never lives to its next snapshot, because
     something ends it again and again, would otherwise fold more at each start, and at last do nothing else.
     """
@@ -62,17 +62,17 @@ def keep(store: Store, pipeline: Pipeline, now_s: float) -> list[str]:
         return []
     nothing = Batch([], [], np.zeros(0))
     try:
-        store.commit(nothing, Report(0, 0, 0, nothing.lost, {}, ()), now_s, pipeline.snapshot())
+        store.commit(nothing, Report(0, 0, 0, nothing.lost, {}, ()), now_s, groups.snapshot())
     except StoreError as error:
         return [f"the recovered state could not be saved, the journal still has it: {error}"]
     return []
 
 
-def orphans(store: Store, pipeline: Pipeline) -> list[Transition]:
+def orphans(store: Store, groups: Groups) -> list[Transition]:
     """Return the resolution of each alert that is open in the store and unknown to the pipeline.
 
     That happens where a group started cold (another model, a damaged state): nobody else would ever resolve it.
     """
-    firing = {alert for lane in pipeline.lanes.values() for alert in lane.firing_ids()}
+    firing = {alert for pipeline in groups.pipelines.values() for alert in pipeline.firing_ids()}
     left = [alert.transition for alert in store.alerts.open(_ORPHANS_MAX) if alert.transition.id not in firing]
     return [replace(last, sequence=last.sequence + 1, state="resolved") for last in left]

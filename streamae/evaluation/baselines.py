@@ -18,7 +18,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 
-from .protocol import Detector, Judged, LabelledSeries
+from streamae.evaluation.protocol import Detector, Judged, LabelledSeries
 
 __all__ = ["SEEDED", "baselines", "trailing_windows", "train_max_threshold"]
 

@@ -3,8 +3,9 @@
     python -m streamae.evaluation.label_curve --seeds 3
 
 Pumps with four incidents each, of three kinds in turn, labelled by kind; the rest is "normal". The encoder learns from
-all rows and no label, by the settings of `streamae train`; then each contender (`training.contenders`) is taught with
-1, 5, 10 and 100 % of the labels outside of the held-out incidents, and names the windows inside.
+all rows and no label, by the settings of `streamae train`;
+then each classifier (`training.classify.classifiers`) is taught with 1, 5, 10 and 100 % of the labels outside of the
+held-out incidents, and names the windows inside.
 """
 
 import argparse
@@ -15,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from streamae.history.series import Series
 from streamae.marked import replace_block
 from streamae.model.artifact import profile_of
-from streamae.sources.faults import Fault
-from streamae.sources.series import Series
-from streamae.sources.simulator import Pumps
-from streamae.training.contenders import Curve, learning_curve
-from streamae.training.design import TrainConfig
-from streamae.training.encoder import train_encoder
-from streamae.training.labels import label_windows
+from streamae.tools.simulate.faults import Fault
+from streamae.tools.simulate.plants import Pumps
+from streamae.training.classify.classifiers import Curve, learning_curve
+from streamae.training.classify.encoder import train_encoder
+from streamae.training.classify.labels import label_windows
+from streamae.training.plan import TrainConfig
 
 __all__ = ["FRACTIONS", "KINDS", "curve", "incidents", "main"]
 

@@ -4,18 +4,18 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from streamae.backtest import offline_group, score_series, usable_rows
 from streamae.core.alert import AlertRule
 from streamae.core.calendar import Calendar
 from streamae.core.scale import SCALED_MAX
 from streamae.core.types import F64, Profile
-from streamae.daemon.closeup import overlay
+from streamae.daemon.page.detail import overlay
 from streamae.evaluation.budgets import BUDGETS, thresholds
 from streamae.evaluation.protocol import Detector, Judged, LabelledSeries
+from streamae.history.recordings import Series
 from streamae.model.artifact import profile_of
 from streamae.model.runtime import TorchReconstructor
 from streamae.model.spec import DetectorSpec
-from streamae.sources.recording import Series
+from streamae.training.backtest import offline_group, score_series, usable_rows
 from streamae.training.dataset import Stream
 from streamae.training.train import TrainConfig, train_streams
 

@@ -8,7 +8,7 @@ For each plant and seed the default model is trained on some normal days of all 
              of rows above the threshold) are counted as `streamae evaluate` counts them, against budget times time.
     faults   a copy of each stream's next day gets one fault; recall is the share of faults with an alarm while they
              last, delay the time to the first. The control is the same stretch of the same stream without the fault.
-             A stuck sensor is also the concern of `core.health`, whose verdict is counted on its own.
+             A stuck sensor is also the concern of `core.sensors.stage`, whose verdict is counted on its own.
     size     the score must rise with the magnitude of the fault. What rises is the score of a row with the fault over
              that of the same row without it, at the row where it rises most (`rise`). The peak of the stretch is kept
              beside it, and need not rise: a fault of hours lies among changes of mode, whose own peaks hide it until
@@ -29,10 +29,9 @@ from typing import Any
 
 import numpy as np
 
-from streamae.backtest import offline_group
 from streamae.core.alert import AlertRule
-from streamae.core.health import Health, HealthRule
-from streamae.core.lane import Lane
+from streamae.core.pipeline import Pipeline
+from streamae.core.sensors.stage import SensorRule, Sensors
 from streamae.core.types import F64, I8, I32, Profile, Readings, Rows
 from streamae.errors import StreamaeError
 from streamae.evaluation.budgets import BUDGETS, thresholds
@@ -42,13 +41,14 @@ from streamae.marked import replace_block
 from streamae.model.artifact import profile_of
 from streamae.model.runtime import TorchReconstructor
 from streamae.model.spec import DetectorSpec
-from streamae.sources.faults import ActiveFault, Fault
-from streamae.sources.simulator import Fleet, Plant, Pumps
+from streamae.tools.simulate.faults import ActiveFault, Fault
+from streamae.tools.simulate.plants import Fleet, Plant, Pumps
+from streamae.training.backtest import offline_group
 from streamae.training.dataset import Stream
 from streamae.training.fit import Recipe
 from streamae.training.train import TrainConfig, train_streams
 
-__all__ = ["PLANTS", "Bench", "Trial", "evaluate_plant", "main", "rises", "score_streams"]
+__all__ = ["PLANTS", "Bench", "FaultTrial", "evaluate_plant", "main", "rises", "score_streams"]
 
 FAULT_BUDGET = "1/week"
 LASTS_S = {
@@ -98,7 +98,7 @@ PLANTS: Mapping[str, Callable[[Bench, int], Plant]] = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Trial:
+class FaultTrial:
     """A copy of a stream's rows, with or without a fault, and the rows `label[N]` that the fault is at work in."""
 
     stream: int
@@ -126,13 +126,13 @@ def score_streams(
     """
     N, S = len(time_s), len(names)
     score, threshold = np.full((N, S), np.nan), np.full((N, S), np.nan)
-    lane = Lane("plant", offline_group(profile, model, AlertRule()))
+    pipeline = Pipeline("plant", offline_group(profile, model, AlertRule()))
     step = max(1, _ROWS_PER_STEP * 8 // S)
     for first in range(0, N, step):
         parts = [v[first : first + step] for v in values]
         stream = np.concatenate([np.full(len(p), s, np.int32) for s, p in enumerate(parts)])
         row = np.concatenate([first + np.arange(len(p)) for p in parts])
-        _, found = lane.step_rows(names, Rows(stream, time_s[row], np.concatenate(parts)))
+        _, found = pipeline.step_rows(names, Rows(stream, time_s[row], np.concatenate(parts)))
         at = np.searchsorted(time_s, found.time_s)
         score[at, found.stream], threshold[at, found.stream] = found.score, found.threshold
     return score, threshold
@@ -151,7 +151,7 @@ def normal_run(plant: Plant, profile: Profile, model: TorchReconstructor, bench:
     return {"stream_days": len(time_s) * bench.period_s * len(plant.names) / DAY_S, "budgets": found}
 
 
-def trials(plant: Plant, bench: Bench, seed: int) -> tuple[F64, list[Trial]]:
+def trials(plant: Plant, bench: Bench, seed: int) -> tuple[F64, list[FaultTrial]]:
     """Times `[N]`, and every kind of fault at every magnitude on a copy of each stream; magnitude 0 is the control."""
     time_s, values, _ = plant.rows(bench.rows(0.9))
     numbers = {name: i for i, name in enumerate(plant.channels)}
@@ -172,7 +172,7 @@ def trials(plant: Plant, bench: Bench, seed: int) -> tuple[F64, list[Trial]]:
 
 def _trial(
     fault: Fault, stream: int, channel: int, numbers: Mapping[str, int], rows: F64, spread: F64, period_s: float
-) -> Trial:
+) -> FaultTrial:
     age_s: F64 = np.arange(len(rows)).astype(np.float64) * period_s - fault.start_s
     inside = (age_s >= 0) & (age_s < fault.duration_s)
     values = rows.copy()
@@ -180,7 +180,7 @@ def _trial(
         part = values[inside]
         ActiveFault(fault, stream, channel, numbers).apply(age_s[inside], part, spread)
         values[inside] = part
-    return Trial(stream, fault.kind, fault.magnitude, values, inside.astype(np.int8))
+    return FaultTrial(stream, fault.kind, fault.magnitude, values, inside.astype(np.int8))
 
 
 def fault_run(plant: Plant, profile: Profile, model: TorchReconstructor, bench: Bench, seed: int) -> Run:
@@ -215,10 +215,10 @@ def rises(score: F64, control: F64) -> float:
     return float((np.log(score) - np.log(control)).max())
 
 
-def sensor_delay_s(profile: Profile, trial: Trial, runs: Sequence[float] | None, period_s: float) -> float | None:
+def sensor_delay_s(profile: Profile, trial: FaultTrial, runs: Sequence[float] | None, period_s: float) -> float | None:
     """Time from the start of the fault to the core's verdict that a sensor is stuck; None where there is none."""
     N, C = trial.values.shape
-    health = Health(HealthRule(stale_after_s=None), profile.channels, apart=False)
+    health = Sensors(SensorRule(stale_after_s=None), profile.channels, apart=False)
     health.grow(1)
     health.begin(0, runs, known=True)
     time_s, origin = np.repeat(np.arange(N) * period_s, C), np.repeat(np.arange(N), C).astype(np.int32)

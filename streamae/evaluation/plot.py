@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ConfigError
-from .metrics import runs
-from .protocol import LabelledSeries
+from streamae.errors import ConfigError
+from streamae.evaluation.metrics import runs
+from streamae.evaluation.protocol import LabelledSeries
 
 __all__ = ["plot_series", "require_matplotlib"]
 

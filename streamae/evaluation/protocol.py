@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import SeriesError
-from .budgets import BUDGETS
-from .metrics import DAY_S, alarms, measure, vus_window
+from streamae.errors import SeriesError
+from streamae.evaluation.budgets import BUDGETS
+from streamae.evaluation.metrics import DAY_S, alarms, measure, vus_window
 
 __all__ = [
     "Detector",

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from . import budgets
-from .protocol import Result
+from streamae.evaluation import budgets
+from streamae.evaluation.protocol import Result
 
 __all__ = ["Bar", "areas", "headline", "markdown", "per_series", "summarise", "write_report"]
 

@@ -15,7 +15,7 @@ from streamae.evaluation.own import detector
 from streamae.evaluation.plot import plot_series, require_matplotlib
 from streamae.evaluation.protocol import Detector, LabelledSeries, Result, evaluate, find_series, finished
 from streamae.evaluation.report import Bar, markdown, write_report
-from streamae.training.design import TrainConfig
+from streamae.training.plan import TrainConfig
 
 __all__ = ["NAME", "Album", "chosen_series", "evaluate_series", "read_seeds", "write_json"]
 

@@ -25,8 +25,8 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric as Family
 
-from streamae.core.health import HEALTH_RULES
-from streamae.core.telling import ANOMALY
+from streamae.core.sensors.stage import HEALTH_RULES
+from streamae.core.transitions import ANOMALY
 from streamae.core.types import AlertState, Drop, Report, Transition
 from streamae.metrics.catalogue import CATALOGUE, Metric
 from streamae.metrics.series import Histogram, StreamSeries
@@ -161,18 +161,18 @@ class Metrics:
             self.gauge("health_verdicts_firing", sum(one == rule for one in rules), group, rule)
 
     def observe_streams(
-        self, group: str, states: npt.NDArray[np.int8], upkeep: npt.NDArray[np.bool_] | None = None
+        self, group: str, states: npt.NDArray[np.int8], maintenance: npt.NDArray[np.bool_] | None = None
     ) -> None:
         """Set the number of streams in each state, and of alerts firing, from `states[S]` and `upkeep[S]`."""
         for state in AlertState:
             self.gauge("streams", int(np.count_nonzero(states == state)), group, state.name.lower())
         firing = states == AlertState.FIRING
         self.gauge("alerts_firing", int(np.count_nonzero(firing)), group)
-        upkeep = np.zeros(len(states), np.bool_) if upkeep is None else upkeep
-        self.gauge("streams_in_maintenance", int(np.count_nonzero(upkeep)), group)
-        self.gauge("alerts_in_maintenance", int(np.count_nonzero(upkeep & firing)), group)
+        maintenance = np.zeros(len(states), np.bool_) if maintenance is None else maintenance
+        self.gauge("streams_in_maintenance", int(np.count_nonzero(maintenance)), group)
+        self.gauge("alerts_in_maintenance", int(np.count_nonzero(maintenance & firing)), group)
         if self._series is not None:
-            self._series.mark(group, upkeep)
+            self._series.mark(group, maintenance)
 
     def observe_source(self, connected: bool, subscribed: bool, last_message_age_s: float | None, waiting: int) -> None:
         """Set what is known of the source; an age of None counts from the start."""

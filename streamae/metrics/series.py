@@ -83,11 +83,11 @@ class StreamSeries:
             self._names[slot] = f'group="{_escaped(group)}",stream="{_escaped(names[group][stream])}"'
         return slot
 
-    def mark(self, group: str, upkeep: npt.NDArray[np.bool_]) -> None:
+    def mark(self, group: str, maintenance: npt.NDArray[np.bool_]) -> None:
         """Set which of a group's streams are worked on: `upkeep[S]`."""
         for (of_group, stream), slot in self._slots.items():
             if of_group == group:
-                self._last[4, slot] = stream < len(upkeep) and upkeep[stream]
+                self._last[4, slot] = stream < len(maintenance) and maintenance[stream]
 
     def expire(self, now_s: float) -> None:
         """Give back the slots of streams that have been silent for longer than allowed."""

@@ -24,7 +24,7 @@ import numpy as np
 from streamae.core.calendar import Calendar
 from streamae.core.types import F32, Profile
 from streamae.errors import ArtifactError
-from streamae.model.means import Means
+from streamae.model.executor_options import ExecutorOptions
 
 if TYPE_CHECKING:
     import torch
@@ -115,7 +115,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def open_artifact(
-    path: Path, sha256: str | None, registry: Path | None, device: str = "cpu", means: Means | None = None
+    path: Path, sha256: str | None, registry: Path | None, device: str = "cpu", means: ExecutorOptions | None = None
 ) -> Artifact:
     """Verify and load a model file; `sha256` is the pin of the configuration, `registry` that of `register`.
 
@@ -246,7 +246,7 @@ def _manifest(path: Path, content: bytes) -> dict[str, Any]:
 
 
 def _load_torchscript(
-    path: Path, content: bytes, manifest: Mapping[str, Any], device: str, means: Means | None
+    path: Path, content: bytes, manifest: Mapping[str, Any], device: str, means: ExecutorOptions | None
 ) -> "TorchReconstructor":
     from streamae.model.export import load_archive
     from streamae.model.runtime import TorchReconstructor, choose_device
@@ -262,7 +262,7 @@ def _load_torchscript(
         raise ArtifactError(f"{path}: torch cannot run it ({cause}); train it anew with this installation") from error
 
 
-_LOADERS: dict[str, Callable[[Path, bytes, Mapping[str, Any], str, Means | None], "TorchReconstructor"]] = {
+_LOADERS: dict[str, Callable[[Path, bytes, Mapping[str, Any], str, ExecutorOptions | None], "TorchReconstructor"]] = {
     "torchscript": _load_torchscript
 }
 

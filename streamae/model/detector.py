@@ -10,7 +10,7 @@ knows nothing of shapes; so they stand side by side, on the trailing rows of one
 mean squares in scaled units, >= 0; putting them in units of their normal is the calibration's part (`core.score`).
 
 Sums over a window are matrix products with constant matrices, padded like all others, so a window's result is
-independent, to the bit, of the batch that it came in (CPU). Everything fitted is a buffer: `training.banks` fills
+independent, to the bit, of the batch that it came in (CPU). Everything fitted is a buffer: `training.features` fills
 them. Shapes as in `core.types`; Q are the target channels, W the rows of a part.
 """
 
@@ -38,7 +38,7 @@ def _tail(x: Tensor, rows: int) -> Tensor:
 
 
 class Subspace(nn.Module):
-    """Principal components of flattened windows of W rows, and what they leave; `training.banks` fits them."""
+    """Principal components of flattened windows of W rows, and what they leave; `training.features` fits them."""
 
     window: Final[int]
 

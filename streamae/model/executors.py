@@ -20,7 +20,7 @@ import torch
 
 from streamae.core.types import F32
 from streamae.model import native
-from streamae.model.means import CHOICES, Means
+from streamae.model.executor_options import CHOICES, ExecutorOptions
 from streamae.model.spec import DetectorSpec, NetworkSpec
 
 __all__ = ["Executor", "Grouped", "ModuleExecutor", "NativeExecutor", "admitted", "build", "probe"]
@@ -119,7 +119,10 @@ def _in_parts(run: Callable[[F32], F32], windows: F32, tile: int) -> F32:
 
 
 def build(
-    means: Means, scripted: torch.jit.ScriptModule, module: torch.jit.ScriptModule, spec: NetworkSpec | DetectorSpec
+    means: ExecutorOptions,
+    scripted: torch.jit.ScriptModule,
+    module: torch.jit.ScriptModule,
+    spec: NetworkSpec | DetectorSpec,
 ) -> Executor:
     """Return the way to take on the CPU; `module` is `scripted`, frozen.
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from streamae.model.layers import affine, square_sum
 from streamae.model.loop import encode_loop
-from streamae.model.recurrent import Decoder, Recurrent
+from streamae.model.recurrent import Recurrent, RecurrentDecoder
 from streamae.model.spec import NetworkSpec
 
 __all__ = ["METHODS", "EncoderDecoder"]
@@ -67,9 +67,9 @@ class EncoderDecoder(nn.Module):
         self.tail = spec.tail or spec.history
         self.encoder = Recurrent(spec.channels, spec)
         if self.reconstructs:
-            self.reconstructor = Decoder(spec)
+            self.reconstructor = RecurrentDecoder(spec)
         if self.forecasts:
-            self.forecaster = Decoder(spec)
+            self.forecaster = RecurrentDecoder(spec)
         flat, ahead, rank = spec.history * spec.channels, spec.horizon * len(spec.targets), max(spec.linear_rank, 1)
         self.register_buffer("targets", torch.tensor(spec.targets, dtype=torch.long))
         self.register_buffer("linear_mean", torch.zeros(flat))

@@ -14,7 +14,7 @@ from streamae.model.layers import affine, initialise
 from streamae.model.loop import decode_loop
 from streamae.model.spec import NetworkSpec
 
-__all__ = ["Decoder", "Recurrent"]
+__all__ = ["Recurrent", "RecurrentDecoder"]
 
 
 class Recurrent(nn.Module):
@@ -57,7 +57,7 @@ class Recurrent(nn.Module):
             return torch.stack([h])
 
 
-class Decoder(nn.Module):
+class RecurrentDecoder(nn.Module):
     """Unrolls a code into frames of the Q target channels; the mode says what it is fed besides the code."""
 
     conditional: Final[bool]

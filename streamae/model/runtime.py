@@ -13,8 +13,8 @@ import torch
 
 from streamae.core.types import F32
 from streamae.model.cuda import BUCKETS, CudaExecutor
+from streamae.model.executor_options import ExecutorOptions
 from streamae.model.executors import Executor, admitted, build, probe
-from streamae.model.means import Means
 from streamae.model.network import METHODS
 from streamae.model.scorers import choose_scorers
 from streamae.model.spec import DetectorSpec, NetworkSpec
@@ -67,13 +67,13 @@ class TorchReconstructor:
         scripted: torch.jit.ScriptModule,
         spec: NetworkSpec | DetectorSpec,
         device: str = "cpu",
-        means: Means | None = None,
+        means: ExecutorOptions | None = None,
     ) -> None:
         prepare_torch()
-        means = means or Means()
+        means = means or ExecutorOptions()
         scripted = scripted.cpu().eval()
         self.device, self._module = "cpu", _frozen(scripted)
-        on_cpu = build(means if device == "cpu" else Means("module"), scripted, self._module, spec)
+        on_cpu = build(means if device == "cpu" else ExecutorOptions("module"), scripted, self._module, spec)
         self._errors: Executor = on_cpu
         if device == "cuda":
             moved, on_cuda = _on_cuda(scripted, spec)

@@ -4,9 +4,18 @@
 `Session` receives: one network thread of our own that outlives brokers, and acknowledges only what it is told to.
 """
 
-from streamae.mqtt.connection import Connection, Tls, topic_matches, transient
+from streamae.mqtt.options import ConnectionOptions, Tls, topic_matches, transient
 from streamae.mqtt.publisher import Publisher
 from streamae.mqtt.session import Session
 from streamae.mqtt.state import SessionState, Subscription
 
-__all__ = ["Connection", "Publisher", "Session", "SessionState", "Subscription", "Tls", "topic_matches", "transient"]
+__all__ = [
+    "ConnectionOptions",
+    "Publisher",
+    "Session",
+    "SessionState",
+    "Subscription",
+    "Tls",
+    "topic_matches",
+    "transient",
+]

@@ -1,140 +1,314 @@
-"""How a connection to a broker is described, and how paho's client for it is made.
+"""One connection: from CONNECT to its end, in the network thread. See session.py for the life around it.
 
-MQTT 5 is spoken by default, for three of its properties: Receive Maximum (the broker may have that many QoS 1
-messages in flight, where 3.1.1 leaves the window to the broker: mosquitto's is 20), session expiry, and reason codes.
+A link owns one paho client and what is true of this connection only: what was asked for, its deadlines, why it ended.
+What outlives it goes to the `Ledger`, which the session shares with all its links.
 """
 
-import secrets
+import logging
+import select
+import socket
 import ssl
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from streamae.errors import ConfigError
+from streamae.mqtt.options import ClientMaker, ConnectionOptions, make_client
+from streamae.mqtt.ownership import Ownership
+from streamae.mqtt.reader import BulkClient
+from streamae.mqtt.state import Deliver, Ledger, Subscription
 
-__all__ = ["PROTOCOLS", "ClientMaker", "Connection", "Tls", "make_client", "tls_context", "topic_matches", "transient"]
+__all__ = ["ConnectionOptions", "SessionOptions"]
 
-PROTOCOLS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
-
-ClientMaker = Callable[..., paho.Client]
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """TLS of a connection: paths of PEM files. Without `ca` the system's authorities are trusted.
-
-    `cert` and `key` are the client's own (mutual TLS). `insecure` accepts any certificate of any host.
-    """
-
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-    insecure: bool = False
+_DROPPED_TOPIC = "$SYS/broker/publish/messages/dropped"
+_TAKEN_OVER = 0x8E
+_UNSUPPORTED_PROTOCOL = 0x84
+_RETRY_DENIED_S = 4.0
+_TICK_S = 0.5
+_FULL_BYTES = 64 * 1024  # of one read: what keeps up with this needs no rest, and the system's buffer is no larger
+_CONNECTING_S = 60.0  # name resolution, TCP and TLS may block for so long in all
+_log = logging.getLogger("streamae.mqtt")
 
 
 @dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """What all connections of a session have in common: see `Session`. `wakened` is readable when something waits."""
+
+    connection: ConnectionOptions
+    subscriptions: tuple[Subscription, ...]
+    deliver: Deliver
+    monotonic: Callable[[], float]
+    status_topic: str | None
+    stale: tuple[str, ...]
+    expect_session: bool
+    client_kind: ClientMaker
+    tls: ssl.SSLContext | None
+    owner_topic: str
+    signature: bytes
+    ledger: Ledger
+    acks: deque[tuple[int, Sequence[int]]]
+    wakened: socket.socket
+    stopping: threading.Event
+    beat: Callable[[float], object]  # a sign of life, and the seconds for which the thread may now block
+    rest_s: float  # between reads of a bulk client
+
+
 class Connection:
-    """Where the broker is and how it is spoken to. The password never appears in `repr`.
+    """One connection over MQTT `protocol`; `live` serves it until it ends and says why."""
 
-    `protocol` is "5", "3.1.1", or "auto": 5, and 3.1.1 where the broker refuses 5. `session_expiry_s` is how long the
-    broker keeps our subscriptions and queued messages while we are away; 0 starts clean every time.
-    `connect_timeout_s` bounds the TCP connect, the TLS handshake and the wait for CONNACK, each.
-    """
+    def __init__(self, terms: SessionOptions, protocol: str) -> None:
+        self._terms = terms
+        self._ledger = terms.ledger
+        self._protocol = protocol
+        self._ownership = Ownership(terms.owner_topic, terms.signature, terms.ledger, terms.connection.address)
+        self._ours = {_DROPPED_TOPIC.encode(), terms.owner_topic.encode()}  # messages that are not for `deliver`
+        self._asked: dict[int, tuple[Subscription, ...]] = {}
+        self._deadline_s: float | None = None
+        self._ask_again_s: float | None = None
+        self._end = ""
+        self._client = self._make()
 
-    host: str = "localhost"
-    port: int = 1883
-    client_id: str = "streamae"
-    protocol: str = "auto"
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    tls: Tls | None = None
-    transport: str = "tcp"
-    websocket_path: str = "/mqtt"
-    keepalive_s: float = 15
-    session_expiry_s: float = 86400
-    receive_maximum: int = 4096
-    connect_timeout_s: float = 5.0
-
-    @property
-    def address(self) -> str:
-        """Host and port as they are said in messages."""
-        return f"{self.host}:{self.port}"
-
-
-def topic_matches(topic_filter: str, topic: str) -> bool:
-    """Return whether a broker would deliver `topic` to a subscription of `topic_filter`."""
-    return paho.topic_matches_sub(topic_filter, topic)
-
-
-def transient(connection: Connection, role: str) -> Connection:
-    """Return `connection` under a client id of its own and without a lasting session, for a verb or a sink."""
-    return replace(connection, client_id=f"{connection.client_id}-{role}-{secrets.token_hex(4)}", session_expiry_s=0)
-
-
-def tls_context(tls: Tls) -> ssl.SSLContext:
-    """Build the context once, so that a missing file is an error of the operator's before anything is connected.
-
-    :raises ConfigError: a file is missing or is not what it should be.
-    """
-    try:
-        context = ssl.create_default_context(cafile=tls.ca)
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(f"mqtt.tls.ca: {tls.ca}: {error}; give the PEM file of the broker's authority") from error
-    if tls.cert:
+    def live(self) -> str:
+        """Connect and serve until the connection ends; return why it ended. Raises nothing."""
+        client = self._client
+        self._terms.beat(_CONNECTING_S)
         try:
-            context.load_cert_chain(tls.cert, tls.key)
-        except OSError as error:
-            message = f"mqtt.tls.cert, mqtt.tls.key: {tls.cert}, {tls.key}: {error}; give the client's PEM files"
-            raise ConfigError(message) from error
-    if tls.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+            client.reconnect()
+            self._expect_answer()
+            reason = self._serve()
+        except (OSError, ValueError) as error:  # TCP, TLS, name resolution, WebSocket handshake
+            reason = f"{error or type(error).__name__}"
+        except Exception as error:  # the thread's boundary: paho raises anything on a malformed packet
+            _log.exception("broker %s: connection given up", self._terms.connection.address)
+            reason = f"cannot make sense of the broker: {type(error).__name__}: {error}"
+        self._drop()
+        return reason
 
+    def _make(self) -> paho.Client:
+        terms = self._terms
+        client = make_client(
+            terms.connection, protocol=self._protocol, tls=terms.tls, manual_ack=True, kind=terms.client_kind
+        )
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        client.on_socket_register_write = lambda *_: None  # we look at want_write() ourselves
+        if self._terms.status_topic:
+            client.will_set(self._terms.status_topic, "offline", qos=1, retain=True)
+        if isinstance(client, BulkClient):
+            client.deliver_bulk = self._sort
+        return client
 
-def make_client(
-    connection: Connection,
-    *,
-    protocol: str,
-    tls: ssl.SSLContext | None = None,
-    manual_ack: bool = False,
-    reconnect: bool = False,
-    in_flight_max: int = 20,
-    kind: ClientMaker = paho.Client,
-) -> paho.Client:
-    """Return a paho client set up for `connection` and ready for `reconnect()`; `protocol` is "5" or "3.1.1"."""
-    five = protocol == "5"
-    lasting = connection.session_expiry_s > 0
-    client = kind(
-        CallbackAPIVersion.VERSION2,
-        client_id=connection.client_id,
-        clean_session=None if five else not lasting,
-        protocol=PROTOCOLS[protocol],
-        transport=connection.transport,
-        reconnect_on_failure=reconnect,
-        manual_ack=manual_ack,
-    )
-    client.max_inflight_messages_set(in_flight_max)
-    client.connect_timeout = connection.connect_timeout_s
-    if connection.username is not None:
-        client.username_pw_set(connection.username, connection.password)
-    if tls is not None:
-        client.tls_set_context(tls)
-        if not tls.check_hostname:
-            client.tls_insecure_set(True)
-    if connection.transport == "websockets":
-        client.ws_set_options(path=connection.websocket_path)
-    versioned: dict[str, Any] = {}
-    if five:
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.ReceiveMaximum = connection.receive_maximum
-        if lasting:
-            properties.SessionExpiryInterval = int(connection.session_expiry_s)
-        versioned = {"clean_start": not lasting, "properties": properties}
-    client.connect_async(connection.host, connection.port, int(connection.keepalive_s), **versioned)
-    return client
+    def _expect_answer(self) -> None:
+        self._deadline_s = self._terms.monotonic() + self._terms.connection.connect_timeout_s
+
+    def _drop(self) -> None:
+        # Not a DISCONNECT: that would cancel the will and, on a broken line, wait for nothing.
+        sock = self._client.socket()
+        self._client.on_disconnect = None
+        if sock is not None:
+            try:
+                sock.close()
+            except OSError:
+                return
+
+    def _serve(self) -> str:
+        client = self._client
+        saying_goodbye = resting = False
+        while True:
+            self._terms.beat(0.0)
+            sock = client.socket()
+            if sock is None:
+                return self._end or "connection lost"
+            writers = [sock] if client.want_write() else []
+            # Brokers write message by message. A bulk client rests after a read, so that the next finds some together.
+            readers = [self._terms.wakened] if resting else [sock, self._terms.wakened]
+            readable, writable, _ = select.select(readers, writers, [], self._terms.rest_s if resting else _TICK_S)
+            if self._terms.wakened in readable:
+                self._terms.wakened.recv(4096)
+                self._send_acks()
+            due = resting or sock in readable
+            rc = self._read(client, sock) if due else 0
+            rests = isinstance(client, BulkClient) and 0 < client.read_bytes < _FULL_BYTES
+            resting = due and rests and self._terms.rest_s > 0
+            if not rc and client.socket() is not None and (writable or client.want_write()):
+                rc = client.loop_write()
+            rc = rc or client.loop_misc()
+            if rc or client.socket() is None:
+                return self._end or (paho.error_string(rc) if rc else "connection lost")
+            if self._ledger.state.fatal:
+                return self._ledger.state.fatal
+            if self._terms.stopping.is_set():
+                if saying_goodbye or not self._ledger.state.connected:
+                    return "closed"
+                saying_goodbye = self._say_goodbye()
+            if overdue := self._check_deadlines():
+                return overdue
+
+    @staticmethod
+    def _read(client: paho.Client, sock: Any) -> int:
+        """Read until nothing is buffered above the socket, where select() would not see it."""
+        before: tuple[int, int] | None = None
+        while True:
+            rc = client.loop_read()
+            if rc or client.socket() is None:
+                return int(rc)
+            # paho's WebSocket keeps what it has of a frame to itself, and its pending() does not speak of it; where
+            # that stands still, the rest of the frame is yet to come.
+            frame = (len(getattr(sock, "_readbuffer", b"")), getattr(sock, "_payload_head", 0))
+            moving = frame[0] > 0 and frame != before
+            before = frame
+            if not moving and not (hasattr(sock, "pending") and sock.pending()):
+                return 0
+
+    def _send_acks(self) -> None:
+        client = self._client
+        while self._terms.acks:
+            epoch, mids = self._terms.acks.popleft()
+            if epoch != self._ledger.state.epoch or not self._ledger.state.connected:
+                continue
+            if isinstance(client, BulkClient):
+                client.ack_many(mids)
+                continue
+            for mid in mids:
+                client.ack(mid, 1)
+
+    def _say_goodbye(self) -> bool:
+        client = self._client
+        self._send_acks()
+        if self._terms.status_topic:
+            client.publish(self._terms.status_topic, "offline", qos=0, retain=True)
+        client.disconnect()
+        client.loop_write()
+        return True
+
+    def _check_deadlines(self) -> str:
+        now_s = self._terms.monotonic()
+        if self._deadline_s is not None and now_s > self._deadline_s:
+            return "no SUBACK in time" if self._ledger.state.connected else "no CONNACK in time"
+        if self._ask_again_s is not None and now_s > self._ask_again_s:
+            self._ask_again_s = None
+            self._subscribe(tuple(s for s in self._terms.subscriptions if s.filter in self._denied_filters()))
+        return ""
+
+    def _denied_filters(self) -> set[str]:
+        return {line.rsplit(": ", 1)[0] for line in self._ledger.state.denied}
+
+    # Callbacks of paho, in the network thread.
+
+    def _on_connect(self, _c: paho.Client, _u: object, flags: Any, reason: Any, _p: object) -> None:
+        if reason.is_failure:
+            self._end = f"refused: {reason}; check mqtt.username, mqtt.password and the broker's access rules"
+            if reason.value == _UNSUPPORTED_PROTOCOL:
+                self._end = f"refused: {reason}; set mqtt.protocol to auto or 3.1.1"
+            return
+        present = bool(flags.session_present)
+        expected = self._ledger.state.connects > 0 or self._terms.expect_session
+        lost = expected and not present and self._terms.connection.session_expiry_s > 0
+        self._ledger.note(
+            epoch=self._ledger.state.epoch + 1,
+            connected=True,
+            subscribed=not self._terms.subscriptions,
+            protocol=self._protocol,
+            session_present=present,
+            sessions_lost=self._ledger.state.sessions_lost + lost,
+            fresh_epochs=self._ledger.state.with_fresh(present),
+            connects=self._ledger.state.connects + 1,
+            denied=(),
+            error="",
+        )
+        if self._protocol == "3.1.1" and self._terms.connection.protocol == "auto":
+            note = "QoS 1 is limited to the broker's own in-flight window (mosquitto: 20) per commit and round trip"
+            _log.warning(
+                "broker %s does not speak MQTT 5, going on with 3.1.1: %s", self._terms.connection.address, note
+            )
+        if lost:
+            _log.warning(
+                "broker %s lost our session: what it had queued for us is lost", self._terms.connection.address
+            )
+        self._deadline_s = None
+        self._announce(fresh=self._ledger.state.connects == 1 or not present or self._ledger.state.sign_again)
+        if self._terms.stale and present:
+            self._client.unsubscribe(list(self._terms.stale))
+        self._subscribe(self._terms.subscriptions)
+        self._client.subscribe(_DROPPED_TOPIC, 0)  # best effort: only mosquitto and its like have it
+
+    def _announce(self, *, fresh: bool) -> None:
+        """Say that we are online; sign as the session's owner where it is `fresh`, and so cannot be another's."""
+        if not self._terms.status_topic:
+            return
+        self._client.publish(self._terms.status_topic, "online", qos=1, retain=True)
+        if fresh:
+            self._ownership.sign(self._client)
+        self._client.subscribe(self._ownership.topic, 0)
+
+    def _subscribe(self, wanted: tuple[Subscription, ...]) -> None:
+        if not wanted:
+            return
+        five = self._protocol == "5"
+        asked: list[Any] = []
+        for one in wanted:
+            handling = (
+                SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if one.retained else SubscribeOptions.RETAIN_DO_NOT_SEND
+            )
+            options = SubscribeOptions(qos=one.qos, retainHandling=handling) if five else one.qos
+            asked.append((one.filter, options))
+        _, mid = self._client.subscribe(asked)
+        if mid is not None:
+            self._asked[mid] = wanted
+            self._expect_answer()
+
+    def _on_subscribe(self, _c: paho.Client, _u: object, mid: int, reasons: Sequence[Any], _p: object) -> None:
+        asked = self._asked.pop(mid, ())
+        if not asked:
+            return
+        self._deadline_s = None
+        denied = tuple(
+            f"{one.filter}: {reason}" for one, reason in zip(asked, reasons, strict=False) if reason.is_failure
+        )
+        error = f"subscription denied: {'; '.join(denied)}; give this user the right to read it" if denied else ""
+        if denied:
+            self._ask_again_s = self._terms.monotonic() + _RETRY_DENIED_S
+            if denied != self._ledger.state.denied:
+                _log.error("broker %s: %s", self._terms.connection.address, error)
+        self._ledger.note(subscribed=not denied, denied=denied, error=error)
+
+    def _on_disconnect(self, _c: paho.Client, _u: object, flags: Any, reason: Any, _p: object) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self._end = self._end or f"disconnected by the broker: {reason}"
+            if reason.value == _TAKEN_OVER:
+                self._ownership.taken_over()
+        elif not self._ledger.state.connected:
+            self._end = self._end or f"closed before CONNACK: {reason}"
+        else:
+            self._end = self._end or f"connection lost: {reason}"
+
+    def _on_message(self, _c: paho.Client, _u: object, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic.encode()
+        except UnicodeDecodeError:
+            topic = message._topic  # not UTF-8, against the standard: the raw bytes are what we want anyway
+        flags = (8 if message.dup else 0) | (2 if message.qos else 0) | (1 if message.retain else 0)
+        self._sort((topic,), (bytes(message.payload),), (flags,), (message.mid,))
+
+    def _sort(
+        self, topics: Sequence[bytes], payloads: Sequence[bytes], flags: Sequence[int], mids: Sequence[int]
+    ) -> None:
+        """Keep the messages that are for the session itself, deliver the others."""
+        if self._ours.isdisjoint(topics):
+            self._terms.deliver(self._ledger.state.epoch, topics, payloads, flags, mids)
+            return
+        for topic, payload, flag, mid in zip(topics, payloads, flags, mids, strict=True):
+            if mid and topic in self._ours:  # a wildcard of the user's covers it, too
+                self._client.ack(mid, 1)
+            if topic not in self._ours:
+                self._terms.deliver(self._ledger.state.epoch, (topic,), (payload,), (flag,), (mid,))
+            elif topic == self._ownership.topic.encode():
+                self._ownership.check(self._client, payload)
+            elif payload.isdigit():
+                self._ledger.note(broker_dropped=int(payload))

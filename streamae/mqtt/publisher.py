@@ -13,7 +13,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode
 
 from streamae.errors import UnavailableError
-from streamae.mqtt.connection import Connection, make_client, tls_context
+from streamae.mqtt.options import ConnectionOptions, make_client, tls_context
 
 __all__ = ["Publisher"]
 
@@ -31,7 +31,7 @@ class Publisher:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: ConnectionOptions,
         *,
         in_flight_max: int = 512,
         watch: Sequence[str] = (),

@@ -26,9 +26,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from streamae.mqtt.bulk import best_client
-from streamae.mqtt.connection import ClientMaker, Connection, tls_context
-from streamae.mqtt.link import Link, Terms
+from streamae.mqtt.connection import Connection, SessionOptions
+from streamae.mqtt.options import ClientMaker, ConnectionOptions, tls_context
+from streamae.mqtt.reader import best_client
 from streamae.mqtt.state import Deliver, Ledger, SessionState, Subscription
 
 __all__ = ["Session"]
@@ -49,7 +49,7 @@ class Session:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: ConnectionOptions,
         subscriptions: Sequence[Subscription],
         deliver: Deliver,
         *,
@@ -69,7 +69,7 @@ class Session:
         self._waker.setblocking(False)
         wakened.setblocking(False)
         plain_id = connection.client_id.replace("+", "_").replace("#", "_")
-        self._terms = Terms(
+        self._terms = SessionOptions(
             connection=connection,
             subscriptions=tuple(subscriptions),
             deliver=deliver,
@@ -136,7 +136,7 @@ class Session:
         delay_s = 0.5
         while not self._terms.stopping.is_set() and not self.state.fatal:
             connects = self.state.connects
-            reason = Link(self._terms, self._protocol).live()
+            reason = Connection(self._terms, self._protocol).live()
             if self.connection.protocol == "auto" and not self.state.connects:
                 self._try_other_protocol(reason)
             self._ledger.note(connected=False, subscribed=False)

@@ -28,14 +28,14 @@ from streamae import __version__
 from streamae.core.types import F64, I8, I32, I64, AlertState
 from streamae.sinks.payload import encode
 
-__all__ = ["Discovery", "Message", "Streams", "Terms"]
+__all__ = ["DeviceStreams", "Discovery", "DiscoveryMessage", "DiscoveryOptions"]
 
 _FOUND_MAX = 10_000  # devices of earlier runs that are remembered until they are judged
 _DIGITS = 3  # of a score; more would make every score a change
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Streams:
+class DeviceStreams:
     """A group's streams at one moment, `[S]`: `worst` indexes `channels` (-1: none yet), NaN is a score not yet known.
 
     `time_s` (of the last window) and `learned` (rows of the warm-up) only tell whether a stream makes progress.
@@ -52,7 +52,7 @@ class Streams:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class DiscoveryMessage:
     """One retained message; an empty payload takes away what the broker retains."""
 
     topic: str
@@ -60,7 +60,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class DiscoveryOptions:
     """What the operator decides: see `config.settings.HomeAssistant`; `page` is an address for people, or empty."""
 
     instance: str
@@ -106,7 +106,7 @@ class _Device:
 class Discovery:
     """The devices of one instance; not thread-safe. Times are of a monotonic clock, in seconds."""
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: DiscoveryOptions) -> None:
         self.terms = terms
         self._devices: dict[tuple[str, str], _Device] = {}
         self._forgotten: dict[tuple[str, str], tuple[float, int]] = {}
@@ -135,11 +135,11 @@ class Discovery:
         if len(self._found) < _FOUND_MAX:
             self._found[object_id] = group, stream
 
-    def step(self, tables: Mapping[str, Streams], now_s: float) -> list[Message]:
+    def step(self, tables: Mapping[str, DeviceStreams], now_s: float) -> list[DiscoveryMessage]:
         """Return what is to be told of the streams as they stand, in `tables` by group."""
         first = self._first_s is None
         self._first_s = now_s if self._first_s is None else self._first_s
-        messages: list[Message] = []
+        messages: list[DiscoveryMessage] = []
         shown: set[tuple[str, str]] = set()
         self.left_out = 0
         for group, table in tables.items():
@@ -154,13 +154,15 @@ class Discovery:
         self._forgotten = {key: progress for key, progress in self._forgotten.items() if key[0] in tables}
         return messages + list(self._leftovers(tables, now_s))
 
-    def withdraw(self) -> list[Message]:
+    def withdraw(self) -> list[DiscoveryMessage]:
         """Return what takes every device away; nothing is shown afterwards."""
         objects = [device.object for device in self._devices.values()] + list(self._found)
         self._devices, self._found = {}, {}
         return [message for one in dict.fromkeys(objects) for message in self._removal(one)]
 
-    def _admit(self, key: tuple[str, str], table: Streams, i: int, now_s: float, *, known: bool) -> _Device | None:
+    def _admit(
+        self, key: tuple[str, str], table: DeviceStreams, i: int, now_s: float, *, known: bool
+    ) -> _Device | None:
         """Make a device of a stream, where there is room; one that fell silent comes back when it speaks again.
 
         A stream of an earlier run is `known` from the first step on, whether it still speaks or not.
@@ -175,7 +177,7 @@ class Discovery:
         device = self._devices[key] = _Device(*key, _object_id(*key), progress, now_s, spoke=not known)
         return device
 
-    def _speaks(self, device: _Device, table: Streams, i: int, now_s: float) -> bool:
+    def _speaks(self, device: _Device, table: DeviceStreams, i: int, now_s: float) -> bool:
         """Note whether a stream made progress; False where it has been silent for too long to be kept."""
         progress = _progress(table, i)
         if progress != device.progress:
@@ -185,7 +187,7 @@ class Discovery:
         self._forgotten[device.group, device.stream] = progress
         return False
 
-    def _leftovers(self, tables: Mapping[str, Streams], now_s: float) -> Iterator[Message]:
+    def _leftovers(self, tables: Mapping[str, DeviceStreams], now_s: float) -> Iterator[DiscoveryMessage]:
         """Take away what an earlier run announced and nobody stands behind any more."""
         shown = {device.object for device in self._devices.values()}
         waited = self._first_s is not None and now_s - self._first_s > self.terms.forget_after_s
@@ -196,24 +198,24 @@ class Discovery:
                 del self._found[object_id]
                 yield from self._removal(object_id)
 
-    def _removal(self, object_id: str) -> list[Message]:
+    def _removal(self, object_id: str) -> list[DiscoveryMessage]:
         topics = (self._config_topic(object_id), f"{self._base(object_id)}/state", self._availability(object_id))
-        return [Message(topic, b"") for topic in topics]
+        return [DiscoveryMessage(topic, b"") for topic in topics]
 
-    def _news(self, device: _Device, table: Streams, i: int, now_s: float) -> Iterator[Message]:
+    def _news(self, device: _Device, table: DeviceStreams, i: int, now_s: float) -> Iterator[DiscoveryMessage]:
         if not device.announced:
             device.announced = True
-            yield Message(self._config_topic(device.object), encode(self._config(device)))
+            yield DiscoveryMessage(self._config_topic(device.object), encode(self._config(device)))
         silent = now_s - device.moved_s > self.terms.stale_after_s
         available = False if silent else True if device.spoke else None
         if available is not None and available != device.available:
             device.available = available
-            yield Message(self._availability(device.object), b"online" if available else b"offline")
+            yield DiscoveryMessage(self._availability(device.object), b"online" if available else b"offline")
         state = _state(table, i)
         turned = device.state is None or state["state"] != device.state["state"]
         if turned or (state != device.state and now_s - device.stated_s >= self.terms.every_s):
             device.state, device.stated_s = state, now_s
-            yield Message(f"{self._base(device.object)}/state", encode(state))
+            yield DiscoveryMessage(f"{self._base(device.object)}/state", encode(state))
 
     def _base(self, object_id: str) -> str:
         return f"streamae/{self.terms.instance}/homeassistant/{object_id}"
@@ -260,12 +262,12 @@ def _entities(unique: str, state_topic: str) -> Iterator[tuple[str, dict[str, An
     yield "worst_channel", {**worst, "val_tpl": "{{ value_json.worst_channel }}", "ic": "mdi:magnify"}
 
 
-def _progress(table: Streams, i: int) -> tuple[float, int]:
+def _progress(table: DeviceStreams, i: int) -> tuple[float, int]:
     time_s = float(table.time_s[i])
     return (-math.inf if math.isnan(time_s) else time_s, int(table.learned[i]))
 
 
-def _state(table: Streams, i: int) -> dict[str, Any]:
+def _state(table: DeviceStreams, i: int) -> dict[str, Any]:
     state, score, threshold = AlertState(int(table.state[i])), float(table.score[i]), float(table.threshold[i])
     known = math.isfinite(score) and state is not AlertState.LEARNING
     worst = int(table.worst[i])

@@ -82,7 +82,7 @@ class Endpoint:
         message = f"{self.name}: answered {status}" + (f" ({printable})" if printable else "")
         if status in _REFUSALS:
             raise SinkRefusedError(message)
-        # The other form of Retry-After, a date, needs a clock; the courier's own back-off does as well.
+        # The other form of Retry-After, a date, needs a clock; the delivery's own back-off does as well.
         wish_s = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else 0.0
         raise SinkUnavailableError(message, min(wish_s, _RETRY_AFTER_MAX_S))
 

@@ -15,11 +15,11 @@ from typing import Protocol
 from streamae import mqtt
 from streamae.core.types import Transition
 from streamae.errors import ConfigError, UnavailableError
-from streamae.mqtt import Connection
+from streamae.mqtt import ConnectionOptions
 from streamae.sinks.payload import document, encode
 from streamae.sinks.sink import SinkRefusedError, SinkUnavailableError
 
-__all__ = ["DEFAULT_TOPIC", "BrokerPublisher", "MqttSink", "Publisher"]
+__all__ = ["DEFAULT_TOPIC", "BrokerPublisher", "MqttSink", "TopicPublisher"]
 
 DEFAULT_TOPIC = "streamae/{instance}/alerts/{group}/{stream}"
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -32,7 +32,7 @@ _IN_FLIGHT_MAX = 256
 Message = tuple[str, bytes, bool]  # topic, payload, retain
 
 
-class Publisher(Protocol):
+class TopicPublisher(Protocol):
     """The way to a broker; implemented by `streamae.mqtt`."""
 
     def publish(self, messages: Sequence[Message], timeout_s: float) -> None:
@@ -57,7 +57,7 @@ class MqttSink:
     refresh_s = None
 
     def __init__(
-        self, publisher: Publisher, topic: str = DEFAULT_TOPIC, *, name: str = "mqtt", timeout_s: float = 10.0
+        self, publisher: TopicPublisher, topic: str = DEFAULT_TOPIC, *, name: str = "mqtt", timeout_s: float = 10.0
     ) -> None:
         self.name = name
         self._publisher = publisher
@@ -121,7 +121,7 @@ def _clean(name: str) -> str:
 class BrokerPublisher:
     """A `Publisher` on a connection of its own, made when it is first needed and again after a failure."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: ConnectionOptions) -> None:
         self._connection = connection
         self._broker: mqtt.Publisher | None = None
 

@@ -1,7 +1,7 @@
 """What a sink is, what it needs of an outbox, and the two ways in which it may fail.
 
 A sink is told of transitions, several at once when many wait, and answers for all of them together. It knows nothing of
-retries, order or storms: the courier does. What it is told carries the transition's key, by which a receiver can tell
+retries, order or storms: the delivery does. What it is told carries the transition's key, by which a receiver can tell
 a repetition.
 """
 
@@ -11,7 +11,7 @@ from typing import Protocol
 from streamae.core.types import Transition
 from streamae.errors import StreamaeError
 
-__all__ = ["Outbox", "Sink", "SinkRefusedError", "SinkUnavailableError"]
+__all__ = ["Sink", "SinkQueue", "SinkRefusedError", "SinkUnavailableError"]
 
 
 class SinkRefusedError(StreamaeError):
@@ -60,7 +60,7 @@ class Sink(Protocol):
         ...
 
 
-class Outbox(Protocol):
+class SinkQueue(Protocol):
     """What waits for the sinks; kept by the store."""
 
     def due(self, sink: str, now_s: float, limit: int) -> Sequence[tuple[Transition, int]]:

@@ -14,9 +14,9 @@ from streamae.core.types import Transition
 from streamae.store.database import Database
 
 __all__ = [
-    "Alert",
     "AlertLimits",
-    "Alerts",
+    "AlertRecord",
+    "AlertStore",
     "Feedback",
     "decode_transition",
     "decoded",
@@ -27,7 +27,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Alert:
+class AlertRecord:
     """One alert: its last transition, that which opened it (None: damaged), when it opened and closed (event time),
     and what people said about it.
     """
@@ -166,17 +166,17 @@ _SELECT = """SELECT t.body, t.crc, f.body, f.crc, a.opened_s, a.closed_s, a.ackn
              LEFT JOIN transition f ON f.seq = a.first """
 
 
-class Alerts:
+class AlertStore:
     """Questions about alerts, and people's answers to them."""
 
     def __init__(self, database: Database, limits: AlertLimits) -> None:
         self._database, self._limits = database, limits
 
-    def open(self, limit: int = 1000) -> list[Alert]:
+    def open(self, limit: int = 1000) -> list[AlertRecord]:
         """Alerts that fire, newest first."""
         return self._select("WHERE a.state <> 'resolved' ORDER BY a.last DESC LIMIT ?", limit)
 
-    def history(self, limit: int = 100, *, group: str | None = None, stream: str | None = None) -> list[Alert]:
+    def history(self, limit: int = 100, *, group: str | None = None, stream: str | None = None) -> list[AlertRecord]:
         """Alerts, open or closed, the most recently changed first."""
         return self._select(
             "WHERE a.grp = COALESCE(?, a.grp) AND a.stream = COALESCE(?, a.stream) ORDER BY a.last DESC LIMIT ?",
@@ -185,7 +185,7 @@ class Alerts:
             limit,
         )
 
-    def get(self, alert_id: str) -> Alert | None:
+    def get(self, alert_id: str) -> AlertRecord | None:
         """One alert, or None."""
         found = self._select("WHERE a.id = ?", alert_id)
         return found[0] if found else None
@@ -247,11 +247,11 @@ class Alerts:
             (count,) = connection.execute("SELECT COUNT(*) FROM feedback").fetchone()
         return int(count)
 
-    def _select(self, where: str, *values: object) -> list[Alert]:
+    def _select(self, where: str, *values: object) -> list[AlertRecord]:
         with self._database.read() as connection:
             rows = connection.execute(_SELECT + where, values).fetchall()
         return [
-            Alert(transition, None if opened is None else decoded(opened, opened_crc), *said)
+            AlertRecord(transition, None if opened is None else decoded(opened, opened_crc), *said)
             for body, crc, opened, opened_crc, *said in rows
             if (transition := decoded(body, crc))
         ]

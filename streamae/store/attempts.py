@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamae.core.types import Batch
-from streamae.store.taken import digest_of
+from streamae.store.dedup import digest_of
 
 __all__ = ["Attempts"]
 
@@ -35,7 +35,7 @@ _PART = 64
 _SAME_DEATHS = 3
 
 
-class _Record(NamedTuple):
+class _Attempt(NamedTuple):
     """At what a process is: `deaths` in a row came before it, `same` of them at the single message `suspect`."""
 
     phase: int = _REST
@@ -61,7 +61,7 @@ class Attempts:
             same=0 if not died or not last.digest else last.same + 1 if last.digest == last.suspect else 1,
         )
         self.part, self._unproven = max(1, last.messages // _PART), last.messages
-        self._write(_Record())
+        self._write(_Attempt())
 
     def _begin(self, deaths: int = 0, suspect: int = 0, same: int = 0) -> None:
         self.deaths, self._suspect, self._same = deaths, suspect, same
@@ -116,11 +116,11 @@ class Attempts:
     @contextmanager
     def _at(self, phase: int, batch: Batch, row: int) -> Iterator[None]:
         digest = digest_of(batch, 0) if len(batch) == 1 else 0
-        self._write(_Record(phase, len(batch), row, digest, self._suspect, self.deaths, self._same))
+        self._write(_Attempt(phase, len(batch), row, digest, self._suspect, self.deaths, self._same))
         yield  # where the block raises, this stays: the process will end by it
-        self._write(_Record())
+        self._write(_Attempt())
 
-    def _write(self, record: _Record) -> None:
+    def _write(self, record: _Attempt) -> None:
         body = _RECORD.pack(_MAGIC, *record)
         with contextlib.suppress(OSError):  # a failing disk is said by those who need it
             os.pwrite(self._file, body + _CRC.pack(zlib.crc32(body)), 0)
@@ -132,9 +132,9 @@ class Attempts:
             self._file = -1
 
 
-def _decode(text: bytes) -> _Record:
+def _decode(text: bytes) -> _Attempt:
     """The record, or one of rest where there is none or it is damaged."""
     body, crc = text[: _RECORD.size], text[_RECORD.size :]
     if len(crc) != _CRC.size or _CRC.unpack(crc) != (zlib.crc32(body),) or not body.startswith(_MAGIC):
-        return _Record()
-    return _Record(*_RECORD.unpack(body)[1:])
+        return _Attempt()
+    return _Attempt(*_RECORD.unpack(body)[1:])

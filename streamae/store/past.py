@@ -18,10 +18,10 @@ import numpy as np
 from streamae.core.types import Batch
 from streamae.errors import StoreError
 from streamae.store.alerts import decoded
+from streamae.store.dedup import digest_of
 from streamae.store.journal import read_rows
 from streamae.store.schema import APPLICATION_ID, MIGRATIONS
 from streamae.store.silences import Silence
-from streamae.store.taken import digest_of
 
 __all__ = ["Past", "Spell", "open_past"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from streamae.core.types import I64, Batch, Bool, Drop, Drops
 from streamae.store.attempts import Attempts
 from streamae.store.database import Database
-from streamae.store.taken import digest_of
+from streamae.store.dedup import digest_of
 
 __all__ = ["BROKER", "JOURNAL", "Poison", "PoisonLimits", "PoisonMessage"]
 

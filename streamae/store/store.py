@@ -18,9 +18,10 @@ from typing import Self
 
 from streamae.core.types import Batch, Bool, Report, Transition
 from streamae.errors import StoreError
-from streamae.store.alerts import AlertLimits, Alerts, prune_history, record_transitions
+from streamae.store.alerts import AlertLimits, AlertStore, prune_history, record_transitions
 from streamae.store.attempts import Attempts
 from streamae.store.database import Database, Durability
+from streamae.store.dedup import CommittedMessages
 from streamae.store.journal import Entry, Journal, JournalLimits
 from streamae.store.lock import StateLock
 from streamae.store.outbox import Outbox, OutboxLimits, Queued, SinkStats
@@ -29,16 +30,15 @@ from streamae.store.poison import Poison, PoisonLimits
 from streamae.store.recovery import Recovery, drop_damaged, plan_recovery, save_snapshot, snapshot_floor
 from streamae.store.schema import DamagedError
 from streamae.store.silences import SilenceLimits, Silences
-from streamae.store.taken import Taken
 
-__all__ = ["Limits", "Store", "StoreStats"]
+__all__ = ["Store", "StoreLimits", "StoreStats"]
 
 _FILE = "state.db"
 _SET_ASIDE_MAX = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class StoreLimits:
     """The bounds of everything in the store."""
 
     journal: JournalLimits = field(default_factory=JournalLimits)
@@ -70,7 +70,7 @@ class StoreStats:
 class Store:
     """The state directory of one daemon; open it with `Store.open`."""
 
-    def __init__(self, directory: Path, durability: Durability, now_s: float, limits: Limits) -> None:
+    def __init__(self, directory: Path, durability: Durability, now_s: float, limits: StoreLimits) -> None:
         self.notes: list[str] = []
         self.unclean = False
         self._durability: Durability = durability
@@ -92,7 +92,7 @@ class Store:
         directory: str | Path,
         durability: Durability,
         now: Callable[[], float],
-        limits: Limits | None = None,
+        limits: StoreLimits | None = None,
         sinks: Sequence[str] = (),
     ) -> Self:
         """Lock the directory, then open, verify and migrate its file.
@@ -100,7 +100,7 @@ class Store:
         `now` (wall clock, s) names a file that is set aside; `sinks` are the names the outbox has rows for. StoreError
         when another process has the directory, when it cannot be written, or when a newer release wrote it.
         """
-        store = cls(Path(directory).absolute(), durability, now(), limits or Limits())
+        store = cls(Path(directory).absolute(), durability, now(), limits or StoreLimits())
         try:
             store.outbox.register(sinks)
         except BaseException:
@@ -222,11 +222,11 @@ class Store:
             raise
 
     def _read_in(self) -> None:
-        self.alerts = Alerts(self._database, self._limits.alerts)
+        self.alerts = AlertStore(self._database, self._limits.alerts)
         self.silences = Silences(self._database, self._limits.silences)
         self.outbox = Outbox(self._database, self._limits.outbox)
         self.poison = Poison(self._database, self.attempts, self._limits.poison)
-        self._taken = Taken(self._limits.in_flight_max)
+        self._taken = CommittedMessages(self._limits.in_flight_max)
         with self._database.write() as connection:
             damaged = drop_damaged(connection) + self.silences.load(connection)
             self.poison.load(connection)

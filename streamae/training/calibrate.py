@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from streamae.core.score import Scoring, excess
+from streamae.core.sensors.state import KINDS_MIN, MOVES_MIN
 from streamae.core.types import F32, F64, I32, I64
-from streamae.core.vitals import KINDS_MIN, MOVES_MIN
 from streamae.training.limits import Limit, widest
 
 __all__ = ["DEFAULT_BUDGET_PER_S", "VOUCHED", "Levels", "calibrate", "feature_groups", "log_scores", "longest_runs"]
@@ -196,7 +196,7 @@ def _distance(units: F64) -> dict[str, Any]:
 def longest_runs(rows: npt.NDArray[np.floating[Any]]) -> I64:
     """Rows [n, C] of one stream -> the longest run of equal values of each channel; 0 where it cannot be stuck.
 
-    That is a channel with fewer than five values, or one that rests more often than not (see `core.health`).
+    That is a channel with fewer than five values, or one that rests more often than not (see `core.sensors.stage`).
     """
     longest = np.zeros(rows.shape[1], np.int64)
     for c, column in enumerate(rows.T):

@@ -19,7 +19,7 @@ from streamae.core.calendar import Calendar
 from streamae.core.scale import SCALED_MAX, estimate
 from streamae.core.types import F32, F64, I64
 from streamae.errors import SeriesError
-from streamae.sources.series import Series, read_series
+from streamae.history.series import Series, read_series
 
 __all__ = ["Dataset", "Stream", "build", "find_period", "load", "window_ends"]
 

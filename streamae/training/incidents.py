@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from streamae.backtest import offline_group, score_series
 from streamae.core.alert import AlertRule
 from streamae.core.types import F64, Bool, Reconstructor
 from streamae.errors import SeriesError
+from streamae.history.series import Series, open_text, times_of
 from streamae.model.artifact import profile_of
-from streamae.sources.series import Series, open_text, times_of
 from streamae.store.past import Spell
+from streamae.training.backtest import offline_group, score_series
 from streamae.training.dataset import Stream
 from streamae.training.limits import OFFSET_MIN, fbeta_limit, move_threshold
 

@@ -33,7 +33,7 @@ class Limit:
     """The `threshold` block of train.yaml; `quantile` is for that method, `level` is where SPOT's tail begins.
 
     `incidents` (a file) and `beta` are for fbeta. `unseen` is the last part of each stream that budget asks about (see
-    `training.unseen`); 0: not.
+    `training.holdout`); 0: not.
     """
 
     method: Literal["budget", "quantile", "spot", "fbeta"] = "budget"

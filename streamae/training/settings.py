@@ -8,9 +8,9 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from streamae.errors import ConfigError
-from streamae.training.design import TrainConfig
 from streamae.training.fit import Recipe
 from streamae.training.limits import Limit
+from streamae.training.plan import TrainConfig
 
 __all__ = ["read_config"]
 
@@ -30,7 +30,7 @@ def read_config(path: Path | None) -> TrainConfig:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: got {tree!r}; write keys and values, such as `hidden: 16`")
     tree |= {key: "on" if tree[key] else "off" for key in _SWITCHES if isinstance(tree.get(key), bool)}
-    tree.pop("sources", None)  # where the series come from, not what is made of them: see training.fetch
+    tree.pop("sources", None)  # where the series come from, not what is made of them: see history.databases
     mistakes = _unknown(path, tree, TrainConfig, "")
     mistakes += _unknown(path, tree.get("recipe"), Recipe, "recipe.")
     mistakes += _unknown(path, tree.get("threshold"), Limit, "threshold.")

@@ -1,6 +1,6 @@
 """The verb `train`: series of a group in, one model file out, and a record of everything that was found and done.
 
-What is built is `training.design`'s decision; `training.banks` fits the linear and prototype parts, `training.fit` the
+What is built is `training.plan`'s decision; `training.features` fits the linear and prototype parts, `training.fit` the
 network, and `training.calibrate` finds what is normal for each stream.
 """
 
@@ -19,22 +19,22 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 import streamae
 from streamae.core.types import F32, I64
 from streamae.errors import SeriesError
+from streamae.history.series import Series
 from streamae.model import artifact
 from streamae.model.detector import Detector
 from streamae.model.export import script
 from streamae.model.runtime import TorchReconstructor, choose_device, prepare_torch
 from streamae.model.spec import DetectorSpec
-from streamae.sources.series import Series
-from streamae.training.banks import fit_banks
 from streamae.training.calibrate import calibrate, longest_runs
-from streamae.training.cold import calibrate_cold
-from streamae.training.context import Trial, choose, fit_beside
+from streamae.training.cold_start import calibrate_cold_start
+from streamae.training.covariates import CovariateTrial, choose, fit_beside
 from streamae.training.dataset import Dataset, Stream, build, load
-from streamae.training.design import TrainConfig, design, ends_of, flat_windows, rows_at
+from streamae.training.features import fit_features
 from streamae.training.fit import Fitted, fit, fit_linear
+from streamae.training.holdout import first_part, is_short, passed
 from streamae.training.incidents import place_threshold, read_incidents, without
 from streamae.training.limits import move_threshold
-from streamae.training.unseen import first_part, is_short, passed
+from streamae.training.plan import TrainConfig, ends_of, flat_windows, make_plan, rows_at
 
 __all__ = ["TrainConfig", "Trained", "train", "train_dataset", "train_streams"]
 
@@ -131,11 +131,11 @@ def train_dataset(
     prepare_torch()
     device = choose_device(config.device)
     flat = flat_windows(dataset, config.held_out)
-    chosen = choose(dataset, design(dataset, config, flat), config, flat)
+    chosen = choose(dataset, make_plan(dataset, config, flat), config, flat)
     dataset, plan = chosen.dataset, chosen.plan
     torch.manual_seed(seed)
     detector = Detector(plan.spec)
-    fit_banks(detector, flat, plan.bases, seed)
+    fit_features(detector, flat, plan.bases, seed)
     fit_beside(detector, dataset)
     train_ends, held_ends = (np.concatenate(x) for x in ends_of(dataset, plan.spec.network.window, config.held_out))
     rows = torch.from_numpy(dataset.read())
@@ -203,7 +203,7 @@ def _record(
         limit=config.threshold,
     )
     warmup_rows = config.warmup_rows or max(4 * spec.window, 64)
-    calibration |= calibrate_cold(calibration, dataset, spec, runner.errors, warmup_rows)
+    calibration |= calibrate_cold_start(calibration, dataset, spec, runner.errors, warmup_rows)
     runs = [longest_runs(dataset.values[a:b]) for a, b in pairwise(dataset.bounds.tolist())]
     calibration["runs"] = np.max(runs, axis=0).tolist()
     golden = rows_at(dataset, ends[0][:: max(1, len(ends[0]) // _GOLDEN_WINDOWS)][:_GOLDEN_WINDOWS], spec.window)
@@ -267,7 +267,7 @@ def _say_trained(console: Console, out: Path, digest: str, manifest: dict[str, A
     spec, training = DetectorSpec.from_mapping(manifest["network"]), manifest["training"]
     net = spec.network
     parts = dict.fromkeys(kind for kind, _ in spec.features())
-    for trial in (Trial(**kept) for kept in training["inputs"]):
+    for trial in (CovariateTrial(**kept) for kept in training["inputs"]):
         console.print(trial.said(), highlight=False)
     console.print(
         f"window {spec.window} rows: {', '.join(parts)}\n"

@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 
 from streamae.core.types import Transition
-from streamae.sources.broker import Broker
-from streamae.sources.faults import Fault
-from streamae.sources.simulator import Fleet
+from streamae.tools.broker import Broker
+from streamae.tools.simulate.faults import Fault
+from streamae.tools.simulate.plants import Fleet
 from tests.brokers import free_port
 from tests.services import Daemon
 
@@ -171,7 +171,7 @@ def rss_mb(pid: int) -> float:
 
 def train_model(trial: Trial, folder: Path) -> tuple[Path, str]:
     """Train on the first sensors of the fleet; return the model file and its digest."""
-    from streamae.sources.simulate import write_plant
+    from streamae.tools.simulate.publish import write_plant
     from streamae.training.train import TrainConfig, train
 
     plant = plant_of(trial)

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from streamae.core.pipeline import Pipeline
+from streamae.core.groups import Groups
 from streamae.core.types import Batch
-from streamae.daemon.history import GroupHistory
-from streamae.daemon.typed import json_loads
+from streamae.daemon.json_parser import json_loads
+from streamae.daemon.page.memory import GroupHistory
 from tests import plants
 
 T0, BATCH = 1.7e9, 4096
@@ -59,8 +59,8 @@ def measure(streams: int, window: int, history: bool) -> dict[str, float]:
     profile = plants.profile(("value",), window=window, warmup_rows=8)
     group = plants.group(profile=profile, max_streams=streams, template="plant/line/{pump}")
     object.__setattr__(group, "reconstructor", Nothing())
-    pipeline = Pipeline("bench", [group], json_loads())
-    lane = pipeline.lanes["pumps"]
+    groups = Groups("bench", [group], json_loads())
+    pipeline = groups.pipelines["pumps"]
     names = [f"plant/line/pump-{i:06d}" for i in range(streams)]
     gc.collect()
     before, rows, cpu_s, messages = rss(), 3 * window, 0.0, 0
@@ -71,20 +71,20 @@ def measure(streams: int, window: int, history: bool) -> dict[str, float]:
             topics = [name.encode() for name in names[at : at + BATCH]]  # fresh bytes, as the network gives them
             batch = Batch(topics, [payload] * len(topics), np.full(len(topics), T0 + row))
             began_s = time.process_time()
-            report = pipeline.step(batch, T0 + row)
+            report = groups.step(batch, T0 + row)
             if row >= 2 * window:  # every stream is known, every row scored
                 cpu_s, messages = cpu_s + time.process_time() - began_s, messages + len(topics)
             if history:
-                view = view or GroupHistory(lane, 0.0)
+                view = view or GroupHistory(pipeline, 0.0)
                 view.note(report.verdicts["pumps"])
     del batch, report
     gc.collect()
     grown = rss() - before
-    found = {part.lstrip("_"): arrays(getattr(lane, part, None)) for part in PARTS}
-    ids, routes = lane.streams._ids, lane.router._routes
+    found = {part.lstrip("_"): arrays(getattr(pipeline, part, None)) for part in PARTS}
+    ids, routes = pipeline.streams._ids, pipeline.router._routes
     names = [*ids, *ids.values()]
     codes = {id(code): code for code in routes.values()}
-    found["names"] = sys.getsizeof(ids) + sys.getsizeof(lane.streams.names) + sum(map(sys.getsizeof, names))
+    found["names"] = sys.getsizeof(ids) + sys.getsizeof(pipeline.streams.names) + sum(map(sys.getsizeof, names))
     own = set(codes) - set(map(id, ids.values()))  # most are the very numbers of the streams
     found["routes"] = (
         sys.getsizeof(routes) + sum(map(sys.getsizeof, routes)) + sum(sys.getsizeof(codes[i]) for i in own)

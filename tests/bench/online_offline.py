@@ -17,18 +17,18 @@ from pathlib import Path
 
 import numpy as np
 
-from streamae.backtest import Scored, offline_group, score_series
 from streamae.core.alert import AlertRule
 from streamae.core.decode import PayloadSpec
 from streamae.core.topics import Template
 from streamae.core.types import Transition
-from streamae.daemon.assembly import Models
-from streamae.daemon.life import Daemon
+from streamae.daemon.build import Models
+from streamae.daemon.daemon import Daemon
+from streamae.history.recordings import Series, read_series
 from streamae.model.artifact import open_artifact
-from streamae.mqtt import Connection
-from streamae.sources.broker import Broker
-from streamae.sources.recording import Series, read_series
-from streamae.sources.replay import Pace, replay_series
+from streamae.mqtt import ConnectionOptions
+from streamae.tools.broker import Broker
+from streamae.tools.replay import ReplayPace, replay_series
+from streamae.training.backtest import Scored, offline_group, score_series
 
 SCORE_MAX = 1e-6  # the largest difference that counts as the same
 
@@ -94,9 +94,9 @@ def online(
     rows = [0]
     daemon.on_report = note
     daemon.start()
-    connection = Connection(host="127.0.0.1", port=broker.port)
+    connection = ConnectionOptions(host="127.0.0.1", port=broker.port)
     feeds = [(s, [(Template.parse(f"{s.name}/{{stream}}"), PayloadSpec("json", time="timestamp"))]) for s in series]
-    pace = Pace(None, time.monotonic, time.sleep)
+    pace = ReplayPace(None, time.monotonic, time.sleep)
     replay = threading.Thread(target=lambda: [replay_series(connection, [s], topics, pace=pace) for s, topics in feeds])
     try:
         while not daemon.loop.source.status().subscribed:

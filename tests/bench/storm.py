@@ -2,7 +2,7 @@
 
     python -m tests.bench.storm [--streams 10000] [--calm 5] [--storm 20]
 
-The core, the loop, the store and the couriers' threads are the daemon's own; the sinks are a webhook, an Alertmanager's
+The core, the loop, the store and the sinks' threads are the daemon's own; the sinks are a webhook, an Alertmanager's
 API, MQTT on a real mosquitto, and the log, at the pace of the product. One row a second of every stream is offered by
 the clock, so that an intake that falls behind shows as lag. Printed: messages a second, lag in the calm and in the
 storm, notifications by sink and how many alerts travelled in each, and what the store holds. Exit code 1 unless every
@@ -27,13 +27,13 @@ import numpy as np
 
 from streamae.config import load
 from streamae.core.alert import AlertRule
-from streamae.core.pipeline import Pipeline
+from streamae.core.groups import Groups
 from streamae.core.types import Batch
 from streamae.daemon.clock import Clock
-from streamae.daemon.couriers import Couriers
 from streamae.daemon.loop import Loop
+from streamae.daemon.sink_threads import SinkThreads
+from streamae.ingest.source import SourceStatus
 from streamae.metrics import Metrics
-from streamae.sources.source import SourceStatus
 from streamae.store.store import Store
 from tests import plants
 from tests.brokers import Mosquitto
@@ -185,11 +185,11 @@ def storm(folder: Path, streams: int, calm_s: int, storm_s: int) -> Outcome:
     (folder / "streamae.yaml").write_text(CONFIG.format(broker=broker.port, receiver=receiver.port))
     settings, clock = load(folder / "streamae.yaml"), Clock()
     store = Store.open(folder / "state", "process", clock.now, None, [s.name for s in settings.sinks])
-    couriers = Couriers(settings, store.outbox, clock)
+    sink_threads = SinkThreads(settings, store.outbox, clock)
     try:
         with broker.collect("streamae/storm/alerts/#") as messages:
-            couriers.start()
-            outcome = _play(store, couriers, streams, calm_s, storm_s)
+            sink_threads.start()
+            outcome = _play(store, sink_threads, streams, calm_s, storm_s)
             ended_s = time.monotonic()
             while any(s.pending for s in store.outbox.stats().values()) and time.monotonic() - ended_s < 600:
                 time.sleep(0.1)
@@ -198,7 +198,7 @@ def storm(folder: Path, streams: int, calm_s: int, storm_s: int) -> Outcome:
             _judge(outcome, store, receiver, list(messages), counted.lines)
         return outcome
     finally:
-        couriers.stop(5.0)
+        sink_threads.stop(5.0)
         store.close()
         receiver.close()
         alerts_log.removeHandler(counted)
@@ -214,7 +214,7 @@ class _Lines(logging.Handler):
         self.lines += 1
 
 
-def _play(store: Store, couriers: Couriers, streams: int, calm_s: int, storm_s: int) -> Outcome:
+def _play(store: Store, sink_threads: SinkThreads, streams: int, calm_s: int, storm_s: int) -> Outcome:
     first = WARM_ROWS + calm_s
     fleet = Fleet(streams, range(first, first + storm_s), first + storm_s + calm_s + 6)
     known = {
@@ -229,7 +229,7 @@ def _play(store: Store, couriers: Couriers, streams: int, calm_s: int, storm_s: 
     rule = AlertRule(keep_firing_for_s=3.0)
     group = plants.group(profile=profile, alert=rule, max_streams=streams)
     loop = Loop(
-        fleet, Pipeline("storm", [group]), store, Metrics(time.time),  # type: ignore[arg-type]
+        fleet, Groups("storm", [group]), store, Metrics(time.time),  # type: ignore[arg-type]
         arrived=time.time, now=time.time, monotonic=time.monotonic, sleep=time.sleep, snapshot_every_s=5.0,
     )  # fmt: skip
     lag: dict[str, list[float]] = {"calm": [], "storm": []}
@@ -241,7 +241,7 @@ def _play(store: Store, couriers: Couriers, streams: int, calm_s: int, storm_s: 
             continue
         took.append(time.monotonic() - at_s)
         if report.transitions:
-            couriers.wake()
+            sink_threads.wake()
         worst += sum(t.state == "firing" and t.sequence == 0 for t in report.transitions)
         if row >= WARM_ROWS and loop.lag_s is not None:
             lag["calm" if row < first else "storm"].append(loop.lag_s)

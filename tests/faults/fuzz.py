@@ -3,8 +3,8 @@
     python -m tests.faults.fuzz [--only payloads,web] [--seconds 60] [--engine atheris|hypothesis] [--planted]
 
 With atheris, where it is installed, the fuzzer follows the coverage of the code (`pip install atheris`); else
-hypothesis changes honest inputs blindly. A prey's input that raises is printed, and the exit code is 1. `--planted` is
-the control: a mistake that one in fifty of the changed inputs that are accepted reveals, and that must be found.
+hypothesis changes honest inputs blindly. An input that raises is printed, and the exit code is 1. `--planted` is the
+control: a mistake that one in fifty of the changed inputs that are accepted reveals, and that must be found.
 """
 
 import argparse
@@ -23,20 +23,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PREY = {
-    "payloads": ("prey_messages", "payload decoders, all kinds"), "topics": ("prey_messages", "topic templates"),
-    "config": ("prey_files", "configuration loader"), "journal": ("prey_files", "journal reader"),
-    "web": ("prey_web", "web API"),
+TARGETS = {
+    "payloads": ("fuzz_messages", "payload decoders, all kinds"), "topics": ("fuzz_messages", "topic templates"),
+    "config": ("fuzz_files", "configuration loader"), "journal": ("fuzz_files", "journal reader"),
+    "web": ("fuzz_web", "web API"),
 }  # fmt: skip
 ENGINES = ("atheris", "hypothesis")
 ROOT = Path(__file__).parent.parent.parent
-MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # for a prey's files
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # for a target's files
 _BATCH = 100  # inputs of hypothesis between two looks at the clock
 _HANGS_AFTER_S = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Prey:
+class FuzzTarget:
     """One thing to fuzz. `bite` takes any bytes, holds what is read of them against its contract, raises for a fault.
 
     It returns whether it accepted something. `seeds` are honest inputs, `words` what a blind change hardly hits on.
@@ -47,15 +47,15 @@ class Prey:
     words: Sequence[bytes] = ()
 
 
-def prey_of(name: str) -> Prey:
+def target_of(name: str) -> FuzzTarget:
     """Make one; what it reads with is imported here, so that a fuzzer can watch it."""
-    made: Prey = getattr(importlib.import_module(f"tests.faults.{PREY[name][0]}"), name)()
+    made: FuzzTarget = getattr(importlib.import_module(f"tests.faults.{TARGETS[name][0]}"), name)()
     return made
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one prey: how many inputs were tried; `fault` is what it raised, and for which input."""
+    """What became of one target: how many inputs were tried; `fault` is what it raised, and for which input."""
 
     name: str
     engine: str
@@ -65,19 +65,19 @@ class Outcome:
 
     def line(self) -> str:
         found = f"FAULT: {self.fault}" if self.fault else "0 uncaught"
-        return f"{PREY[self.name][1]}: {self.inputs} inputs in {self.seconds:.0f} s by {self.engine}, {found}"
+        return f"{TARGETS[self.name][1]}: {self.inputs} inputs in {self.seconds:.0f} s by {self.engine}, {found}"
 
 
 class PlantedError(Exception):
     """The mistake of the control."""
 
 
-def plant(prey: Prey) -> Callable[[bytes], bool]:
-    """The prey's bite with a mistake that one in fifty reveals of the inputs that are accepted and are no seeds."""
+def plant(target: FuzzTarget) -> Callable[[bytes], bool]:
+    """The target's bite with a mistake that one in fifty reveals of the inputs that are accepted and are no seeds."""
 
     def planted(data: bytes) -> bool:
-        accepted = prey.bite(data)
-        if accepted and data not in prey.seeds and zlib.crc32(data) % 50 == 0:
+        accepted = target.bite(data)
+        if accepted and data not in target.seeds and zlib.crc32(data) % 50 == 0:
             raise PlantedError
         return accepted
 
@@ -89,20 +89,20 @@ def best_engine() -> str:
 
 
 def hunt(name: str, seconds: float, engine: str, *, planted: bool = False, seed: int = 1) -> Outcome:
-    """Fuzz one prey for some seconds, or until it raises."""
+    """Fuzz one target for some seconds, or until it raises."""
     began_s = time.monotonic()
     if engine == "atheris":
         inputs, fault = _hunt_by_coverage(name, seconds, planted, seed)
         return Outcome(name, engine, inputs, time.monotonic() - began_s, fault)
-    prey = prey_of(name)
-    inputs, fault = _hunt_blindly(prey, plant(prey) if planted else prey.bite, seconds, seed)
+    target = target_of(name)
+    inputs, fault = _hunt_blindly(target, plant(target) if planted else target.bite, seconds, seed)
     return Outcome(name, engine, inputs, time.monotonic() - began_s, fault)
 
 
 # ---- hypothesis
 
 
-def _hunt_blindly(prey: Prey, bite: Callable[[bytes], bool], seconds: float, seed: int) -> tuple[int, str]:
+def _hunt_blindly(target: FuzzTarget, bite: Callable[[bytes], bool], seconds: float, seed: int) -> tuple[int, str]:
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import seed as seeded
 
@@ -121,8 +121,8 @@ def _hunt_blindly(prey: Prey, bite: Callable[[bytes], bool], seconds: float, see
         if time.monotonic() > until_s:
             break
         try:
-            seeded(seed * 1_000_003 + batch)(quietly(given(changed(prey.seeds, prey.words))(one)))()
-        except Exception as error:  # whatever the prey raises is what is looked for
+            seeded(seed * 1_000_003 + batch)(quietly(given(changed(target.seeds, target.words))(one)))()
+        except Exception as error:  # whatever the target raises is what is looked for
             said = "; ".join(getattr(error, "__notes__", ()))
             return tried, f"{type(error).__name__}: {error} {said}"
     return tried, ""
@@ -180,14 +180,14 @@ def _child(name: str, seconds: float, planted: bool, seed: int) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["streamae"]):
-        prey = prey_of(name)
-    bite = plant(prey) if planted else prey.bite
+        target = target_of(name)
+    bite = plant(target) if planted else target.bite
     folder = Path(os.environ["STREAMAE_FUZZ_FOLDER"])
     corpus = folder / "corpus"
     corpus.mkdir()
-    for n, text in enumerate(prey.seeds):
+    for n, text in enumerate(target.seeds):
         (corpus / f"seed{n}").write_bytes(text)
-    (folder / "words").write_text("".join(_quoted(word) + "\n" for word in prey.words if len(word) <= 64))
+    (folder / "words").write_text("".join(_quoted(word) + "\n" for word in target.words if len(word) <= 64))
     options = {
         "max_total_time": int(seconds), "seed": seed, "dict": folder / "words", "artifact_prefix": f"{folder}/",
         "timeout": _HANGS_AFTER_S, "rss_limit_mb": 4096, "max_len": 8192, "print_final_stats": 1, "verbosity": 1,
@@ -211,12 +211,12 @@ def _quoted(word: bytes) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default=",".join(PREY), help="what to fuzz: %(default)s")
+    parser.add_argument("--only", default=",".join(TARGETS), help="what to fuzz: %(default)s")
     parser.add_argument("--seconds", type=float, default=60.0, help="for each: %(default)s")
     parser.add_argument("--engine", choices=ENGINES, default=best_engine(), help="here: %(default)s")
     parser.add_argument("--planted", action="store_true", help="the control")
     parser.add_argument("--seed", type=int, default=random.randrange(1, 2**31), help="default: another each time")
-    parser.add_argument("--child", choices=list(PREY), help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=list(TARGETS), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
         _child(asked.child, asked.seconds, asked.planted, asked.seed)

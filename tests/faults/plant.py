@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from streamae.config import load
-from streamae.core.pipeline import Pipeline
+from streamae.core.groups import Groups
 from streamae.core.types import Batch, Report
-from streamae.daemon.assembly import Models, groups_of
+from streamae.daemon.build import Models, groups_of
+from streamae.daemon.json_parser import json_loads
 from streamae.daemon.recover import fold as fold_store
-from streamae.daemon.typed import json_loads
-from streamae.sources.series import write_series
+from streamae.history.series import write_series
 from streamae.store.journal import read_rows
 from streamae.store.store import Store
 from streamae.training.train import TrainConfig, train
@@ -111,32 +111,32 @@ sinks:
     return path
 
 
-def core(config: Path) -> Pipeline:
+def core(config: Path) -> Groups:
     """The pure core that a configuration describes."""
     settings = load(config)
-    return Pipeline(settings.instance, groups_of(settings, Models().open(settings)), json_loads())
+    return Groups(settings.instance, groups_of(settings, Models().open(settings)), json_loads())
 
 
-def fold(pipeline: Pipeline, sent: Sequence[tuple[str, str]]) -> Report:
+def fold(groups: Groups, sent: Sequence[tuple[str, str]]) -> Report:
     """Step the core over what was sent, in one batch."""
     if not sent:
-        return pipeline.step(Batch([], [], np.zeros(0)), START_S)
+        return groups.step(Batch([], [], np.zeros(0)), START_S)
     topics, payloads = zip(*sent, strict=True)
     arrival_s = np.full(len(sent), START_S + 1e6)
-    return pipeline.step(Batch([t.encode() for t in topics], [p.encode() for p in payloads], arrival_s), START_S)
+    return groups.step(Batch([t.encode() for t in topics], [p.encode() for p in payloads], arrival_s), START_S)
 
 
-def recovered(config: Path) -> Pipeline:
+def recovered(config: Path) -> Groups:
     """The pipeline as a start of the daemon would find it: the last snapshot, and the journal after it."""
-    pipeline = core(config)
+    groups = core(config)
     settings = load(config)
     sinks = [sink.name for sink in settings.sinks]  # what waits for any other would be dropped
     store = Store.open(settings.state.dir, "process", lambda: START_S + 1e6, sinks=sinks)
     try:
-        fold_store(store, pipeline)
+        fold_store(store, groups)
     finally:
         store.close()
-    return pipeline
+    return groups
 
 
 def journalled(config: Path) -> list[tuple[str, str]]:
@@ -146,8 +146,8 @@ def journalled(config: Path) -> list[tuple[str, str]]:
 
 def refolded(config: Path) -> tuple[set[str], int]:
     """What a fold of the journal from its first row gives: keys of the transitions, and messages found missing."""
-    pipeline = core(config)
-    reports = [pipeline.step(batch, START_S) for batch in batches(config)]
+    groups = core(config)
+    reports = [groups.step(batch, START_S) for batch in batches(config)]
     return {t.key for report in reports for t in report.transitions}, sum(report.missing for report in reports)
 
 
@@ -166,15 +166,15 @@ def batches(config: Path, last: int | None = None) -> list[Batch]:
     return [b for b in found if isinstance(b, Batch)]
 
 
-def differences(one: Pipeline, other: Pipeline) -> list[str]:
+def differences(one: Groups, other: Groups) -> list[str]:
     """Names of the state's arrays that differ in any bit: stream registry, warm-up, windows, thresholds, alerts."""
-    assert set(one.lanes) == set(other.lanes)
+    assert set(one.pipelines) == set(other.pipelines)
     found = []
-    for name, lane in one.lanes.items():
-        twin = other.lanes[name]
-        a, b = lane.state(), twin.state()
+    for name, pipeline in one.pipelines.items():
+        twin = other.pipelines[name]
+        a, b = pipeline.state(), twin.state()
         assert set(a) == set(b)
-        found += ["streams"] if lane.streams.names != twin.streams.names else []
+        found += ["streams"] if pipeline.streams.names != twin.streams.names else []
         found += [n for n in a if not np.array_equal(a[n], b[n], equal_nan=a[n].dtype.kind == "f")]
     return found
 

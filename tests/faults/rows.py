@@ -17,8 +17,8 @@ from tests.faults.processes import ROOT, Zygote
 from tests.faults.simulation import BUGS
 from tests.faults.test_supervision import THREADS
 from tests.faults.test_supervision import play as play_thread
-from tests.test_artifact import CASES
-from tests.test_store_faults import DAMAGED
+from tests.model.test_artifact import CASES
+from tests.store.test_store_faults import DAMAGED
 
 Row = tuple[object, ...]  # fault, behaviour, cycles, lost, invented, doubled
 
@@ -106,13 +106,31 @@ def full_disk(stage: Stage) -> Iterator[Row]:
 def tested(_: Stage) -> Iterator[Row]:
     """Faults that are tests as they stand: a row says what they assert, if they pass."""
     backlog, clock = "tests/faults/test_backlog.py", "tests/faults/test_clock.py"
-    damaged = "tests/test_store_faults.py::test_no_damaged_state_is_loaded_with_another_meaning"
+    damaged = "tests/store/test_store_faults.py::test_no_damaged_state_is_loaded_with_another_meaning"
     for fault, behaviour, cycles, invented, nodes in (
         ("clock a day back, ten years forward; samples with and without time", "goes on", 4, 0, [clock]),
         ("overload beyond what can be scored", "scores fewer windows, then counts drops", 3, 0, [backlog]),
-        ("a message that ends the process", "left out and kept after 6 starts at most", 1, 0, ["tests/test_poison.py"]),
-        ("model raises or gives NaN on one stream", "that stream in quarantine", 1, 0, ["tests/test_quarantine.py"]),
-        ("damaged model files", "refused with path and digest, none loaded", CASES, 0, ["tests/test_artifact.py"]),
+        (
+            "a message that ends the process",
+            "left out and kept after 6 starts at most",
+            1,
+            0,
+            ["tests/store/test_poison.py"],
+        ),
+        (
+            "model raises or gives NaN on one stream",
+            "that stream in quarantine",
+            1,
+            0,
+            ["tests/core/test_quarantine.py"],
+        ),
+        (
+            "damaged model files",
+            "refused with path and digest, none loaded",
+            CASES,
+            0,
+            ["tests/model/test_artifact.py"],
+        ),
         ("damaged state files", "damage said and counted, the rest as written", DAMAGED, 0, [damaged]),
     ):
         done = subprocess.run(
@@ -126,7 +144,7 @@ def tested(_: Stage) -> Iterator[Row]:
 def fuzzed(stage: Stage) -> Iterator[Row]:
     """Any bytes from outside."""
     for planted in (False, True):
-        for name, (_, what) in fuzz.PREY.items():
+        for name, (_, what) in fuzz.TARGETS.items():
             seconds = stage.sizes.fuzz * (2 if planted else 1)
             seen = fuzz.hunt(name, seconds, fuzz.best_engine(), planted=planted)
             if planted:

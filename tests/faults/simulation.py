@@ -1,4 +1,4 @@
-"""The deterministic simulator: loop, store, pipeline, source and courier are the real ones; all around them is a seed.
+"""The deterministic simulator: loop, store, pipeline, source and delivery are the real ones; all around them is a seed.
 
 A broker session (queue, in-flight window, packet ids that are soon used again, redelivery with DUP, sessions that are
 lost), a network that drops acknowledgements, a store that cannot write for a while, a sink that refuses or vanishes,
@@ -26,19 +26,19 @@ from typing import Any
 import numpy as np
 
 from streamae.core.alert import AlertRule
-from streamae.core.pipeline import Pipeline
+from streamae.core.groups import Groups
 from streamae.core.types import Batch, Report, Transition
 from streamae.daemon.loop import Loop
 from streamae.daemon.recover import fold
 from streamae.errors import StoreError
-from streamae.mqtt import Connection, SessionState, Subscription
-from streamae.sinks.courier import Courier
+from streamae.ingest.mqtt import MqttSource
+from streamae.ingest.mqtt import ReceiveLimits as SourceLimits
+from streamae.mqtt import ConnectionOptions, SessionState, Subscription
+from streamae.sinks.delivery import Delivery
 from streamae.sinks.sink import SinkUnavailableError
-from streamae.sources.mqtt import Limits as SourceLimits
-from streamae.sources.mqtt import MqttSource
 from streamae.store.alerts import decode_transition
 from streamae.store.journal import JournalLimits, read_rows
-from streamae.store.store import Limits, Store
+from streamae.store.store import Store, StoreLimits
 from tests import plants
 from tests.faults import plant
 
@@ -46,7 +46,7 @@ PUMPS = ("p0", "p1", "p2")
 WINDOW = 5  # messages in flight
 START_S = 1_700_000_000.0
 # `verify` reads the whole journal; an older message than the window holds cannot be redelivered.
-KEEP_ALL = Limits(journal=JournalLimits(age_max_s=float("inf")), in_flight_max=WINDOW)
+KEEP_ALL = StoreLimits(journal=JournalLimits(age_max_s=float("inf")), in_flight_max=WINDOW)
 LOSES_SESSION, ENDS, CLOCK = 0.015, 0.03, 0.015  # of all actions
 
 
@@ -242,7 +242,7 @@ class HastySource(MqttSource):
                 self._session.acknowledge(epoch, mids)
 
 
-class SimPipeline(Pipeline):
+class SimPipeline(Groups):
     """The real pipeline; planted: alerts whose names are drawn or read off the clock."""
 
     world: "World"
@@ -250,14 +250,14 @@ class SimPipeline(Pipeline):
     def snapshot(self) -> bytes:
         if not self.world.light:
             return super().snapshot()
-        return pickle.dumps((self.arrival_s, {n: (x.streams.names, x.state()) for n, x in self.lanes.items()}))
+        return pickle.dumps((self.arrival_s, {n: (x.streams.names, x.state()) for n, x in self.pipelines.items()}))
 
     def restore(self, snapshot: bytes) -> list[str]:
         if not self.world.light:
             return super().restore(snapshot)
-        self.arrival_s, lanes = pickle.loads(snapshot)
-        for name, (names, state) in lanes.items():
-            self.lanes[name].restore(names, state)
+        self.arrival_s, pipelines = pickle.loads(snapshot)
+        for name, (names, state) in pipelines.items():
+            self.pipelines[name].restore(names, state)
         return []
 
     def step(self, batch: Batch, now_s: float) -> Report:
@@ -278,7 +278,7 @@ class SimLoop(Loop):
     """The real loop; planted: a stop that saves a state which is ahead of the store."""
 
     def save(self) -> None:
-        if self.pipeline.world.bug == "saved_ahead_of_the_store":  # type: ignore[attr-defined]
+        if self.groups.world.bug == "saved_ahead_of_the_store":  # type: ignore[attr-defined]
             self._given_up = False
         super().save()
 
@@ -314,33 +314,33 @@ class World:
         self.store = SimStore.open(self.folder, "process", self.now, limits, ["sink"])
         if self.light:
             self.store._database.read = self._read  # type: ignore[method-assign]
-        self.pipeline = SimPipeline("plant-1", groups())
-        self.pipeline.world = self
+        self.groups = SimPipeline("plant-1", groups())
+        self.groups.world = self
         if self.bug == "no_fold":
             snapshot = self.store.recover().snapshot
             if snapshot is not None:
-                self.pipeline.restore(snapshot)
+                self.groups.restore(snapshot)
         else:
-            fold(self.store, self.pipeline)
+            fold(self.store, self.groups)
         if self.bug == "redelivery_forgotten_at_start":
             self.store._taken.clear()
         self.session = SimSession(self.store.stats().journal_rows_last > 0, self.bug)
         self.source = self._source()
         self.metrics = Metrics()
         self.loop = SimLoop(
-            self.source, self.pipeline, self.store, self.metrics,  # type: ignore[arg-type]
+            self.source, self.groups, self.store, self.metrics,  # type: ignore[arg-type]
             now=self.now, arrived=self.now, monotonic=self.monotonic, sleep=self.sleep, batch_max=4,
             snapshot_every_s=2.0,
         )  # fmt: skip
         self.stopping = False
         self.loop.stopping = lambda: self.stopping
-        self.courier = Courier(Sink(self), self.store.outbox, self.now, jitter=self.random.random)
+        self.delivery = Delivery(Sink(self), self.store.outbox, self.now, jitter=self.random.random)
         if self.bug in {"marked_before_sent", "dead_on_failure", "outbox_newest_first"}:
             self._spoil(self.store.outbox)
 
     def _source(self) -> MqttSource:
         source = HastySource(
-            Connection(host="sim", port=1, client_id="sim", receive_maximum=WINDOW), [Subscription("plant/+")],
+            ConnectionOptions(host="sim", port=1, client_id="sim", receive_maximum=WINDOW), [Subscription("plant/+")],
             SourceLimits(batch_wait_s=0.0), now=self.now, monotonic=self.monotonic, jitter=self.random.random,
         )  # fmt: skip
         source._session.close()
@@ -487,7 +487,7 @@ class World:
 
     def tell(self) -> None:
         try:
-            self.courier.deliver_due()
+            self.delivery.deliver_due()
         except StoreError:
             return
 
@@ -555,13 +555,13 @@ class World:
         _accounted(self.broker, journal)
         if self.sessions_counted + self.session.state.sessions_lost != self.broker.losses:
             raise ViolationError("a lost session was not counted, or one that was not lost")
-        oracle = Pipeline("plant-1", groups())
+        oracle = Groups("plant-1", groups())
         expected = {t.key: t for batch, now_s in rows for t in oracle.step(batch, now_s).transitions}
         _told(expected, self.told)
-        if wrong := plant.differences(self.pipeline, oracle):
+        if wrong := plant.differences(self.groups, oracle):
             raise ViolationError(f"the state is not the fold of the journal: {wrong}")
         self.crash()
-        if wrong := plant.differences(self.pipeline, oracle):
+        if wrong := plant.differences(self.groups, oracle):
             raise ViolationError(f"the state after a restart is not the fold of the journal: {wrong}")
 
 

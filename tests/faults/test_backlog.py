@@ -12,9 +12,9 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from streamae.core.lane import Lane
+from streamae.core.pipeline import Pipeline
 from streamae.core.types import Drop
-from streamae.daemon.life import Daemon
+from streamae.daemon.daemon import Daemon
 from tests.brokers import Mosquitto, free_port, wait_until
 from tests.faults import plant
 
@@ -68,8 +68,8 @@ def running(folder: Path, broker: int, model: plant.Model, thinning_max: int) ->
     config.write_text(text.replace("qos: 0", "qos: 0, receive_maximum: 100").partition("sinks:")[0] + "sinks: []\n")
     daemon, told, stopping = Daemon(config), [], threading.Event()
     daemon.start()
-    lane = daemon.loop.pipeline.lanes["pumps"]
-    lane.group = replace(lane.group, reconstructor=Slow(lane.group.reconstructor))
+    pipeline = daemon.loop.groups.pipelines["pumps"]
+    pipeline.group = replace(pipeline.group, reconstructor=Slow(pipeline.group.reconstructor))
     daemon.on_report = lambda report: told.extend(report.transitions)
 
     def live() -> None:
@@ -104,7 +104,7 @@ def test_our_own_loss_raises_no_alarm(
     The control, in which windows go on over the loss, alarms.
     """
     if not careful:
-        monkeypatch.setattr(Lane, "interrupt", lambda *_: 0)
+        monkeypatch.setattr(Pipeline, "interrupt", lambda *_: 0)
     with running(tmp_path, mosquitto.port, model, thinning_max=1) as (daemon, told):
         feed = Feed(mosquitto.port)
         try:

@@ -10,7 +10,7 @@ import pytest
 
 from streamae.core.types import Report
 from streamae.daemon.clock import ArrivalClock, Clock
-from streamae.daemon.life import Daemon
+from streamae.daemon.daemon import Daemon
 from tests.brokers import Mosquitto, free_port, wait_until
 from tests.faults import plant
 from tests.faults.collector import Collector

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.faults.fuzz import PREY, best_engine, hunt
+from tests.faults.fuzz import TARGETS, best_engine, hunt
 
 
-@pytest.mark.parametrize("name", PREY)
+@pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize(
     "seconds", [pytest.param(1.5), pytest.param(60, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
 )
@@ -19,7 +19,7 @@ def test_no_bytes_raise(name: str, seconds: float) -> None:
 
 @pytest.mark.parametrize(
     ("name", "seconds"),
-    [("topics", 60), ("journal", 60), *(pytest.param(name, 120, marks=pytest.mark.long) for name in PREY)],
+    [("topics", 60), ("journal", 60), *(pytest.param(name, 120, marks=pytest.mark.long) for name in TARGETS)],
 )
 def test_a_planted_mistake_is_found(name: str, seconds: float) -> None:
     """The control: a mistake that one in fifty of the changed inputs reveals, of those that are accepted."""

@@ -109,8 +109,8 @@ def test_a_kill_after_a_reload_leaves_what_the_old_rules_made_of_the_rows_before
     daemon.wait()
 
     found = plant.recovered(config)
-    assert len(found.lanes["pumps"].firing_ids()) == 1
+    assert len(found.pipelines["pumps"].firing_ids()) == 1
     assert plant.differences(found, truth) == []
     control = plant.core(config)
     plant.fold(control, recording)
-    assert control.lanes["pumps"].firing_ids() == []
+    assert control.pipelines["pumps"].firing_ids() == []

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from streamae.daemon.life import Daemon as InProcess
-from streamae.daemon.pulse import HANGS_AFTER_S, Pulse
+from streamae.daemon.daemon import Daemon as InProcess
+from streamae.daemon.heartbeat import HANGS_AFTER_S, Heartbeat
 from tests.brokers import Mosquitto, free_port, wait_until
 from tests.faults import plant
 from tests.faults.collector import Collector
@@ -120,17 +120,17 @@ def test_these_are_all_threads_of_the_daemon(
 def test_a_pulse_is_missed_only_after_what_was_announced() -> None:
     """A thread is said to hang some seconds after the time that it asked for, and never before its first beat."""
     now_s = [0.0]
-    pulse = Pulse("one", lambda: now_s[0])
+    heartbeat = Heartbeat("one", lambda: now_s[0])
     now_s[0] = 1e6
-    assert pulse.faults() == []
-    pulse.beat(30.0)
+    assert heartbeat.faults() == []
+    heartbeat.beat(30.0)
     now_s[0] += 30.0 + HANGS_AFTER_S
-    assert pulse.faults() == []
+    assert heartbeat.faults() == []
     now_s[0] += 0.1
-    assert pulse.faults() == ["thread one hangs: no sign of life for 38 s"]
-    pulse.beat()
-    assert pulse.faults() == []
+    assert heartbeat.faults() == ["thread one hangs: no sign of life for 38 s"]
+    heartbeat.beat()
+    assert heartbeat.faults() == []
     now_s[0] += HANGS_AFTER_S + 1
-    assert pulse.faults()
-    pulse.end()
-    assert pulse.faults() == []
+    assert heartbeat.faults()
+    heartbeat.end()
+    assert heartbeat.faults() == []

@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 
 from streamae.core.types import Batch, Report
-from streamae.daemon import assembly, life
+from streamae.daemon import build, daemon
+from streamae.daemon.heartbeat import Heartbeat
 from streamae.daemon.loop import Loop
-from streamae.daemon.pulse import Pulse
 from streamae.errors import StreamaeError
+from streamae.ingest.mqtt import MqttSource
 from streamae.model import runtime
-from streamae.sources.mqtt import MqttSource
 from streamae.store.store import Store
 
 assert torch
@@ -82,9 +82,9 @@ class Trouble:
 
 def trouble(thread: str, kind: str, file: Path) -> None:
     """Meet the loop where it begins a turn, every other thread where it would give a sign of life."""
-    troubled, beat, turn = Trouble(kind, file), Pulse.beat, Loop.turn
+    troubled, beat, turn = Trouble(kind, file), Heartbeat.beat, Loop.turn
 
-    def beat_or_not(self: Pulse, busy_s: float = 0.0) -> None:
+    def beat_or_not(self: Heartbeat, busy_s: float = 0.0) -> None:
         if self.name == thread:
             troubled()
         beat(self, busy_s)
@@ -93,7 +93,7 @@ def trouble(thread: str, kind: str, file: Path) -> None:
         troubled()
         return turn(self, timeout_s)
 
-    Pulse.beat = beat_or_not
+    Heartbeat.beat = beat_or_not
     if thread == "loop":
         Loop.turn = turn_or_not
 
@@ -103,11 +103,11 @@ def vary(variant: str, folder: Path) -> None:
         trouble(*variant.split(":"), folder / "trouble")
         return
     if variant != "plain":
-        life.Store = SlowStore
+        daemon.Store = SlowStore
     if variant == "hasty":
-        assembly.MqttSource, life.Store = HastySource, SlowerStore
+        build.MqttSource, daemon.Store = HastySource, SlowerStore
     if variant == "blind":
-        life.Store = BlindStore
+        daemon.Store = BlindStore
 
 
 def start(config: Path, log: Path, variant: str, env: Mapping[str, str]) -> int:
@@ -123,7 +123,7 @@ def start(config: Path, log: Path, variant: str, env: Mapping[str, str]) -> int:
         for fd, mine in ((null, 0), (out, 1), (out, 2)):
             os.dup2(fd, mine)
         vary(variant, config.parent)
-        code = life.run(config)
+        code = daemon.run(config)
     except StreamaeError as error:
         os.write(2, f"{error}\n".encode())
         code = error.exit_code

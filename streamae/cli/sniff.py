@@ -1,0 +1,26 @@
+"""The verb `sniff`: its options, and one call."""
+
+from pathlib import Path
+
+import click
+
+from streamae.cli.options import FILE
+
+__all__ = ["sniff"]
+
+
+@click.command()
+@click.option("-c", "--config", type=FILE, help="Look at this configuration's broker; its streams are not read.")
+@click.option("--host", help="Look at this broker instead, without credentials.")
+@click.option("--port", default=1883, show_default=True)
+@click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0.1), help="How long to listen.")
+@click.option("--topic", multiple=True, help="MQTT filters to listen to, by default #; repeatable.")
+def sniff(config: Path | None, host: str | None, port: int, seconds: float, topic: tuple[str, ...]) -> None:
+    """Look at what a broker carries, and print a `streams:` block for it."""
+    from streamae.mqtt import ConnectionOptions
+    from streamae.tools import feeds
+
+    if (config is None) == (host is None):
+        raise click.UsageError("give either -c, a configuration, or --host")
+    broker = config or ConnectionOptions(host=host or "", port=port)
+    click.echo(feeds.sniff(broker, seconds=seconds, topics=topic), nl=False)

@@ -1,0 +1,102 @@
+"""A payload in a known format -> readings: the part that all formats have in common.
+
+Values that the group does not know are passed over, since such payloads carry whatever their writer had. A message
+none of whose values is known is refused, so that a name that is written wrongly can be seen.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Protocol
+
+from streamae.core.formats.names import Names, selected
+from streamae.core.formats.spec import Format, Loads, PayloadSpec, Record
+from streamae.core.formats.values import to_number
+from streamae.core.topics import Route
+from streamae.core.types import Drop, Drops
+
+__all__ = ["ReadingSink", "RecordReader", "to_value"]
+
+_WORDS = {"on": 1.0, "off": 0.0, "true": 1.0, "false": 0.0}
+_NONE: Mapping[str, str] = {}
+
+
+class ReadingSink(Protocol):
+    """Where readings go: those that are added under one number of `origins` were measured together."""
+
+    drops: Drops
+    origins: int
+
+    def add(self, stream: int, channel: int, time_s: float, value: float) -> None:
+        """Add one reading; NaN ends the validity of the channel's last value."""
+        ...
+
+
+def to_value(value: object, *, words: bool = False) -> float | Drop:
+    """Return a value of a payload as a number, or why it is none; UNAVAILABLE is its source's own word for none."""
+    if isinstance(value, bool):
+        return float(value)
+    if value is None:
+        return Drop.UNAVAILABLE
+    if words and isinstance(value, str):
+        word = _WORDS.get(value.lower())
+        if word is not None or len(value) > 64 or not value.isascii() or "_" in value:
+            return Drop.NOT_A_NUMBER if word is None else word
+        try:
+            return to_number(float(value))
+        except ValueError:
+            return Drop.NOT_A_NUMBER
+    return to_number(value)
+
+
+class RecordReader:
+    """All payloads of one topic template, in one format."""
+
+    def __init__(self, form: Format, spec: PayloadSpec, names: Names, loads: Loads) -> None:
+        self._format, self._spec, self._names, self._loads = form, spec, names, loads
+
+    def read(self, topic: bytes, route: Route, payload: bytes, times: tuple[float, float], out: ReadingSink) -> None:
+        """Add the readings of one message; `times` are its arrival and the latest time that is believed."""
+        if self._format.skips(topic):
+            return
+        asked = known = 0
+        for record in self._format.records(payload, self._spec, self._loads, times[0]):
+            if isinstance(record, Drop):
+                out.drops[record] += 1
+                known += 1
+            elif selected(record, self._spec.where):
+                asked += 1
+                known += self._take(record, route, times, out)
+        if asked and not known:
+            out.drops[Drop.UNKNOWN_CHANNEL] += 1
+
+    def _take(self, record: Record, route: Route, times: tuple[float, float], out: ReadingSink) -> bool:
+        """Add what a record says; False where it says nothing of the group's channels."""
+        if self._format.plain or route.channel >= 0:
+            found = [(_NONE, max(route.channel, 0), record.values["value"])] if "value" in record.values else []
+        else:
+            found = list(self._names.values(record))
+        time_s = times[0] if record.time_s is None else record.time_s
+        if found and not time_s <= times[1]:
+            out.drops[Drop.FUTURE] += 1
+            return True
+        streams: dict[int, list[tuple[int, object]]] = {}
+        for labels, channel, value in found:
+            stream = self._names.stream(route.labels, labels, record.tags)
+            if isinstance(stream, Drop):
+                out.drops[stream] += 1
+            else:
+                streams.setdefault(stream, []).append((channel, value))
+        for stream, values in streams.items():
+            self._add(stream, time_s, values, out)
+        return bool(found)
+
+    def _add(self, stream: int, time_s: float, values: list[tuple[int, object]], out: ReadingSink) -> None:
+        out.origins += 1
+        for channel, value in values:
+            number = to_value(value, words=self._format.words)
+            if not isinstance(number, Drop):
+                out.add(stream, channel, time_s, number)
+                continue
+            out.drops[number] += 1
+            if number is Drop.UNAVAILABLE:
+                out.add(stream, channel, time_s, math.nan)

@@ -1,0 +1,171 @@
+"""`step(batch, now_s) -> Report`: all groups of an instance, and the whole of their state.
+
+The core is a fold: the state is what one gets from the messages, whatever batches they came in, and `snapshot` /
+`restore` carry it over a restart. Each group of streams has a pipeline of its own (`core.pipeline`); a message goes
+to the first group that has a template for its topic, and to the groups that only listen to it.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from streamae.core.pipeline import Group, Pipeline
+from streamae.core.types import Batch, Drop, Drops, Maintenance, Report
+
+__all__ = ["Groups"]
+
+_SNAPSHOT_FORMAT = 3
+_READABLE = (1, 2, 3)  # 1 had the times of rows in seconds, 2 in ticks
+_TOPICS_MAX = 200_000  # remembered topics -> group, where there is more than one group
+
+
+class Groups:
+    """All groups of an instance."""
+
+    def __init__(self, instance: str, groups: Sequence[Group], loads: Callable[[bytes], Any] = json.loads) -> None:
+        self.pipelines = {group.name: Pipeline(instance, group, loads) for group in groups}
+        self.arrival_s = -np.inf  # the newest arrival of any message
+        self.maintenance: tuple[Maintenance, ...] = ()
+        self._pipeline_of: dict[bytes, Pipeline | None] = {}
+        self._listening = [x for x in self.pipelines.values() if any(spec.listens for spec in x.group.payloads)]
+        self._listeners_of: dict[bytes, list[Pipeline]] = {}
+
+    def step(self, batch: Batch, now_s: float) -> Report:
+        """Take a batch of messages, or none: that is a tick, and says that at `now_s` there were none.
+
+        `now_s` is the wall clock: it bounds how far ahead a sample may be, and measures the silence of a whole group,
+        in steps of bounded length. A batch with refusals alone is no tick.
+        """
+        self.arrival_s = max(self.arrival_s, float(batch.arrival_s.max(initial=-np.inf)))
+        if batch.maintenance is not None:
+            self._plan(batch.maintenance)
+        if len(self.pipelines) == 1:
+            (pipeline,) = self.pipelines.values()
+            interrupted = pipeline.interrupt(batch.holes) if batch.broken else 0
+            report, _ = pipeline.step(
+                batch.topics, batch.payloads, batch.arrival_s, wall_s=now_s, thinning=batch.thinning
+            )
+            report.drops.update(batch.lost)
+            report = replace(report, interrupted=interrupted) if interrupted else report
+        else:
+            report = self._merge(batch, now_s)
+        return report if len(batch) or batch.lost or batch.broken else replace(report, ticked=True)
+
+    def _plan(self, maintenance: Sequence[Maintenance]) -> None:
+        self.maintenance = tuple(maintenance)
+        for pipeline in self.pipelines.values():
+            pipeline.maintenance.plan(maintenance)
+
+    @property
+    def listening(self) -> bool:
+        """Whether a tick could change anything: some group has spoken, and its silence would be told."""
+        return any(pipeline.health.listening for pipeline in self.pipelines.values())
+
+    def _merge(self, batch: Batch, now_s: float) -> Report:
+        interrupted = self._interrupt(batch.holes) if batch.broken else 0
+        drops, mine = Drops(batch.lost), {name: [] for name in self.pipelines}  # type: tuple[Drops, dict[str, list[int]]]
+        for i, topic in enumerate(batch.topics):
+            pipeline = self._find(topic)
+            listeners = self._listeners(topic, pipeline) if self._listening else ()
+            if pipeline is None and not listeners:
+                drops[Drop.TOPIC] += 1
+            for one in (pipeline, *listeners) if pipeline is not None else listeners:
+                mine[one.group.name].append(i)
+        reports = []
+        for name, at in mine.items():
+            pipeline, arrival_s = self.pipelines[name], batch.arrival_s[at] if at else np.zeros(0)
+            topics, payloads = [batch.topics[i] for i in at], [batch.payloads[i] for i in at]
+            reports.append(pipeline.step(topics, payloads, arrival_s, wall_s=now_s, thinning=batch.thinning)[0])
+            drops.update(reports[-1].drops)
+        return Report(
+            messages=len(batch),
+            rows=sum(r.rows for r in reports),
+            windows=sum(r.windows for r in reports),
+            drops=drops,
+            verdicts={name: v for r in reports for name, v in r.verdicts.items()},
+            transitions=list(chain.from_iterable(r.transitions for r in reports)),
+            missing=sum(r.missing for r in reports),
+            notices=list(chain.from_iterable(r.notices for r in reports)),
+            skipped=sum(r.skipped for r in reports),
+            interrupted=interrupted,
+        )
+
+    def _interrupt(self, topics: Sequence[bytes] | None) -> int:
+        """Tell each pipeline which of its topics have lost messages; returns how many streams held rows."""
+        if topics is None:
+            return sum(pipeline.interrupt(None) for pipeline in self.pipelines.values())
+        interrupted = 0
+        for pipeline in self.pipelines.values():
+            mine = [topic for topic in topics if self._find(topic) is pipeline]
+            interrupted += pipeline.interrupt(mine) if mine else 0
+        return interrupted
+
+    def _find(self, topic: bytes) -> Pipeline | None:
+        """Return the first group's pipeline that has a template for this topic."""
+        if topic in self._pipeline_of:
+            return self._pipeline_of[topic]
+        text = topic.decode(errors="replace")
+        found = next((x for x in self.pipelines.values() if _matches(x, text, listens=False)), None)
+        if len(self._pipeline_of) < _TOPICS_MAX:
+            self._pipeline_of[topic] = found
+        return found
+
+    def _listeners(self, topic: bytes, owner: Pipeline | None) -> list[Pipeline]:
+        """Return the groups beside the owner that listen to this topic: edge nodes tell more than one of devices."""
+        found = self._listeners_of.get(topic)
+        if found is None:
+            text = topic.decode(errors="replace")
+            found = [x for x in self._listening if x is not owner and _matches(x, text, listens=True)]
+            if len(self._listeners_of) < _TOPICS_MAX:
+                self._listeners_of[topic] = found
+        return found
+
+    def snapshot(self) -> bytes:
+        """Return the whole state as one block of bytes, readable by `restore`."""
+        about = {
+            "format": _SNAPSHOT_FORMAT,
+            "arrival_s": self.arrival_s if np.isfinite(self.arrival_s) else None,
+            "maintenance": self.maintenance,
+            "groups": {n: {"model": x.profile.digest, "streams": x.streams.names} for n, x in self.pipelines.items()},
+        }
+        arrays = {f"{n}/{key}": a for n, pipeline in self.pipelines.items() for key, a in pipeline.state().items()}
+        out = io.BytesIO()
+        np.savez(out, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+        return out.getvalue()
+
+    def restore(self, snapshot: bytes) -> list[str]:
+        """Take over a snapshot; returns the groups that could not be restored because their model is another now.
+
+        Raises ValueError where the bytes are not a snapshot that this version can read.
+        """
+        try:
+            with np.load(io.BytesIO(snapshot), allow_pickle=False) as kept:
+                arrays = {name: kept[name] for name in kept.files}
+            about: Mapping[str, Any] = json.loads(arrays.pop("about").tobytes())
+        except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise ValueError(f"not a snapshot: {error}") from error
+        if about["format"] not in _READABLE:
+            raise ValueError(f"snapshot format {about['format']}: this version reads up to {_SNAPSHOT_FORMAT}")
+        if about.get("arrival_s") is not None:
+            self.arrival_s = float(about["arrival_s"])
+        self._plan([Maintenance(*one) for one in about.get("maintenance", ())])
+        skipped = []
+        for name, said in about["groups"].items():
+            pipeline = self.pipelines.get(name)
+            if pipeline is None or pipeline.profile.digest != said["model"]:
+                skipped.append(name)
+                continue
+            mine = {key.partition("/")[2]: a for key, a in arrays.items() if key.startswith(f"{name}/")}
+            pipeline.restore(said["streams"], mine)
+        return skipped
+
+
+def _matches(pipeline: Pipeline, topic: str, *, listens: bool) -> bool:
+    pairs = zip(pipeline.group.templates, pipeline.group.payloads, strict=True)
+    return any(spec.listens is listens and template.match(topic) is not None for template, spec in pairs)

@@ -1,0 +1,66 @@
+"""Maintenance: stretches of event time in which streams are worked on, and so are not as usual.
+
+A window that touches such a stretch is judged and shown like any other, and teaches nothing: neither threshold nor
+warm-up moves by it. No verdict on a sensor begins there, and a stream that is worked on at the present is not missed.
+
+Which stretches there are comes with a batch (`Batch.maintenance`) and is journalled with it, so that a replay judges
+as the first time did, whatever the configuration says by then.
+"""
+
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase, translate
+
+import numpy as np
+
+from streamae.core.arrays import grown
+from streamae.core.topics import Streams
+from streamae.core.types import F64, I32, Bool, Maintenance
+
+__all__ = ["MaintenancePlan"]
+
+
+class MaintenancePlan:
+    """The maintenance of one group's streams."""
+
+    def __init__(self, group: str, streams: Streams) -> None:
+        self._group, self._streams = group, streams
+        self._named: dict[str, Bool] = {}  # pattern -> which streams it names, as far as they have been looked at
+        self._seen: dict[str, int] = {}
+        self.plan([])
+
+    def plan(self, maintenance: Sequence[Maintenance]) -> None:
+        """Know of this maintenance, of whatever group, and of no other."""
+        self.planned = mine = [one for one in maintenance if fnmatchcase(self._group, one.group)]
+        self._pattern = [one.stream for one in mine]
+        self._start_s: F64 = np.array([one.start_s for one in mine], np.float64)
+        self._end_s: F64 = np.array([one.end_s for one in mine], np.float64)
+        self._named = {pattern: self._named.get(pattern, np.zeros(0, np.bool_)) for pattern in self._pattern}
+        self._seen = {pattern: self._seen.get(pattern, 0) for pattern in self._pattern}
+
+    def touches(self, stream: I32, start_s: F64, end_s: F64) -> Bool:
+        """Return which of N stretches `start_s[N]` to `end_s[N]` (inclusive) of these streams touch maintenance."""
+        found = np.zeros(len(stream), np.bool_)
+        if not len(stream) or not self.planned:
+            return found
+        for n in np.flatnonzero((self._start_s <= end_s.max()) & (self._end_s > start_s.min())):
+            named = self._names(self._pattern[n])[stream]
+            found |= named & (self._start_s[n] <= end_s) & (start_s < self._end_s[n])
+        return found
+
+    def now(self, now_s: float) -> Bool:
+        """Return which of the S streams are worked on at `now_s`."""
+        found = np.zeros(len(self._streams), np.bool_)
+        for n in np.flatnonzero((self._start_s <= now_s) & (now_s < self._end_s)):
+            found |= self._names(self._pattern[n])
+        return found
+
+    def _names(self, pattern: str) -> Bool:
+        """Return which of the S streams a pattern names; each stream is looked at once."""
+        S, seen = len(self._streams), self._seen[pattern]
+        if seen < S:
+            self._named[pattern] = grown(self._named[pattern], S, fill=False)
+            matches = re.compile(translate(pattern)).match
+            self._named[pattern][seen:S] = [matches(name) is not None for name in self._streams.names[seen:S]]
+            self._seen[pattern] = S
+        return self._named[pattern][:S]

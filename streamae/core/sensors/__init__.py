@@ -1,0 +1,1 @@
+"""Verdicts on the sensors themselves, apart from the model: stale, stuck, out of range."""

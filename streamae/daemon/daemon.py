@@ -1,0 +1,320 @@
+"""The life of the process in three lines: start, turn until told to stop, stop within bounds.
+
+    SIGTERM, SIGINT   stop intake, finish the batch, commit, acknowledge, drain the sinks (at most DRAIN_S), exit 0
+    SIGHUP            read the configuration again; a bad one is refused and the old one goes on; windows survive
+    systemd           READY when models are warm and the state is recovered; WATCHDOG only after progress of the loop
+
+This package is the only owner of threads and clocks: one loop (the caller's thread), one thread a sink, the network
+thread of the source, the web server's thread. A thread that dies or hangs ends the process, for systemd to restart it.
+"""
+
+import faulthandler
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+
+from streamae import __version__, logs
+from streamae.config import Settings, load
+from streamae.config.maintenance import planned
+from streamae.config.reload import applicable, changes
+from streamae.core.groups import Groups
+from streamae.core.types import Report
+from streamae.daemon.build import Models, groups_of, make_source, subscriptions_of
+from streamae.daemon.clock import ArrivalClock, Clock
+from streamae.daemon.gauges import Gauges
+from streamae.daemon.heartbeat import Heartbeat
+from streamae.daemon.homeassistant import HomeAssistantThread
+from streamae.daemon.json_parser import json_loads
+from streamae.daemon.loop import Loop
+from streamae.daemon.page.view import DaemonView
+from streamae.daemon.recover import fold, keep, orphans
+from streamae.daemon.sink_threads import SinkThreads
+from streamae.daemon.systemd import Notifier
+from streamae.errors import StoreError, StreamaeError, UnavailableError
+from streamae.metrics import Metrics
+from streamae.model.artifact import Artifact
+from streamae.store.journal import JournalLimits
+from streamae.store.store import Store, StoreLimits
+from streamae.web.app import Access, create_app
+from streamae.web.server import WebServer
+
+__all__ = ["Daemon", "run"]
+
+log = logging.getLogger(__name__)
+DRAIN_S = 10.0
+_TAKE_S = 0.25  # longest wait for messages, and so for a signal to be noticed
+_PUBLISH_S = 1.0
+_HANG_ENDS_S = 120.0  # longer than a slow disk or the opening of many models at a reload should take
+
+
+class Daemon:
+    """One running instance; `start`, `turn` repeatedly, `stop`. `settings_path` is read again on reload."""
+
+    def __init__(self, settings_path: Path, clock: Clock | None = None, models: Models | None = None) -> None:
+        self.path = settings_path
+        self.clock = clock or Clock()
+        self.models = models or Models()
+        self.settings = load(settings_path)
+        self.stop_asked = threading.Event()
+        self.reload_asked = threading.Event()
+        self.notifier = Notifier(os.environ)
+        self.on_report: Callable[[Report], object] = lambda _: None
+        self._published_s = self._watched_s = float("-inf")
+        self._heartbeats = [Heartbeat(name, self.clock.monotonic) for name in ("streamae-mqtt", "web")]
+
+    def start(self) -> None:
+        """Open everything, recover the state, and begin to listen. Raises StreamaeError, leaving nothing running."""
+        settings, clock = self.settings, self.clock
+        artifacts = self.models.open(settings)
+        groups = Groups(settings.instance, groups_of(settings, artifacts), json_loads())
+        self.store = Store.open(
+            settings.state.dir,
+            settings.state.durability,
+            clock.now,
+            store_limits(settings),
+            [s.name for s in settings.sinks],
+        )
+        try:
+            notes = fold(self.store, groups)
+            left = orphans(self.store, groups)
+            self.store.publish(left, clock.now())
+            notes += [f"resolved {len(left)} alerts that no stream stands behind any more"] if left else []
+            notes += keep(self.store, groups, clock.now())
+            self.store.silences.follow(planned(settings.maintenance, clock.now()), clock.now())
+            self._wire(settings, groups, artifacts)
+        except BaseException:
+            self.store.close()
+            raise
+        for note in notes:
+            log.info("%s", note)
+        for name, artifact in artifacts.items():
+            log.info("group %s is scored by %s", name, artifact.reconstructor.executor)
+        broker, page = f"{settings.mqtt.host}:{settings.mqtt.port}", f"http://{settings.web.host}:{self.web.port}/"
+        log.info("streamae %s ready: %s on %s, page %s", __version__, ", ".join(groups.pipelines), broker, page)
+        self.notifier.send("READY=1", "STATUS=running")
+
+    def _wire(self, settings: Settings, groups: Groups, artifacts: Mapping[str, Artifact]) -> None:
+        clock = self.clock
+        per_stream = settings.metrics.per_stream_max if settings.metrics.per_stream else 0
+        self.metrics = Metrics(clock.now, per_stream, settings.metrics.stale_after_s)
+        self.gauges = Gauges(self.metrics, clock.now, settings.inbox.max_messages)
+        self._declare(groups)
+        kept = self.store.stats()  # of an earlier run: the broker should still have the session of that
+        expect_session = settings.mqtt.session_expiry_s > 0 and (
+            kept.journal_rows_last > 0 or kept.snapshot_s is not None
+        )
+        self.arrivals = ArrivalClock(clock, groups.arrival_s)
+        source = make_source(settings, clock, self.arrivals, self._heartbeats[0].beat, expect_session=expect_session)
+        self.loop = Loop(
+            source, groups, self.store, self.metrics,
+            now=clock.now, arrived=self.arrivals.now, monotonic=clock.monotonic, sleep=clock.sleep,
+            batch_max=settings.inbox.batch_max, snapshot_every_s=settings.state.snapshot_every_s,
+            thinning_max=settings.inbox.thinning_max,
+        )  # fmt: skip
+        self.loop.stopping, self.loop.waiting = self.stop_asked.is_set, self._feed_watchdog
+        self.view = DaemonView(
+            self.loop, self.store, self.metrics,
+            now=clock.now, monotonic=clock.monotonic, silent_after_s=settings.mqtt.silent_after_s,
+        )  # fmt: skip
+        self.sink_threads = SinkThreads(settings, self.store.outbox, clock)
+        self.home_assistant = HomeAssistantThread(settings, lambda: self.view.snapshot().tables, clock)
+        self.view.thread_faults, self.view.artifacts = self.thread_faults, artifacts
+        token = settings.web.token.get_secret_value() if settings.web.token else None
+        access = Access(frozenset(settings.web.allowed_hosts), token, settings.web.loopback)
+        app = create_app(self.view, access)
+        stop, beat = app.state.events.close, self._heartbeats[1].beat
+        self.web = WebServer(app, settings.web.host, settings.web.port, on_stop=stop, beat=beat)
+        self.web.start()
+        self.sink_threads.start()
+        self.home_assistant.start()
+        source.start()
+
+    def _declare(self, groups: Groups) -> None:
+        for name, pipeline in groups.pipelines.items():
+            self.metrics.declare_group(name, pipeline.profile.digest, pipeline.profile.window)
+        for sink in self.settings.sinks:
+            self.metrics.declare_sink(sink.name)
+
+    def turn(self) -> None:
+        """Carry one batch through, then do what is due once a second. Raises UnavailableError; see `Loop.turn`."""
+        report = self.loop.turn(_TAKE_S)
+        if report is not None:
+            self.view.note(report)
+            if report.transitions:
+                self.sink_threads.wake()
+            self.on_report(report)
+        self.view.answer()
+        if self.reload_asked.is_set():
+            self.reload_asked.clear()
+            self.reload()
+        now_s = self.clock.monotonic()
+        if now_s - self._published_s >= _PUBLISH_S:
+            self._published_s = now_s
+            self._housekeeping()
+        self._feed_watchdog()
+
+    def _feed_watchdog(self) -> None:
+        """Tell systemd, at its interval, that the loop has come this far; nobody else may: a hang must be seen."""
+        now_s = self.clock.monotonic()
+        if self.notifier.watchdog_s is not None and now_s - self._watched_s >= self.notifier.watchdog_s:
+            self._watched_s = now_s
+            self.notifier.send("WATCHDOG=1")
+
+    def _apply_silences(self) -> None:
+        """Follow the plan of maintenance; withhold and release what time has silenced or not. A full disk delays it."""
+        now_s, silences = self.clock.now(), self.store.silences
+        try:
+            silences.follow(planned(self.settings.maintenance, now_s), now_s)
+            if silences.apply(now_s):
+                self.sink_threads.wake()
+                self.view.silences_moved()
+        except StoreError as error:
+            log.warning("silences wait for the store: %s", error)
+
+    def _housekeeping(self) -> None:
+        self.arrivals.follow()
+        self._apply_silences()
+        self.view.publish()
+        for name, pipeline in self.loop.groups.pipelines.items():
+            maintenance = pipeline.maintenance.now(self.clock.now())
+            self.metrics.observe_streams(name, pipeline.latest.state[: len(pipeline.streams)], maintenance)
+            self.metrics.gauge("streams_quarantined", len(pipeline.quarantine.held(len(pipeline.streams))), name)
+            self.metrics.observe_health(name, pipeline.verdicts())
+            self.metrics.gauge("model_broken", bool(pipeline.broken), name)
+        self.sink_threads.observe(self.metrics)
+        self.home_assistant.observe(self.metrics)
+        source = self.loop.source.status()
+        self.gauges.observe(source, self.store.stats())
+        self.gauges.observe_people(self.store, self.clock.now())
+        if source.fatal:
+            raise UnavailableError(source.fatal)
+        if faults := self.thread_faults():
+            raise StreamaeError(f"{'; '.join(faults)}; see the log above. The process ends to be restarted")
+
+    def thread_faults(self) -> list[str]:
+        """Return, in words, which threads are dead or hang; the loop's own is judged by the view."""
+        own = [] if self.web.alive else ["thread web is dead"]
+        hung = [fault for heartbeat in self._heartbeats for fault in heartbeat.faults()]
+        return [*own, *hung, *self.sink_threads.faults(), *self.home_assistant.faults()]
+
+    def reload(self) -> None:
+        """Take over the configuration as it is now, or refuse it whole; windows, thresholds and alerts survive."""
+        self.notifier.send(f"RELOADING=1\nMONOTONIC_USEC={int(self.clock.monotonic() * 1e6)}")
+        try:
+            wanted = load(self.path)
+            settings = applicable(self.settings, wanted)
+            artifacts = self.models.open(settings)
+            groups = Groups(settings.instance, groups_of(settings, artifacts), json_loads())
+            lost = groups.restore(self.loop.groups.snapshot())
+        except StreamaeError as error:
+            log.error("reload refused, the old configuration goes on:\n%s", error)
+            self.metrics.observe_reload(successful=False)
+            self.notifier.send("READY=1", "STATUS=running; the last reload was refused")
+            return
+        for change in changes(self.settings, wanted):
+            log.warning("reload: %s", change)
+        for name in lost:
+            log.warning("group %s starts cold: it has another model now, or is gone", name)
+        log.info("reloaded: %s read again, windows and alerts went on", self.path.name)
+        self._replace(settings, groups)
+        self.view.artifacts = artifacts
+        self.metrics.observe_reload(successful=True)
+        self.notifier.send("READY=1", "STATUS=running")
+
+    def _replace(self, settings: Settings, groups: Groups) -> None:
+        """Go on with the new pipeline and settings; the connection is made anew only for other topics."""
+        old, self.settings = self.settings, settings
+        before, after = subscriptions_of(old), subscriptions_of(settings)
+        if before != after:
+            kept = {s.filter for s in after}
+            stale = [s.filter for s in before if s.filter not in kept]
+            self.loop.source.close()
+            beat = self._heartbeats[0].beat
+            self.loop.attach(make_source(settings, self.clock, self.arrivals, beat, stale, expect_session=True))
+            self.loop.source.start()
+        if old.sinks != settings.sinks:
+            self.sink_threads.stop(1.0)
+            self.store.outbox.register([s.name for s in settings.sinks])
+            self.sink_threads = SinkThreads(settings, self.store.outbox, self.clock)
+            self.sink_threads.start()
+        if old.home_assistant != settings.home_assistant:
+            self.home_assistant.stop(5.0, withdraw=True)
+            self.home_assistant = HomeAssistantThread(settings, lambda: self.view.snapshot().tables, self.clock)
+            self.home_assistant.start()
+        self.loop.groups = groups
+        try:  # after a crash the old rules' rows must not be folded once more, by the new ones
+            self.loop.save()
+        except StoreError as error:
+            log.warning("the state could not be saved after the reload; the next snapshot does: %s", error)
+        self._declare(groups)
+
+    def stop(self) -> None:
+        """Stop intake, save, acknowledge, drain the sinks, disconnect; every step is bounded."""
+        self.notifier.send("STOPPING=1")
+        self.loop.source.stop_intake()
+        try:
+            self._drain()
+            self.loop.save()
+        except StoreError as error:
+            log.error("the last snapshot could not be written; the journal has everything: %s", error)
+        self.home_assistant.stop(1.0)
+        self.sink_threads.stop(DRAIN_S)
+        self.loop.source.close()
+        self.web.stop()
+        self.store.close()
+        log.info("stopped")
+
+    def _drain(self) -> None:
+        """Carry through what is in the inbox, for half of the time that there is."""
+        deadline_s = self.clock.monotonic() + DRAIN_S / 2
+        try:
+            while self.loop.source.status().waiting and self.clock.monotonic() < deadline_s:
+                if self.loop.turn(0.0) is None:
+                    break
+        except UnavailableError as error:
+            log.error("the source is gone; what it had not given yet comes again: %s", error)
+
+
+def store_limits(settings: Settings) -> StoreLimits:
+    """Return the store's bounds for these settings."""
+    return StoreLimits(
+        journal=JournalLimits(bytes_max=settings.state.journal_max_bytes, age_max_s=settings.state.journal_age_s)
+    )
+
+
+def run(path: Path) -> int:
+    """The verb `run`: live until a signal; returns the exit code."""
+    daemon = Daemon(path)
+    logs.set_up(daemon.settings.log.level, daemon.settings.log.format)
+    asked: Mapping[int, threading.Event] = {
+        signal.SIGTERM: daemon.stop_asked,
+        signal.SIGINT: daemon.stop_asked,
+        signal.SIGHUP: daemon.reload_asked,
+    }
+
+    def note(number: int, _: FrameType | None) -> None:
+        asked[number].set()
+
+    for number in asked:
+        signal.signal(number, note)
+    daemon.start()
+    try:
+        while not daemon.stop_asked.is_set():
+            _end_where_it_hangs()
+            daemon.turn()
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        daemon.stop()
+    return 0
+
+
+def _end_where_it_hangs() -> None:
+    """Let the process end, saying where each thread stands, if this is not called again in time.
+
+    systemd's watchdog does that sooner; elsewhere nobody would. A model that holds the interpreter's lock is no excuse.
+    """
+    faulthandler.dump_traceback_later(_HANG_ENDS_S, exit=True)

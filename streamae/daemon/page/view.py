@@ -1,0 +1,320 @@
+"""What the web may see: a picture of the state, made by the loop about once a second and never changed afterwards.
+
+Health is judged when somebody asks, since a loop that hangs makes no new pictures: /healthz fails when the loop has
+made no progress for `HANGS_AFTER_S` or a thread is dead; /readyz also when we are not connected and subscribed, when
+nothing has arrived for `silent_after_s`, or when the store cannot be written.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from streamae.core.past import past_of
+from streamae.core.transitions import ANOMALY
+from streamae.core.types import AlertState, Report, Transition
+from streamae.daemon.heartbeat import HANGS_AFTER_S
+from streamae.daemon.json_parser import json_loads
+from streamae.daemon.loop import Loop
+from streamae.daemon.page.detail import copy_stream, picture
+from streamae.daemon.page.mailbox import Mailbox
+from streamae.daemon.page.memory import GroupHistory
+from streamae.daemon.page.past import StreamReplay
+from streamae.daemon.page.tables import tables
+from streamae.ingest.source import SourceStatus
+from streamae.metrics import Metrics
+from streamae.model.artifact import Artifact
+from streamae.store.alerts import AlertRecord
+from streamae.store.silences import Silence
+from streamae.store.store import Store
+from streamae.web.app import SilenceWanted, Snapshot, StreamTable
+
+__all__ = ["HANGS_AFTER_S", "DaemonView"]
+
+_ALARMS_MAX = 1000  # of a stream, to know how far they have raised its threshold
+
+
+class DaemonView:
+    """Implements `streamae.web.app.View` over the daemon's rooms; the loop calls `note` and `publish`."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        store: Store,
+        metrics: Metrics,
+        *,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+        silent_after_s: float,
+    ) -> None:
+        self._loop, self._store, self._metrics = loop, store, metrics
+        self._now, self._monotonic, self.silent_after_s = now, monotonic, silent_after_s
+        self._snapshot = Snapshot(taken_s=now())
+        self._counted = {"messages": 0, "rows": 0, "windows": 0, "dropped": 0}
+        self._published_s = self._started_s = monotonic()
+        self._status: SourceStatus | None = None
+        self.thread_faults: Callable[[], Sequence[str]] = list
+        self.artifacts: Mapping[str, Artifact] = {}
+        self.mailbox = Mailbox()
+        self._replay = StreamReplay(store.past, json_loads())
+        self._histories: dict[str, GroupHistory] = {}
+        self._sequence, self._alert_changes = count(1), count(1)
+        self._alerts_version = self._dropped = self._interrupted = 0
+
+    def note(self, report: Report) -> None:
+        """Count what a turn did, for the rates of the next picture, and remember its verdicts."""
+        for name, verdicts in report.verdicts.items():
+            self._history(name).note(verdicts)
+        if report.transitions:
+            self._alerts_version = next(self._alert_changes)
+        self._dropped += sum(report.drops.values())
+        self._interrupted += report.interrupted
+        self._counted["messages"] += report.messages
+        self._counted["rows"] += report.rows
+        self._counted["windows"] += report.windows
+        self._counted["dropped"] += sum(report.drops.values())
+
+    def _history(self, name: str) -> GroupHistory:
+        """Return a group's history; after a reload that of its new pipeline."""
+        pipeline = self._loop.groups.pipelines[name]
+        history = self._histories.get(name)
+        if history is not None and history.pipeline is not pipeline and history.follows(pipeline):
+            history.pipeline = pipeline
+        if history is None or history.pipeline is not pipeline:
+            history = self._histories[name] = GroupHistory(pipeline, self._monotonic())
+        return history
+
+    def answer(self) -> None:
+        """Answer what the web asked about the loop's arrays; the loop calls this between two turns."""
+        self.mailbox.answer()
+
+    def publish(self) -> None:
+        """Make a new picture."""
+        passed_s = max(self._monotonic() - self._published_s, 1e-9)
+        self._published_s += passed_s
+        self._status = status = self._loop.source.status()
+        pipelines = self._loop.groups.pipelines
+        self._histories = {name: self._history(name) for name in pipelines}
+        made = tables(self._loop.groups, self._histories, self._monotonic(), self._now())
+        rates = {f"{name}_per_s": round(n / passed_s, 3) for name, n in self._counted.items()}
+        self._counted = dict.fromkeys(self._counted, 0)
+        states = np.concatenate([t.state for t in made.values()]) if made else np.zeros(0, np.int8)
+        line: dict[str, Any] = {
+            "connected": status.connected,
+            "subscribed": status.subscribed,
+            "protocol": status.protocol,
+            "error": status.fatal or status.error,
+            "last_message_age_s": status.last_message_age_s,
+            "waiting": status.waiting,
+            "writable": self._loop.writable,
+            "streams": len(states),
+            "learning": int((states == AlertState.LEARNING).sum()),
+            "firing": int((states == AlertState.FIRING).sum()),
+            "dropped": self._dropped,
+            "interrupted": self._interrupted,
+            "thinning": self._loop.pace.thinning,
+            "lag_s": None if self._loop.lag_s is None else round(self._loop.lag_s, 3),
+            "history_bytes": sum(history.nbytes for history in self._histories.values()),
+            "uptime_s": round(self._monotonic() - self._started_s, 1),
+            **rates,
+        }
+        self._snapshot = Snapshot(taken_s=self._now(), status=line, tables=made, sequence=next(self._sequence))
+
+    def snapshot(self) -> Snapshot:
+        """Return the newest picture, with today's judgement of health."""
+        return replace(self._snapshot, unhealthy=self._unhealthy(), unready=self._unready())
+
+    def _unhealthy(self) -> list[str]:
+        reasons = list(self.thread_faults())
+        stuck_s = self._monotonic() - self._loop.progress_s
+        if stuck_s > HANGS_AFTER_S:
+            loop = self._loop
+            reasons.append(f"thread {loop.thread} hangs: no progress for {stuck_s:.0f} s while it {loop.doing}")
+        return reasons
+
+    def _unready(self) -> list[str]:
+        status = self._loop.source.status()
+        pipelines = self._loop.groups.pipelines
+        reasons = [
+            f"the model of group {n} judges nothing: {pipeline.broken}"
+            for n, pipeline in pipelines.items()
+            if pipeline.broken
+        ]
+        if status.fatal or not status.connected:
+            return [*reasons, f"not connected: {status.fatal or status.error or 'still connecting'}"]
+        if not status.subscribed:
+            denied = ", ".join(status.denied)
+            reasons.append(f"the broker denied the subscription of {denied}" if denied else "not subscribed yet")
+        age_s = status.last_message_age_s
+        silent_s = self._monotonic() - self._started_s if age_s is None else age_s
+        if silent_s > self.silent_after_s:
+            reasons.append(f"connected, but no message has arrived for {silent_s:.0f} s")
+        if not self._loop.writable:
+            reasons.append("the state directory cannot be written: intake is paused")
+        return reasons
+
+    def metrics(self) -> bytes:
+        """Return the text of /metrics, with what is measured at the moment of asking."""
+        status = self._loop.source.status()
+        self._metrics.observe_source(status.connected, status.subscribed, status.last_message_age_s, status.waiting)
+        return self._metrics.render()
+
+    def alerts_version(self) -> int:
+        """Return a number that changes whenever an alert does, or what people said about one."""
+        return self._alerts_version
+
+    def alerts(
+        self, state: str | None, limit: int, group: str | None = None, stream: str | None = None
+    ) -> Sequence[Mapping[str, Any]]:
+        """Return alerts, newest first."""
+        stored = self._store.alerts
+        found = stored.open(limit) if state == "firing" else stored.history(limit, group=group, stream=stream)
+        silences = {one.id: one for one in self._store.silences.all()}
+        return [self._alert(one, silences) for one in found if state in (None, one.transition.state)]
+
+    def _alert(self, alert: AlertRecord, silences: Mapping[int, Silence]) -> dict[str, Any]:
+        """An alert as JSON values; one that has ended is blamed on the channels that it began with."""
+        said = asdict(alert)
+        transition, number, _ = said.pop("transition"), said.pop("silence"), said.pop("first")
+        silence = None if number is None else {"id": number}
+        if number in silences:
+            silence = self._silence(silences[number])
+        ended = alert.transition.state == "resolved"
+        blamed = alert.first if ended and alert.first is not None else alert.transition
+        blame = {"shares": dict(blamed.shares), "worst_channel": blamed.worst_channel}
+        return {**transition, **said, **blame, "peak_score": self._peak(alert.transition), "silence": silence}
+
+    def _peak(self, last: Transition) -> float | None:
+        """The highest score of an alert: of one that fires as the loop has it now, else as it was when it ended."""
+        pipeline = self._loop.groups.pipelines.get(last.group)
+        stream = None if pipeline is None else pipeline.streams.index(last.stream)
+        if last.state != "firing" or last.peak_score is None or pipeline is None or stream is None:
+            return last.peak_score
+        return max(last.peak_score, pipeline.alerts.peak(stream))
+
+    def now_s(self) -> float:
+        """Return the wall clock."""
+        return self._now()
+
+    def silences(self) -> Sequence[Mapping[str, Any]]:
+        """Return the silences that are kept, those that end last first."""
+        return [self._silence(one) for one in sorted(self._store.silences.all(), key=lambda s: -s.ends_s)]
+
+    def silence(self, wanted: SilenceWanted) -> Mapping[str, Any]:
+        """Make a silence; raises UnavailableError where there are too many."""
+        made = self._store.silences.create(Silence(**asdict(wanted)), self._now())
+        self._alerts_version = next(self._alert_changes)
+        return self._silence(made)
+
+    def silence_of(self, group: str, stream: str) -> Mapping[str, Any] | None:
+        """Return the active silence that names alerts of this stream."""
+        pipeline = self._loop.groups.pipelines.get(group)
+        number = None if pipeline is None else pipeline.streams.index(stream)
+        labels = {} if pipeline is None or number is None else pipeline.streams.labels(number)
+        found = self._store.silences.matching(group, stream, None, labels, self._now())
+        return None if found is None else self._silence(found)
+
+    def end_silence(self, number: int) -> bool:
+        """End a silence; False where there is none that has not ended."""
+        done = self._store.silences.expire(number, self._now())
+        self._alerts_version = next(self._alert_changes)
+        return done
+
+    def _silence(self, silence: Silence) -> dict[str, Any]:
+        return {**asdict(silence), "state": silence.state(self._now())}
+
+    def silences_moved(self) -> None:
+        """Say that a silence began or ended with time; the loop's thread calls this."""
+        self._alerts_version = next(self._alert_changes)
+
+    def feedback(self, limit: int) -> Sequence[Mapping[str, Any]]:
+        """Return what people said of alerts, newest first."""
+        return [asdict(one) for one in self._store.alerts.feedback(limit)]
+
+    def dead_letters(self, limit: int) -> Sequence[Mapping[str, Any]]:
+        """Return what sinks refused for good, sink by sink, newest first."""
+        outbox = self._store.outbox
+        found = [(sink, *letter) for sink in outbox.sinks for letter in outbox.dead_letters(sink, limit)]
+        return [{"sink": s, "alert": key.partition(":")[0], "key": key, "error": e} for s, key, e in found[:limit]]
+
+    def retry(self, sink: str) -> bool:
+        """Let a sink be told of its dead letters once more; False where it has none."""
+        return self._store.outbox.revive(sink) > 0
+
+    def poison(self) -> Sequence[Mapping[str, Any]]:
+        """Return the messages that ended the process over and over and were left out, newest first."""
+        found, texts = [asdict(one) for one in self._store.poison.all()], ("topic", "payload")
+        return [one | {name: one[name].decode(errors="backslashreplace") for name in texts} for one in found]
+
+    def closeup(self, group: str, stream: str, rows: int) -> Mapping[str, Any] | None:
+        """Return a stream from near; the loop copies, this thread computes. Raises UnavailableError."""
+        artifact = self.artifacts.get(group)
+        if group not in self._loop.groups.pipelines or artifact is None:
+            return None
+        raw = self.mailbox.ask(lambda: copy_stream(self._history(group), stream, rows))
+        if raw is None:
+            return None
+        return picture(raw, tuple(artifact.manifest.get("targets", ())), raw.pipeline.group.reconstructor)
+
+    def past(self, group: str, stream: str, from_s: float, until_s: float, points: int) -> Mapping[str, Any] | None:
+        """Return a stream's past from the journal; the loop copies what it knows of the stream, this thread reads."""
+        artifact, pipeline = self.artifacts.get(group), self._loop.groups.pipelines.get(group)
+        if artifact is None or pipeline is None:
+            return None
+        alarms = [one.transition for one in self._store.alerts.history(_ALARMS_MAX, group=group, stream=stream)]
+        onsets = sum(alarm.rule == ANOMALY and alarm.onset_s >= from_s for alarm in alarms)
+        known = self.mailbox.ask(lambda: past_of(pipeline, stream, from_s, onsets))
+        if known is None:
+            return None
+        mine = (-1, pipeline.streams.index(stream))
+        raw, told = self._replay.read(known, lambda topic: pipeline.router.find(topic) in mine, from_s, until_s)
+        targets = tuple(artifact.manifest.get("targets", ()))
+        history = picture(raw, targets, pipeline.group.reconstructor, (told.from_s, until_s), points)
+        return {"history": history, "read": asdict(told)}
+
+    def models(self) -> Sequence[Mapping[str, Any]]:
+        """Return what each group's model was trained on, and where the thresholds of its streams stand."""
+        pipelines, tables = self._loop.groups.pipelines, self._snapshot.tables
+        return [
+            _model(name, artifact, pipelines[name].group.false_alarms_per_s) | {"thresholds": _spread(tables.get(name))}
+            for name, artifact in self.artifacts.items()
+            if name in pipelines
+        ]
+
+    def act(self, alert_id: str, action: str, note: str) -> bool:
+        """Acknowledge an alert, or say what it turned out to be; False where there is none of this id."""
+        if action == "acknowledge":
+            done = self._store.alerts.acknowledge(alert_id, "page", self._now(), note or None)
+        else:
+            verdict = None if action == "withdraw-feedback" else action
+            done = self._store.alerts.give_feedback(alert_id, verdict, self._now(), note or None)
+        self._alerts_version = next(self._alert_changes)
+        return done
+
+
+def _spread(table: StreamTable | None) -> dict[str, float] | None:
+    """The lowest, the middle and the highest threshold of the streams that are judged."""
+    known = np.zeros(0) if table is None else table.threshold[np.isfinite(table.threshold)]
+    if not len(known):
+        return None
+    low, middle, high = np.quantile(known, (0.0, 0.5, 1.0)).tolist()
+    return {"lowest": low, "median": middle, "highest": high}
+
+
+def _model(group: str, artifact: Artifact, false_alarms_per_s: float | None) -> dict[str, Any]:
+    """A manifest without its bulk, and what the operator decided about it."""
+    manifest = artifact.manifest
+    calibration = {k: v for k, v in manifest["calibration"].items() if isinstance(v, str | int | float)}
+    told = {k: v for k, v in manifest.items() if k not in {"golden", "streams", "calibration"}}
+    budget_per_s = calibration.get("budget_per_s") if false_alarms_per_s is None else false_alarms_per_s
+    return {
+        **told,
+        "group": group,
+        "file": artifact.path.name,
+        "sha256": artifact.digest,
+        "streams": sorted(manifest["streams"]),
+        "calibration": calibration,
+        "false_alarms_per_s": budget_per_s,
+    }

@@ -1,0 +1,127 @@
+"""One thread a sink: each carries what waits in the outbox to its sink, and sleeps until more is due or it is woken."""
+
+import logging
+import threading
+from collections.abc import Sequence
+
+from streamae.config import Settings
+from streamae.core.types import Transition
+from streamae.daemon.build import make_sink
+from streamae.daemon.clock import Clock
+from streamae.daemon.heartbeat import Heartbeat
+from streamae.errors import StoreError
+from streamae.metrics import Metrics
+from streamae.sinks.delivery import Delivery, DeliveryPace
+from streamae.sinks.sink import Sink
+from streamae.store.outbox import Outbox, SinkStats
+
+__all__ = ["SinkThreads"]
+
+log = logging.getLogger(__name__)
+_STORE_RETRY_S = 1.0
+_BEAT_S = 2.0
+
+
+class SinkThreads:
+    """The sink threads of all sinks of a configuration."""
+
+    def __init__(self, settings: Settings, outbox: Outbox, clock: Clock) -> None:
+        self._outbox, self._clock = outbox, clock
+        self._heartbeats = [Heartbeat(f"sink-{sink.name}", clock.monotonic) for sink in settings.sinks]
+        self._sink_threads = [
+            Delivery(
+                _Watched(make_sink(settings, sink, clock), heartbeat, getattr(sink, "timeout_s", 0.0)),
+                outbox,
+                clock.now,
+                pace=DeliveryPace(),
+                renotify_s=None if sink.type == "alertmanager" else sink.renotify_s,
+                jitter=clock.jitter,
+            )
+            for sink, heartbeat in zip(settings.sinks, self._heartbeats, strict=True)
+        ]
+        self._stopping = threading.Event()
+        self._wakes = [threading.Event() for _ in self._sink_threads]
+        self._threads = [
+            threading.Thread(target=self._serve, args=each, name=each[2].name, daemon=True)
+            for each in zip(self._sink_threads, self._wakes, self._heartbeats, strict=True)
+        ]
+        self._said: dict[str, SinkStats] = {}
+
+    def start(self) -> None:
+        """Start all threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """Say that there may be something new."""
+        for wake in self._wakes:
+            wake.set()
+
+    def faults(self) -> list[str]:
+        """Return, in words, which threads ended without being asked to, and which hang."""
+        if self._stopping.is_set():
+            return []
+        dead = [f"thread {t.name} is dead" for t in self._threads if not t.is_alive()]
+        return dead or [fault for heartbeat in self._heartbeats for fault in heartbeat.faults()]
+
+    def stop(self, timeout_s: float) -> None:
+        """Let each deliver what is due, for at most `timeout_s` in all, then end."""
+        self._stopping.set()
+        self.wake()
+        deadline_s = self._clock.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline_s - self._clock.monotonic()))
+        for delivery in self._sink_threads:
+            delivery.close()
+
+    def observe(self, metrics: Metrics) -> None:
+        """Bring the metrics of the sinks up to date."""
+        for sink, now in self._outbox.stats().items():
+            before = self._said.get(sink, SinkStats())
+            self._said[sink] = now
+            oldest_s = 0.0 if now.oldest_s is None else max(0.0, self._clock.now() - now.oldest_s)
+            metrics.gauge("outbox_pending", now.pending, sink)
+            metrics.gauge("outbox_dead", now.dead, sink)
+            metrics.gauge("outbox_withheld", now.withheld, sink)
+            metrics.gauge("outbox_oldest_age_seconds", oldest_s, sink)
+            metrics.count("outbox_evicted", max(0, now.evicted - before.evicted), sink)
+            metrics.count("notifications_silenced", max(0, now.silenced - before.silenced), sink)
+            for outcome in ("sent", "failed", "refused"):
+                grown = getattr(now, outcome) - getattr(before, outcome)
+                metrics.count("sink_deliveries", max(0, grown), sink, outcome)
+
+    def _serve(self, delivery: Delivery, wake: threading.Event, heartbeat: Heartbeat) -> None:
+        while True:
+            heartbeat.beat()
+            try:
+                wait_s = delivery.deliver_due(paced=not self._stopping.is_set())
+            except StoreError as error:
+                log.warning("sink %s waits for the store: %s", delivery.sink, error)
+                wait_s = _STORE_RETRY_S
+            if self._stopping.is_set():
+                if wait_s > 0:  # nothing is due now: what is left waits for the next start
+                    return
+                continue
+            self._wait(wake, min(wait_s, 60.0), heartbeat)
+            wake.clear()
+
+    def _wait(self, wake: threading.Event, wait_s: float, heartbeat: Heartbeat) -> None:
+        until_s = self._clock.monotonic() + wait_s
+        while (left_s := until_s - self._clock.monotonic()) > 0 and not wake.wait(min(left_s, _BEAT_S)):
+            heartbeat.beat()
+
+
+class _Watched:
+    """A sink that says before each request how long it may take: to connect, and to be answered."""
+
+    def __init__(self, sink: Sink, heartbeat: Heartbeat, timeout_s: float) -> None:
+        self.name, self.batch_max, self.refresh_s = sink.name, sink.batch_max, sink.refresh_s
+        self._sink, self._heartbeat, self._busy_s = sink, heartbeat, 2 * timeout_s
+
+    def send(self, transitions: Sequence[Transition]) -> None:
+        self._heartbeat.beat(self._busy_s)
+        self._sink.send(transitions)
+        self._heartbeat.beat()
+
+    def close(self) -> None:
+        self._sink.close()

@@ -1,0 +1,1 @@
+"""The past as series: files, recordings, the journal, databases."""

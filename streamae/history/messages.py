@@ -1,0 +1,202 @@
+"""Messages of the past -> series to train on: what was recorded, or what the journal of an installation still holds.
+
+They take the daemon's own way: the same decoder and the same alignment, with the same settings, so that training sees
+rows as scoring will. Only the channels are not known before there is a model. They are those that the configuration
+names; where it names none, everything that the payloads call a number is tried, and a channel is one that most streams
+have (on a time grid) or that is in most messages (`align: row`).
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from streamae.config import load
+from streamae.config.convert import align, chosen_group, readers, stream_template
+from streamae.config.streams import Grid, Group
+from streamae.core.align import align_stage
+from streamae.core.decode import Decoder, deferred
+from streamae.core.formats import SPARKPLUG
+from streamae.core.formats.discovery import channel_names
+from streamae.core.topics import Router, Streams
+from streamae.core.types import F64, Batch, Drops, Readings, Rows
+from streamae.errors import SeriesError
+from streamae.history.recordings import read_batches
+from streamae.history.series import Series
+from streamae.store.past import Spell, open_past
+
+__all__ = ["MessageSeries", "from_journal", "from_recordings", "series_of_messages"]
+
+Batches = Callable[[], Iterable[Batch]]
+_COMMON = 0.5  # the part of streams, or of messages, that must have a channel
+_ROWS_MIN = 100
+_READINGS_A_STEP = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSeries:
+    """Series of a group, and what there is to say about how they came to be."""
+
+    series: list[Series]
+    notes: list[str] = field(default_factory=list)
+
+
+def series_of_messages(
+    name: str, group: Group, batches: Batches, spells: Sequence[Spell] = (), *, since_s: float = -math.inf
+) -> MessageSeries:
+    """Return the series of a group's streams from `since_s` on, without the rows within `spells`.
+
+    `batches()` is read twice, and each time begins anew.
+
+    Raises SeriesError where nothing of the group is in the messages, with what was in its place.
+    """
+    read = readers(group)
+    found = channel_names(
+        read, ((t, p) for batch in batches() for t, p in zip(batch.topics, batch.payloads, strict=True))
+    )
+    streams = Streams(stream_template(name, group), group.max_streams)
+    router = Router([template for template, _ in read], found, streams, deferred([spec for _, spec in read]))
+    decoder = Decoder(router, [spec for _, spec in read], found, future_max_s=group.future_max_s)
+    parts, drops, messages = [], Drops(), 0
+    for batch in batches():
+        readings, refused = decoder.decode(batch.topics, batch.payloads, batch.arrival_s)
+        parts.append(readings)
+        drops += refused
+        messages += len(batch)
+    readings = _joined(parts)
+    if not len(readings):
+        raise SeriesError(
+            f"group {name}: none of {messages} messages has a sample of it ({_said(drops)}); check its topics"
+        )
+    chosen, left_out = _common(readings, found, len(streams), apart=isinstance(group.align, Grid))
+    notes = [f"{messages} messages, {len(readings)} samples; refused: {_said(drops)}", *left_out]
+    rows, refused = _rows(group, readings, [found.index(channel) for channel in chosen], len(streams))
+    if +refused:
+        notes.append(f"aligned to {len(rows)} rows; refused: {_said(refused)}")
+    series = _series(rows, streams.names, chosen, [*spells, Spell("*", -math.inf, since_s)], notes)
+    if not series:
+        raise SeriesError(f"group {name}: {'; '.join(notes)}: no stream has {_ROWS_MIN} rows; record for longer")
+    return MessageSeries(series, notes)
+
+
+def from_recordings(path: Path, group: str | None, recordings: Sequence[Path]) -> MessageSeries:
+    """Return the series of a group of the configuration at `path` from recordings, one after the other.
+
+    Raises ConfigError, SeriesError.
+    """
+    name, chosen = chosen_group(load(path), group)
+    return series_of_messages(name, chosen, lambda: (b for recording in recordings for b in read_batches(recording)))
+
+
+def from_journal(path: Path, group: str | None, directory: Path, since_s: float) -> MessageSeries:
+    """Return the series of a group from an installation's journal, without the time of alerts and silences.
+
+    Raises ConfigError, SeriesError, StoreError.
+    """
+    name, chosen = chosen_group(load(path), group)
+    # Aliases of Sparkplug were told at a birth, which may have been long before.
+    from_s = -math.inf if any(topic.payload == SPARKPLUG for topic in chosen.topics) else since_s
+    with open_past(directory) as past:
+        spells = [*past.alerts(name), *past.silences(name)]
+        found = series_of_messages(name, chosen, lambda: past.batches(from_s), spells, since_s=since_s)
+        return (
+            found if not past.damaged else MessageSeries(found.series, [*found.notes, "damaged rows were passed over"])
+        )
+
+
+def _joined(parts: Sequence[Readings]) -> Readings:
+    """Join the readings of batches; origins stay different and in order."""
+    none = Readings(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0), np.zeros(0), np.zeros(0, np.int32))
+    origins, first = [], 0
+    for part in parts:
+        origins.append(part.origin + first)
+        first += int(part.origin.max(initial=0)) + 1
+    every = [none, *parts]
+    return Readings(
+        np.concatenate([part.stream for part in every]),
+        np.concatenate([part.channel for part in every]),
+        np.concatenate([part.time_s for part in every]),
+        np.concatenate([part.value for part in every]),
+        np.concatenate([none.origin, *origins]),
+    )
+
+
+def _common(readings: Readings, names: Sequence[str], streams: int, *, apart: bool) -> tuple[list[str], list[str]]:
+    """Return the channels that make up a row, and what was left out in words."""
+    pairs = np.zeros((streams, len(names)), np.int64)
+    known = np.isfinite(readings.value)
+    np.add.at(pairs, (readings.stream[known], readings.channel[known]), 1)
+    if apart:
+        where, share = "streams", (pairs > 0).sum(axis=0) / max(1, int((pairs > 0).any(axis=1).sum()))
+    else:
+        where, share = "messages", pairs.sum(axis=0) / max(1, len(np.unique(readings.origin[known])))
+    kept = [name for name, part in zip(names, share.tolist(), strict=True) if part >= _COMMON]
+    rare = [f"{name} ({part:.0%})" for name, part in zip(names, share.tolist(), strict=True) if part < _COMMON]
+    return kept or list(names), [f"left out, since few {where} have them: {', '.join(rare)}"] if rare and kept else []
+
+
+def _rows(group: Group, readings: Readings, channels: Sequence[int], streams: int) -> tuple[Rows, Drops]:
+    """Align the readings of these channels as the daemon does."""
+    place = np.full(int(readings.channel.max()) + 1, -1, np.int32)
+    for i, channel in enumerate(channels):
+        if channel < len(place):
+            place[channel] = i
+    stage = align_stage(align(group, None), len(channels))
+    stage.grow(streams)
+    parts, drops = [], Drops()
+    # What one message says stands together: the cuts go to where a message begins.
+    cuts = np.searchsorted(readings.origin, readings.origin[::_READINGS_A_STEP])
+    for first, last in pairwise([*np.unique(cuts).tolist(), len(readings)]):
+        index = first + np.flatnonzero(place[readings.channel[first:last]] >= 0)
+        rows, refused = stage.step(
+            Readings(
+                readings.stream[index],
+                place[readings.channel[index]],
+                readings.time_s[index],
+                readings.value[index],
+                readings.origin[index],
+            )
+        )
+        parts.append(rows)
+        drops += refused
+    columns = (np.concatenate([getattr(rows, n) for rows in parts]) for n in ("stream", "time_s", "values"))
+    return Rows(*columns), drops
+
+
+def _series(
+    rows: Rows, names: Sequence[str], channels: Sequence[str], spells: Sequence[Spell], notes: list[str]
+) -> list[Series]:
+    """Cut the rows into series, one a stream; streams with few rows are left out, and said."""
+    made, poor, excluded = [], [], 0
+    for stream, name in enumerate(names):
+        mine = np.flatnonzero(rows.stream == stream)
+        kept = np.ones(len(mine), np.bool_)
+        for spell in spells:
+            if spell.stream == name or fnmatchcase(name, spell.stream):
+                kept &= (rows.time_s[mine] < spell.start_s) | (rows.time_s[mine] >= spell.end_s)
+        excluded += int((~kept).sum())
+        mine = mine[kept]
+        if len(mine) < _ROWS_MIN:
+            poor.append(f"{name} ({len(mine)})")
+            continue
+        time_s = rows.time_s[mine]
+        made.append(Series(name, tuple(channels), time_s, _texts(time_s), rows.values[mine]))
+    if excluded:
+        notes.append(f"left out {excluded} rows from before, or from the time of alerts or maintenance")
+    if poor:
+        more = f" and {len(poor) - 5} more" if len(poor) > 5 else ""
+        notes.append(f"left out, since they have fewer than {_ROWS_MIN} complete rows: {', '.join(poor[:5])}{more}")
+    return made
+
+
+def _texts(time_s: F64) -> list[str]:
+    return [datetime.fromtimestamp(t, UTC).isoformat() for t in time_s.tolist()]
+
+
+def _said(drops: Drops) -> str:
+    return ", ".join(f"{n} {reason.value}" for reason, n in drops.most_common() if n) or "none"

@@ -1,0 +1,192 @@
+"""The delivery: takes what waits in the outbox to one sink, in order, again and again until it is taken.
+
+When the sink cannot take something, the whole sink rests (1 s, doubled up to 300 s, with jitter, or as long as the
+receiver asks for), and what failed goes behind what was tried less often: a single alert on which a receiver chokes
+delays the others by one attempt. When the sink refuses several at once, they are told one by one, so that only the
+poison among them becomes a dead letter. In a storm the pace holds requests back, and what gathers meanwhile travels
+together, up to the sink's `batch_max`. A sink that wants to be reminded is told again, each `renotify_s`, of what fires
+still and nobody has acknowledged or silenced.
+
+At least once: a transition is marked as sent only after the sink took it, so an end of the process in between tells
+it twice, under the same key.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from streamae.core.types import Transition
+from streamae.sinks.sink import Sink, SinkQueue, SinkRefusedError, SinkUnavailableError
+
+__all__ = ["Delivery", "DeliveryPace"]
+
+BACKOFF_MIN_S = 1.0
+BACKOFF_MAX_S = 300.0
+_OPEN_MAX = 10_000
+_LOOK_S = 15.0  # how often it is asked whether a reminder is due
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPace:
+    """How fast a sink may be told: `burst` requests at once, then `per_s` of them a second."""
+
+    per_s: float = 1.0
+    burst: int = 10
+
+
+class Delivery:
+    """Serves one sink; call `deliver_due` from one thread, again after the time that it returns."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        outbox: SinkQueue,
+        now: Callable[[], float],
+        *,
+        pace: DeliveryPace | None = None,
+        idle_s: float = 60.0,
+        renotify_s: float | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._sink = sink
+        self._outbox = outbox
+        self._now = now
+        self._bucket = _Bucket(pace, now()) if pace else None
+        self._idle_s = idle_s
+        self._renotify_s = renotify_s
+        self._looked_s = float("-inf")
+        self._jitter = jitter
+        self._failures = 0
+        self._resting_until_s = float("-inf")
+        self._refreshed_s = now()
+        self._told: list[str] = []  # taken by the sink, not yet marked
+        self.last_error: str | None = None
+
+    @property
+    def sink(self) -> str:
+        """The sink's name."""
+        return self._sink.name
+
+    def deliver_due(self, *, paced: bool = True) -> float:
+        """Make at most one delivery; return the seconds until the next call is worth it, 0 when more is due.
+
+        Not `paced`, as at a stop, it does not wait for its turn.
+        StoreError when the outbox cannot be read or written: call again in a while.
+        """
+        now_s = self._now()
+        # A clock that stepped back must not prolong a rest beyond the longest there is.
+        rest_s = self._resting_until_s - now_s
+        if 0 < rest_s <= BACKOFF_MAX_S:
+            return rest_s
+        if paced and self._bucket and (wait_s := self._bucket.wait_s(now_s)) > 0:
+            return wait_s
+        if self._told:
+            self._mark()
+        due = self._outbox.due(self.sink, now_s, self._sink.batch_max)
+        if due:
+            self._deliver([transition for transition, _ in due], max(attempts for _, attempts in due))
+            return max(0.0, self._resting_until_s - now_s) if self._failures else 0.0
+        refresh_in_s = self._refresh(now_s)
+        if (remind_in_s := self._remind(now_s)) <= 0:
+            return 0.0
+        next_s = self._outbox.next_due_s(self.sink, now_s)
+        waits = [self._idle_s, refresh_in_s, remind_in_s, self._idle_s if next_s is None else next_s - now_s]
+        return max(0.0, min(waits))
+
+    def close(self) -> None:
+        """Close the sink."""
+        self._sink.close()
+
+    def _deliver(self, transitions: Sequence[Transition], attempts: int) -> None:
+        try:
+            self._send(transitions)
+        except SinkRefusedError as error:
+            if len(transitions) == 1:
+                self._outbox.dead(self.sink, [transitions[0].key], str(error))
+                self._recovered(str(error))
+                return
+            for transition in transitions:
+                self._deliver([transition], attempts)
+                if self._failures:
+                    return
+        except SinkUnavailableError as error:
+            self._rest(error)
+            retry_at_s = self._now() + self._backoff_s(attempts + 1)
+            self._outbox.failed(self.sink, [t.key for t in transitions], str(error), retry_at_s)
+        else:
+            self._told += [t.key for t in transitions]
+            self._recovered(None)
+            self._mark()
+
+    def _mark(self) -> None:
+        """Mark what was told; while the store cannot (a full disk), StoreError, and nothing is told again."""
+        self._outbox.sent(self.sink, self._told, None if self._renotify_s is None else self._now())
+        self._told = []
+
+    def _send(self, transitions: Sequence[Transition]) -> None:
+        if self._bucket:
+            self._bucket.take()
+        self._sink.send(transitions)
+
+    def _refresh(self, now_s: float) -> float:
+        """Tell a sink that forgets what is open, when it is time; return the seconds until the next time."""
+        every_s = self._sink.refresh_s
+        if every_s is None:
+            return self._idle_s
+        passed_s = abs(now_s - self._refreshed_s)
+        if passed_s < every_s:
+            return every_s - passed_s
+        self._refreshed_s = now_s
+        still_open = self._outbox.open_transitions(self.sink, _OPEN_MAX)
+        try:
+            for first in range(0, len(still_open), self._sink.batch_max):
+                self._sink.send(still_open[first : first + self._sink.batch_max])
+        except SinkUnavailableError as error:
+            self._rest(error)
+        except SinkRefusedError as error:
+            self.last_error = str(error)
+        return every_s
+
+    def _remind(self, now_s: float) -> float:
+        """Put in line again what fires still, where it is time; return the seconds until the next look, 0: found."""
+        if self._renotify_s is None:
+            return self._idle_s
+        every_s = min(_LOOK_S, self._renotify_s / 4)
+        passed_s = abs(now_s - self._looked_s)
+        if passed_s < every_s:
+            return every_s - passed_s
+        self._looked_s = now_s
+        return 0.0 if self._outbox.repeat(self.sink, now_s, self._renotify_s, _OPEN_MAX) else every_s
+
+    def _rest(self, error: SinkUnavailableError) -> None:
+        self._failures += 1
+        self.last_error = str(error)
+        self._resting_until_s = self._now() + max(error.retry_after_s, self._backoff_s(self._failures))
+
+    def _recovered(self, error: str | None) -> None:
+        self._failures = 0
+        self._resting_until_s = float("-inf")
+        self.last_error = error
+
+    def _backoff_s(self, failures: int) -> float:
+        """Seconds to wait after this many failures in a row: half of it fixed, half of it by chance."""
+        longest_s = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2.0 ** min(failures - 1, 30))
+        return longest_s * (0.5 + 0.5 * self._jitter())
+
+
+class _Bucket:
+    """A token bucket; a clock that steps back refills it at most once."""
+
+    def __init__(self, pace: DeliveryPace, now_s: float) -> None:
+        self._pace = pace
+        self._tokens = float(pace.burst)
+        self._at_s = now_s
+
+    def wait_s(self, now_s: float) -> float:
+        passed_s = abs(now_s - self._at_s)
+        self._at_s = now_s
+        self._tokens = min(self._pace.burst, self._tokens + passed_s * self._pace.per_s)
+        return max(0.0, (1.0 - self._tokens) / self._pace.per_s)
+
+    def take(self) -> None:
+        self._tokens -= 1.0

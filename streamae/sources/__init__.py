@@ -1,1 +1,0 @@
-"""Where messages come from: a broker, a recording, a simulated plant."""

@@ -1,0 +1,1 @@
+"""What goes with the daemon: demo, simulated plants, sniff, record, replay."""

@@ -1,0 +1,1 @@
+"""Simulated plants: machines, their faults, and how they are published."""

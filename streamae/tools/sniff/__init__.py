@@ -1,0 +1,1 @@
+"""Look at a broker and propose the configuration that would watch it."""

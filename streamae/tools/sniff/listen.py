@@ -1,0 +1,306 @@
+"""Look at a broker for some seconds, and propose the `streams:` block that would watch what it carries.
+
+Nothing is guessed beyond what was seen: topics that could not be understood are named in comments, with what they
+carried. Retained messages are a broker's memory and say nothing of rates: topics that showed nothing else are counted
+apart. What is kept of each topic is small, and the number of topics bounded.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from streamae.core.formats import SPARKPLUG
+from streamae.core.formats.sparkplug import NAMESPACE
+from streamae.core.topics import CHANNEL, Template
+from streamae.core.types import Drop
+from streamae.errors import UnavailableError
+from streamae.ingest.mqtt import MqttSource, ReceiveLimits
+from streamae.mqtt import ConnectionOptions, Subscription, transient
+from streamae.tools.sniff.known_formats import edge_nodes, known_format
+from streamae.tools.sniff.shapes import Shape, TopicKind, kinds_of, shape_of, template_of
+
+__all__ = ["Found", "Seen", "Sniffed", "propose", "sniff", "understand"]
+
+_KEPT = 3  # payloads of a topic
+_TOPICS_MAX = 50_000
+_OWN = ("streamae/", "homeassistant/", "$")  # what we and the broker say ourselves
+_UNKNOWN_MAX = 20
+_COMMENT_MAX = 400
+_YAML_WORDS = {"null", "true", "false", "yes", "no", "on", "off"}  # not text, where they stand alone
+_NICE_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+
+
+Found = tuple[str, tuple[str, ...], TopicKind]  # a topic template, the channels that it names, and the topics behind it
+
+
+@dataclass(slots=True)
+class Seen:
+    """What is remembered of one topic."""
+
+    count: int = 0
+    first_s: float = 0.0
+    last_s: float = 0.0
+    payloads: list[bytes] = field(default_factory=list)
+
+    def add(self, payload: bytes, time_s: float) -> None:
+        """Note one message."""
+        self.first_s = self.first_s if self.count else time_s
+        self.count, self.last_s = self.count + 1, time_s
+        if len(self.payloads) < _KEPT:
+            self.payloads.append(payload)
+
+    @property
+    def every_s(self) -> float | None:
+        """The mean distance of its messages; None where there was only one."""
+        return (self.last_s - self.first_s) / (self.count - 1) if self.count > 1 else None
+
+
+@dataclass(slots=True)
+class Sniffed:
+    """Everything that was seen: by topic, and what was not looked at."""
+
+    topics: dict[str, Seen] = field(default_factory=dict)
+    messages: int = 0
+    retained: int = 0
+    strange: int = 0  # topics that are not UTF-8, or more than can be kept
+    places: dict[str, Seen] = field(default_factory=dict)  # of edge nodes, whose topics are many for each device
+
+
+def sniff(
+    connection: ConnectionOptions,
+    filters: Sequence[str],
+    duration_s: float,
+    *,
+    now: Callable[[], float],
+    monotonic: Callable[[], float],
+    jitter: Callable[[], float],
+    stopped: Callable[[], bool] = lambda: False,
+) -> Sniffed:
+    """Listen to `filters` for `duration_s` from the moment of the subscription, or until `stopped()`.
+
+    :raises UnavailableError: the broker cannot be reached, refuses us or the subscription.
+    """
+    source = MqttSource(
+        transient(connection, "sniff"),
+        [Subscription(one, qos=0) for one in filters],
+        ReceiveLimits(max_messages=200_000),
+        now=now,
+        monotonic=monotonic,
+        jitter=jitter,
+    )
+    sniffed, give_up_s, end_s = Sniffed(), monotonic() + 3 * connection.connect_timeout_s, None
+    source.start()
+    try:
+        while not stopped() and (end_s is None or monotonic() < end_s):
+            batch = source.take(4096, 0.1)
+            for topic, payload, time_s in zip(batch.topics, batch.payloads, batch.arrival_s.tolist(), strict=True):
+                _note(sniffed, topic, payload, time_s)
+            sniffed.retained += batch.lost[Drop.RETAINED]
+            status = source.status()
+            if end_s is None and status.subscribed:
+                end_s = monotonic() + duration_s
+            elif end_s is None and monotonic() > give_up_s:
+                advice = "check host, port, credentials, and the right to read these topics"
+                raise UnavailableError(f"broker {connection.address}: {status.error or 'no answer'}; {advice}")
+    finally:
+        source.close()
+    return sniffed
+
+
+def _note(sniffed: Sniffed, topic: bytes, payload: bytes, time_s: float) -> None:
+    sniffed.messages += 1
+    try:
+        name = topic.decode()
+    except UnicodeDecodeError:
+        sniffed.strange += 1
+        return
+    if name.startswith(_OWN) and not (name.startswith("homeassistant/") and name.endswith("/state")):
+        return
+    seen = sniffed.topics.get(name)
+    if seen is None:
+        if len(sniffed.topics) >= _TOPICS_MAX:
+            sniffed.strange += 1
+            return
+        seen = sniffed.topics[name] = Seen()
+    seen.add(payload, time_s)
+
+
+def understand(sniffed: Sniffed, now_s: float) -> tuple[list[Found], dict[str, str]]:
+    """Return the groups to propose (template, channels, topics), and for each other topic why it is in none."""
+    shapes: dict[str, Shape] = {}
+    edge = {topic: seen.payloads for topic, seen in sniffed.topics.items() if NAMESPACE in topic.split("/")}
+    devices, unknown = edge_nodes(edge)
+    for place, (shape, data) in devices.items():
+        shapes[place] = shape
+        sniffed.places[place] = sniffed.topics[data]
+    for topic, seen in sniffed.topics.items():
+        if topic in edge:
+            continue
+        found = known_format(topic, seen.payloads) or shape_of(seen.payloads, now_s)
+        if isinstance(found, Shape):
+            shapes[topic] = found
+        else:
+            unknown[topic] = found
+    return _groups(kinds_of(shapes), unknown), unknown
+
+
+def propose(sniffed: Sniffed, *, now_s: float, seconds: float) -> str:
+    """Return the `streams:` block as YAML, with what it stands on, and what was not understood, as comments."""
+    groups, unknown = understand(sniffed, now_s)
+    lines = [f"# Seen in {seconds:g} s: {sniffed.messages} messages on {len(sniffed.topics)} topics."]
+    if groups:
+        lines += ["# Choose what to watch, train a model for each group, and remove the rest.", "streams:"]
+    names: set[str] = set()
+    for template, channels, kind in groups:
+        lines += _block(template, channels, kind, sniffed.topics | sniffed.places, names)
+    if groups:
+        lines += _next_steps(sorted(names)[0] if len(names) == 1 else "GROUP")
+    return "\n".join([*lines, *_not_understood(unknown), *_left_out(sniffed)]) + "\n"
+
+
+def _groups(kinds: Sequence[TopicKind], unknown: dict[str, str]) -> list[Found]:
+    """Give each kind a template of its own; what would hide behind another's goes before it, or to `unknown`."""
+    taken: list[Found] = []
+    for kind in kinds:
+        template, channels = template_of(kind)
+        hidden = [found for found in taken if _covers(found[0], kind.topics)]
+        if not hidden:
+            taken.append((template, channels, kind))
+        elif len(kind.topics) == 1 and not set("{}") & set(kind.topics[0]):
+            # One odd topic: its full name, before the template that it hides behind.
+            taken.insert(taken.index(hidden[0]), (kind.topics[0], (), kind))
+        else:
+            odd = f"another shape ({', '.join(kind.shape.values) or 'a number'}) where {hidden[0][0]} has its own"
+            unknown.update(dict.fromkeys(kind.topics, odd))
+    return taken
+
+
+def _covers(template: str, topics: Sequence[str]) -> bool:
+    parsed = Template.parse(template)
+    return any(parsed.match(topic) is not None for topic in topics)
+
+
+def _block(
+    template: str, channels: tuple[str, ...], kind: TopicKind, topics: Mapping[str, Seen], names: set[str]
+) -> list[str]:
+    name = _name(template, names)
+    rates = sorted(every for topic in kind.topics if (every := topics[topic].every_s) is not None)
+    every_s = rates[len(rates) // 2] if rates else None
+    streams = len(kind.topics) / max(1, len(channels))
+    rate = f", a message about every {every_s:.3g} s" if every_s else ", one message each: sniff for longer"
+    said = [f"# {streams:.0f} stream{'' if round(streams) == 1 else 's'}{rate} on each topic"]
+    if channels:
+        said.append(f"# channels: {_comment(', '.join(channels))}")
+    if kind.shape.name or kind.shape.labels:
+        said[0] += "; its payloads may be of several streams"
+    if kind.shape.ignored:
+        said.append(f"# left out as not measured: {_comment(', '.join(kind.shape.ignored))}")
+    topic = ", ".join(f"{key}: {text}" for key, text in _topic(template, kind.shape, every_s))
+    lines = [*said, f"{name}:", "  topics:", f"    - {{{topic}}}"]
+    if channels:
+        grid_s = next((nice for nice in _NICE_S if every_s is not None and nice >= 0.75 * every_s), 1)
+        lines += [f"  align: {{every: {grid_s:g}s, method: hold}}  # channels come apart"]
+    elif kind.shape.kind == SPARKPLUG:
+        grid_s = next((nice for nice in _NICE_S if every_s is not None and nice >= 0.75 * every_s), 1)
+        hold = f"gap_max: {max(60.0, 30 * grid_s):g}s"
+        lines += [f"  align: {{every: {grid_s:g}s, method: hold, {hold}}}  # what does not change is not sent"]
+    if streams > 10_000:
+        lines.append(f"  max_streams: {2 * round(streams)}")
+    lines.append(f"  model: {{path: {name}.pt}}  # to be trained")
+    return [f"  {line}" for line in lines]
+
+
+def _topic(template: str, shape: Shape, every_s: float | None) -> list[tuple[str, str]]:
+    keys = [("topic", _quoted(template)), ("payload", shape.kind)]
+    if shape.kind in ("number", "homeassistant"):
+        return keys
+    if shape.kind == "json" and "{" + CHANNEL + "}" in template:
+        keys.append(("value", _quoted(shape.values[0])))
+    else:
+        names = _channel_names(shape.values)
+        pairs = (f"{_quoted(n)}: {_quoted(p)}" for n, p in names)
+        keys.append(("values", "{" + ", ".join(pairs) + "}"))
+    taken = set(Template.parse(template).labels)
+    labels = [(f"{tag}_tag" if tag in taken else tag, tag) for tag in shape.labels]
+    keys += [
+        (key, "{" + ", ".join(f"{_quoted(a)}: {_quoted(b)}" for a, b in pairs) + "}")
+        for key, pairs in (("labels", labels), ("where", shape.where))
+        if pairs
+    ]
+    optional = (("time", shape.time), ("samples", shape.samples), ("name", shape.name))
+    keys += [(key, _quoted(path)) for key, path in optional if path is not None]
+    if shape.entries:
+        keys.append(("sample_every", f"{max((every_s or 1.0) / shape.entries, 0.001):.3g}s"))
+    return keys
+
+
+def _next_steps(group: str) -> list[str]:
+    """Say how the block becomes a model that watches."""
+    return [
+        "# Put the block and `mqtt:` into streamae.yaml; then record some normal days, learn them, and watch:",
+        "#   streamae record -c streamae.yaml normal.jsonl --duration 259200",
+        f"#   streamae train --recording normal.jsonl --streams streamae.yaml --group {group}",
+        "#   streamae check -c streamae.yaml && streamae run -c streamae.yaml",
+    ]
+
+
+def _quoted(text: str) -> str:
+    """Text as a double-quoted scalar of YAML."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
+
+
+def _channel_names(paths: Sequence[str]) -> list[tuple[str, str]]:
+    """Name each channel by the end of its path, by more of it where two would be called the same."""
+    steps = [re.findall(r'"([^"]+)"|([^.\[\]"/:]+)', path) for path in paths]
+    words = [[quoted or plain for quoted, plain in found] for found in steps]
+    names = [[w for w in word if not w.isdigit()][-1:] + [w for w in word[-1:] if w.isdigit()] for word in words]
+    short = ["_".join(name) for name in names]
+    return [
+        (name if short.count(name) == 1 else "_".join(word), path)
+        for name, word, path in zip(short, words, paths, strict=True)
+    ]
+
+
+def _name(template: str, names: set[str]) -> str:
+    literal = [level for level in template.split("/") if "{" not in level and level]
+    base = re.sub(r"[^A-Za-z0-9]+", "-", literal[0] if "{" in template and literal else template).strip("-") or "group"
+    plain = base[0].isalpha() and base.lower() not in _YAML_WORDS
+    base = base if plain else f"group-{base}"
+    name, n = base, 2
+    while name in names:
+        name, n = f"{base}-{n}", n + 1
+    names.add(name)
+    return name
+
+
+def _not_understood(unknown: Mapping[str, str]) -> list[str]:
+    """Comments on topics that no group covers, those of one reason and tree together."""
+    if not unknown:
+        return []
+    lines = ["# Not understood, and so not in the block:"]
+    keyed = sorted((why, topic.partition("/")[0], topic) for topic, why in unknown.items())
+    for (why, _), same in groupby(keyed, key=lambda key: key[:2]):
+        topics = [topic for _, _, topic in same]
+        more = f" and {len(topics) - 1} more like it" if len(topics) > 1 else ""
+        lines.append(f"#   {_comment(topics[0])}{more}: {_comment(why)}")
+    if len(lines) > _UNKNOWN_MAX + 1:
+        lines[_UNKNOWN_MAX + 1 :] = [f"#   … and {len(lines) - 1 - _UNKNOWN_MAX} further kinds"]
+    return lines
+
+
+def _left_out(sniffed: Sniffed) -> list[str]:
+    lines = []
+    if sniffed.retained:
+        lines.append(f"# {sniffed.retained} retained messages were not looked at: they are a memory, not samples.")
+    if sniffed.strange:
+        lines.append(f"# {sniffed.strange} messages on topics that are not UTF-8, or too many, were not looked at.")
+    if not sniffed.messages:
+        lines.append("# Nothing was published in that time: listen longer, or check the rights of this user.")
+    return lines
+
+
+def _comment(text: str) -> str:
+    """Text of others as it can stand in a comment: one line, nothing that a terminal obeys."""
+    return "".join(c if c.isprintable() else "?" for c in text)[:_COMMENT_MAX]

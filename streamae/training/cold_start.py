@@ -1,0 +1,88 @@
+"""What a stream that the model never saw must be granted: measured, by meeting the training streams as strangers.
+
+A new stream takes its scale from a short warm-up and its error level from some windows after it, so its normal strays
+further than that of a stream of the training. Pieces of the training streams, each with its own warm-up, go through
+the core's own scaling and scoring; the threshold of new streams lies above the highest score of them all.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from streamae.core.scale import early_estimate, roughness
+from streamae.core.types import F32, F64
+from streamae.model.spec import DetectorSpec
+from streamae.training.calibrate import log_scores
+from streamae.training.dataset import Dataset
+
+__all__ = ["calibrate_cold_start", "group_calm"]
+
+_TRIALS_MAX = 80
+_JUDGED_ROWS = 200  # of each piece, behind what it learns from
+_MARGIN = float(np.log(1.5))
+_UNTRIED = float(np.log(3.0))  # where the series are too short to try
+
+
+def group_calm(dataset: Dataset) -> F64:
+    """Scale over roughness of each channel [C], the median over streams; 0 where rows mostly repeat the last one."""
+    found = []
+    for s in range(len(dataset.names)):
+        rows = dataset.values[dataset.rows_of(s)].astype(np.float64)
+        rough = roughness(rows)
+        found.append(np.where(rough > 1e-6, rows.std(axis=0) / np.maximum(rough, 1e-6), 0.0))
+    calm: F64 = np.median(found, axis=0)
+    return calm
+
+
+def calibrate_cold_start(
+    calibration: Mapping[str, Any],
+    dataset: Dataset,
+    spec: DetectorSpec,
+    errors: Callable[[F32], F32],
+    warmup_rows: int,
+) -> dict[str, Any]:
+    """Return `calm`[C], `cold_zero` and `cold_offset`, the calibration of streams that are met in operation."""
+    calm, learn = group_calm(dataset), int(calibration["learn_windows"])
+    pieces = _pieces(dataset, warmup_rows, warmup_rows + spec.window + learn)
+    tried = []
+    for piece in pieces:
+        values = dataset.values[piece].astype(np.float64)
+        location, scale = early_estimate(values[:warmup_rows], calm)
+        scaled = ((values[warmup_rows:] - location) / scale).astype(np.float32)
+        read = dataset.calendar.beside(scaled, dataset.time_s[piece][warmup_rows:])
+        windows = np.lib.stride_tricks.sliding_window_view(read, spec.window, axis=0).transpose(0, 2, 1)
+        tried.append(errors(np.ascontiguousarray(windows)))
+    zero, offset = float(calibration["zero"]), float(calibration["offset"])
+    if not tried:
+        return {"calm": calm.tolist(), "cold_zero": zero + _UNTRIED, "cold_offset": offset + _UNTRIED}
+    scores = log_scores(calibration, tried, [None] * len(tried), spec.channels)
+    return {"calm": calm.tolist(), **_above(scores, float(calibration["cold_zero"]), zero)}
+
+
+def _above(scores: list[F64], counted_from: float, zero: float) -> dict[str, float]:
+    """Place the threshold above all ln scores, the further the more they differ."""
+    highest = np.array([np.nanmax(y) for y in scores]) + counted_from
+    middle = float(np.median([np.nanmean(y) for y in scores])) + counted_from
+    cold = max(float(highest.max()) + 0.5 * float(highest.std()) + _MARGIN, zero)
+    return {"cold_zero": cold, "cold_offset": max(cold - middle, _MARGIN)}
+
+
+def _pieces(dataset: Dataset, warmup_rows: int, learning_rows: int) -> list[slice]:
+    """Stretches of rows of the streams, spread over them, each long enough to be judged for a while."""
+    least, most = learning_rows + 50, learning_rows + _JUDGED_ROWS
+    each = max(1, _TRIALS_MAX // len(dataset.names))
+    found: list[slice] = []
+    for s in range(len(dataset.names)):
+        rows = dataset.rows_of(s)
+        n = rows.stop - rows.start
+        if n < least:
+            continue
+        count = min(each, 1 + (n - least) // max(warmup_rows, 16))
+        for start in np.linspace(0, max(n - most, 0), count).astype(int):
+            at = slice(rows.start + int(start), min(rows.start + int(start) + most, rows.stop))
+            if np.diff(dataset.time_s[at]).max() <= dataset.gap_max_s:
+                found.append(at)
+        if len(found) >= _TRIALS_MAX:
+            break
+    return found

@@ -1,0 +1,124 @@
+"""Runs every file of tests/scenarios: columns of time, one second apart; the threshold is 1."""
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamae.core.alert import SEVERITIES, AlertRule, Alerts
+from tests import naive
+
+SCENARIOS = sorted((Path(__file__).parents[1] / "scenarios").glob("*.toml"))
+MARKS = {-1: "l", 0: ".", 1: "p", 2: "F"}
+
+
+def play(rule, scores):
+    """Feed scores[S][t]; returns the columns alert, told and severity of each stream."""
+    alerts = Alerts(rule)
+    alerts.grow(len(scores))
+    columns = [{"alert": [], "told": [], "severity": []} for _ in scores]
+    severity = [0] * len(scores)
+    for t, now in enumerate(np.array(scores, float).T):
+        state, changes = alerts.step(
+            np.arange(len(scores), dtype=np.int32), np.full(len(scores), float(t)), now, np.ones(len(scores))
+        )
+        told = dict(zip(changes.position.tolist(), changes.sequence.tolist(), strict=True))
+        for n, s in zip(changes.position.tolist(), changes.severity.tolist(), strict=True):
+            severity[n] = s
+        for s, column in enumerate(columns):
+            column["alert"].append(MARKS[int(state[s])])
+            column["told"].append(str(told.get(s, ".")))
+            column["severity"].append(SEVERITIES[severity[s]][0] if state[s] == 2 else ".")
+    return columns
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_scenario(path):
+    """The alert's columns are those of the file."""
+    told = tomllib.loads(path.read_text())
+    scores = [[np.nan if x == "x" else float(x) for x in s["input"].split()] for s in told["stream"]]
+    columns = play(AlertRule(**told["settings"]["alert"]), scores)
+    for stream, column in zip(told["stream"], columns, strict=True):
+        for name in stream.keys() - {"input"}:
+            assert " ".join(column[name]) == " ".join(stream[name].split()), told["why"]
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.9, 1.0, 2.0]), max_size=40),
+    st.integers(0, 4),
+    st.integers(0, 4),
+    st.integers(0, 40),
+)
+def test_life_equals_the_naive_oracle_and_survives_a_snapshot(scores, for_s, keep, cut):
+    """State by state the life is that of the slow oracle, also when it is carried over a restart in the middle."""
+    rule = AlertRule(for_s=for_s, keep_firing_for_s=keep)
+    alerts = Alerts(rule)
+    alerts.grow(1)
+    got = []
+    for t, score in enumerate(scores):
+        if t == cut:
+            state, alerts = alerts.state(1), Alerts(rule)
+            alerts.restore(state)
+        now, _ = alerts.step(np.zeros(1, np.int32), np.array([float(t)]), np.array([score]), np.ones(1))
+        got.append(MARKS[int(now[0])])
+    expected = naive.alert_states(list(enumerate(scores)), for_s=for_s, keep_firing_for_s=keep)
+    assert got == expected
+
+
+@given(st.lists(st.sampled_from([0.0, 2.0, 9.0]), max_size=40), st.integers(0, 3), st.integers(0, 3))
+def test_transitions_of_an_alert_are_numbered_and_end_with_its_resolution(scores, for_s, keep):
+    """Every alert is told as 0, 1, …; the first is firing, at most one grows critical, the last resolves."""
+    (column,) = play(AlertRule(for_s=for_s, keep_firing_for_s=keep, critical_ratio=5), [scores])
+    told = [int(x) for x in column["told"] if x != "."]
+    for a, b in zip(told, told[1:], strict=False):
+        assert b in (a + 1, 0)
+    assert all(n <= 2 for n in told)
+    assert told[:1] in ([], [0])
+
+
+@given(st.lists(st.sampled_from([0.0, 0.9, 1.0, 2.0, 3.0, np.nan]), max_size=40), st.integers(0, 3), st.integers(0, 40))
+def test_the_peak_is_the_highest_score_since_the_onset(scores, keep, cut):
+    """At every change, and between them, over a restart; a snapshot without peaks begins them anew."""
+    rule = AlertRule(keep_firing_for_s=keep)
+    alerts, onset = Alerts(rule), 0
+    alerts.grow(1)
+    before = "."
+    for t, score in enumerate(scores):
+        if t == cut:
+            state, alerts = alerts.state(1), Alerts(rule)
+            alerts.restore(state)
+        now, changes = alerts.step(np.zeros(1, np.int32), np.array([float(t)]), np.array([score]), np.ones(1))
+        if MARKS[int(now[0])] == "F" and before != "F":
+            onset = t
+        before = "F" if len(alerts.firing(1)) else "."
+        if before == "F" or len(changes.position):
+            assert alerts.peak(0) == np.nanmax(scores[onset : t + 1])
+        for peak in changes.peak:
+            assert peak == alerts.peak(0)
+    old = {name: array for name, array in alerts.state(1).items() if name != "peak"}
+    again = Alerts(rule)
+    again.restore(old)
+    assert np.isnan(again.peak(0))
+
+
+_SCORES = st.sampled_from((np.nan, 0.2, 0.9, 1.1, 2.5))
+
+
+@given(rows=st.lists(st.tuples(_SCORES, _SCORES, _SCORES), max_size=40), for_s=st.sampled_from((0.0, 2.0)))
+def test_the_life_of_an_alert_does_not_depend_on_who_is_judged_beside_it(rows, for_s):
+    """Several streams in one call end in the same state, to the bit, as each in a call of its own."""
+    rule = AlertRule(for_s=for_s, keep_firing_for_s=2.0)
+    together, alone = Alerts(rule), Alerts(rule)
+    together.grow(3)
+    alone.grow(3)
+    for t, scores in enumerate(rows):
+        streams, time_s, limit = np.arange(3, dtype=np.int32), np.full(3, float(t)), np.ones(3)
+        shown, changes = together.step(streams, time_s, np.array(scores), limit)
+        each = [alone.step(streams[[s]], time_s[[s]], np.array([scores[s]]), limit[[s]]) for s in range(3)]
+        assert shown.tolist() == [one[0][0] for one in each]
+        assert changes.position.tolist() == [s for s in range(3) if len(each[s][1].position)]
+        for name, array in together.state(3).items():
+            np.testing.assert_array_equal(array, alone.state(3)[name])

@@ -1,0 +1,103 @@
+"""FuzzTarget for the fuzzer (see `fuzz.py`): what is read from files, the configuration and the journal."""
+
+import sqlite3
+import tempfile
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from streamae.config import load
+from streamae.config.check import fits
+from streamae.config.convert import connection, core_group
+from streamae.core.groups import Groups
+from streamae.core.types import Batch, Drop, Drops
+from streamae.daemon.build import subscriptions_of
+from streamae.errors import ConfigError
+from streamae.store.journal import _DEFLATED, _HEAD, crc_of, decode_batch, encode_batch, read_rows
+from tests.faults.fuzz import MEMORY, FuzzTarget
+from tests.plants import LevelModel, group
+from tests.store_world import numbered
+
+NOW = 1_700_000_000.0
+TESTS = Path(__file__).parent.parent
+
+
+def config() -> FuzzTarget:
+    """A file is settings that the other rooms can be made of, or a ConfigError with a place and a remedy."""
+    folder = Path(tempfile.mkdtemp(dir=MEMORY))
+    (folder / "secret.txt").write_text("secret")
+    path = folder / "streamae.yaml"
+
+    def bite(data: bytes) -> bool:
+        path.write_bytes(data)
+        try:
+            settings = load(path, environ={"NAME": "value"})
+        except ConfigError as error:
+            assert str(error).startswith(str(path)), "a mistake without its file"
+            assert "; " in str(error), "a mistake without a remedy"
+            return False
+        connection(settings)
+        subscriptions_of(settings)
+        profile, model = group().profile, LevelModel()
+        fitting = [(name, one) for name, one in settings.streams.items() if not fits(name, one, profile)]
+        Groups(settings.instance, [core_group(name, one, profile, model) for name, one in fitting])
+        return True
+
+    example = yaml.safe_load((TESTS.parent / "deploy" / "streamae.yaml").read_text())
+    parts = [{"streams": example["streams"], name: part} for name, part in example.items()]
+    broken = [file.read_bytes() for file in (TESTS / "config").glob("*.yaml")]
+    honest = [yaml.safe_dump(part, width=1000).encode() for part in parts]
+    words = [b"${NAME}", b"&a ", b"*a", b"<<: ", b"!!python/object:os.system ", b"file:secret.txt", b"1e999", b"0x"]
+    return FuzzTarget(bite, honest + broken, [*words, b"- ", b"\t", b"\xef\xbb\xbf"])
+
+
+def journal() -> FuzzTarget:
+    """A row is read as what was written, or named as damaged; past the crc and the packing, too."""
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE journal (seq INTEGER PRIMARY KEY, now_s, messages, crc, body)")
+    packings: Sequence[Callable[[bytes], bytes]] = (
+        lambda data: data,
+        lambda data: data[: _HEAD.size] + zlib.compress(data[_HEAD.size :], 1),
+        _framed,
+    )
+
+    def bite(data: bytes) -> bool:
+        if not data:
+            return False
+        body = packings[data[0] % len(packings)](data[1:])
+        connection.execute("DELETE FROM journal")
+        connection.execute("INSERT INTO journal VALUES (1, ?, 0, ?, ?)", (NOW, crc_of(1, NOW, body), body))
+        ((_, batch, _),) = read_rows(connection, 0)
+        if not isinstance(batch, Batch):
+            with suppress(ValueError):
+                decode_batch(body)
+                raise AssertionError("the reader refuses what the decoder takes")
+            return False
+        row = encode_batch(batch)
+        assert encode_batch(decode_batch(row)) == row, "what was read is written as something else"
+        return True
+
+    rows = [numbered(1), numbered(2, 3, first_mid=7), Batch([b"t"], [bytes(range(256))], np.zeros(1), thinning=4)]
+    rows += [Batch([], [], np.zeros(0), lost=Drops({Drop.LATE: 3}), holes=[b"x", b"yz"])]
+    plain = [_unpacked(encode_batch(row)) for row in rows]
+    return FuzzTarget(bite, [bytes([n]) + body for n in range(3) for body in plain], [b"\xff" * 4, b"\0" * 8])
+
+
+def _framed(data: bytes) -> bytes:
+    """Let the announced length be right, so that what lies behind it is read."""
+    if len(data) < _HEAD.size:
+        return data
+    codec, flags, reasons, n, epoch, _ = _HEAD.unpack_from(data)
+    rest = data[_HEAD.size :]
+    return _HEAD.pack(codec, flags & ~_DEFLATED, reasons % 4, n % 9, epoch, len(rest)) + rest
+
+
+def _unpacked(body: bytes) -> bytes:
+    codec, flags, reasons, n, epoch, length = _HEAD.unpack_from(body)
+    rest = body[_HEAD.size :]
+    plain = zlib.decompress(rest) if flags & _DEFLATED else rest
+    return _HEAD.pack(codec, flags & ~_DEFLATED, reasons, n, epoch, length) + plain

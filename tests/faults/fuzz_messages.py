@@ -1,0 +1,166 @@
+"""FuzzTarget for the fuzzer (see `fuzz.py`): what a broker delivers, topics and payloads.
+
+An input begins with a byte that chooses the payload's kind; messages of a batch stand between marks, and begin with a
+byte that chooses the topic.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import yaml
+
+from streamae.core.decode import Decoder, PayloadSpec, deferred
+from streamae.core.formats import FORMATS
+from streamae.core.formats.values import FLOAT32_MAX
+from streamae.core.topics import Route, Router, Streams, Template
+from streamae.core.types import Drop, Drops
+from streamae.daemon.json_parser import json_loads
+from tests import sparkplug as sp
+from tests.faults.fuzz import FuzzTarget
+
+MARK = b"\x1e\x1e"  # between the messages of one batch
+NOW = 1_700_000_000.0
+GOLDEN = Path(__file__).parent.parent / "golden" / "payloads"
+
+
+@dataclass(frozen=True, slots=True)
+class _Feed:
+    """A payload spec with its topic template, the topics that messages choose from by their first byte, and loads."""
+
+    spec: PayloadSpec
+    template: str
+    topics: Sequence[bytes]
+    channels: Sequence[str] = ("a", "b")
+    loads: Callable[[bytes], Any] = json_loads()  # noqa: RUF009  (one parser for all)
+
+    def decoder(self) -> Decoder:
+        specs, texts = [self.spec], [self.template]
+        if self.spec.kind == "sparkplug":
+            listens = PayloadSpec("sparkplug", listens=True)
+            specs, texts = [self.spec, listens], [self.template, "spBv1.0/{group}/+/{node}"]
+        labels = [label for label in Template.parse(self.template).labels if label != "channel"]
+        names = Template.parse(self.spec.name).labels if self.spec.name else ()
+        labels += [label for label in (*self.spec.labels, *names) if label not in (*labels, "channel")]
+        streams = Streams("/".join("{" + label + "}" for label in labels), 8)
+        router = Router([Template.parse(text) for text in texts], self.channels, streams, deferred(specs))
+        return Decoder(router, specs, self.channels, loads=self.loads)
+
+
+def _feeds() -> list[tuple[_Feed, list[bytes]]]:
+    """Every format as the daemon would read it, with honest messages of it: ours first, then its documentation's."""
+    number, document = b"12.5", b'{"t": 1700000000, "a": 1, "b": -2.5e3, "value": 7, "n": 3}'
+    array = b'{"t": 1699999999000, "r": [{"a": 1, "b": 2}, {"a": 3, "t": 1699999999}]}'
+    one, two = (b"p", b"q"), (b"p/a", b"q/b", b"q/none")
+    feeds = [
+        (_Feed(PayloadSpec(), "{pump}/{channel}", two), [number]),
+        (_Feed(PayloadSpec("json"), "{pump}", one), [document]),
+        (_Feed(PayloadSpec("json", time="t", sequence="n"), "{pump}", one), [document]),
+        (_Feed(PayloadSpec("json", time="t", sequence="n"), "{pump}", one, loads=json.loads), [document]),
+        (_Feed(PayloadSpec("json", value="a", time="t"), "{pump}/{channel}", two), [document]),
+        (_Feed(PayloadSpec("json", samples="r", time="t", time_unit="ms"), "{pump}", one), [array]),
+        (_Feed(PayloadSpec("json", samples="r", sample_every_s=0.1), "{pump}", one, loads=json.loads), [array]),
+    ]
+    for kind in FORMATS:
+        golden = yaml.safe_load((GOLDEN / f"{kind}.yaml").read_text())
+        for case in golden["cases"]:
+            asked = dict(case.get("spec", {}))
+            zone = asked.pop("time_zone", None)
+            spec = PayloadSpec(kind, **asked, zone=None if zone is None else ZoneInfo(zone))
+            template = case.get("template", golden.get("template", "{pump}"))
+            topics = (case.get("topic", "p").encode(), b"q")
+            feeds.append((_Feed(spec, template, topics, golden["channels"]), [case["payload"].encode()]))
+    said = [f"spBv1.0/g/{kind}".encode() for kind in ("NBIRTH/n", "DBIRTH/n/d", "DDATA/n/d", "NDATA/n", "NDEATH/n")]
+    metrics = [sp.metric("a", alias=10, datatype=sp.DOUBLE, double_value=1.5), sp.metric(alias=10, double_value=2.5)]
+    births = [sp.payload(one, seq=i, time_s=NOW - 1) for i, one in enumerate(metrics)]
+    feeds.append((_Feed(PayloadSpec("sparkplug"), "spBv1.0/{group}/+/{node}/{device}", said, ("a",)), births))
+    return feeds
+
+
+def payloads() -> FuzzTarget:
+    """Decoders: what is read is finite, and the same however the messages are grouped; the rest is counted."""
+    feeds = _feeds()
+
+    def bite(data: bytes) -> bool:
+        if not data:
+            return False
+        feed, messages = feeds[data[0] % len(feeds)][0], data[1:].split(MARK)[:8]
+        topics = [feed.topics[m[0] % len(feed.topics)] if m else feed.topics[0] for m in messages]
+        bodies = [m[1:] for m in messages]
+        together, apart = feed.decoder(), feed.decoder()
+        whole = _read(together, topics, bodies)
+        rows: list[tuple[Any, ...]] = []
+        drops = Drops()
+        for topic, body in zip(topics, bodies, strict=True):
+            more, dropped = _read(apart, [topic], [body])
+            rows, drops = rows + more, drops + dropped
+        assert (sorted(rows), drops) == (sorted(whole[0]), +whole[1]), "grouping changes what is read"
+        return bool(rows)
+
+    seeds = [bytes([n, i]) + text for n, (_, texts) in enumerate(feeds) for i, text in enumerate(texts)]
+    births = feeds[-1][1]
+    last = len(feeds) - 1
+    seeds.append(bytes([last, 0]) + MARK.join([births[0], b"\1" + births[0], b"\2" + births[1]]))
+    words = [MARK, b"NaN", b"1e400", b"-0", b"null", b"true", b"1_0", b"1" * 400, b"\\ud800", b"[" * 60, b'{"a":' * 60]
+    return FuzzTarget(bite, seeds, [*words, b"\xff", b"\xc3\x28", b" 1556813561000000000", b"\\", b'"'])
+
+
+def _read(decoder: Decoder, topics: Sequence[bytes], bodies: Sequence[bytes]) -> tuple[list[tuple[Any, ...]], Drops]:
+    found, drops = decoder.decode(topics, bodies, np.full(len(topics), NOW))
+    ended = np.isnan(found.value)  # the source's word that it has no value now
+    assert (np.abs(found.value[~ended]) <= FLOAT32_MAX).all()
+    assert np.isfinite(found.time_s).all()
+    assert len({len(found.stream), len(found.channel), len(found.time_s), len(found.value), len(found.origin)}) == 1
+    "".join(decoder.sequences and decoder._router.streams.names).encode()
+    values = [None if end else value for end, value in zip(ended.tolist(), found.value.tolist(), strict=True)]
+    rows = zip(found.stream.tolist(), found.channel.tolist(), found.time_s.tolist(), map(repr, values), strict=True)
+    return list(rows), drops
+
+
+# ---- topics
+
+
+def topics() -> FuzzTarget:
+    """A template is refused with a reason or becomes a filter that lets through whatever the template matches."""
+
+    def bite(data: bytes) -> bool:
+        text, _, topic = data.partition(b"\n")
+        try:
+            template = Template.parse(text.decode(errors="surrogateescape"))
+        except ValueError:
+            return False
+        labels = [label for label in template.labels if label != "channel"]
+        streams = Streams("/".join("{" + label + "}" for label in labels) or "all", 4)
+        router = Router([template], ("a", "b"), streams)
+        route, again = router.route(topic), router.route(topic)
+        assert route == again, "the remembered route is another"
+        assert isinstance(route, Route | Drop)
+        if isinstance(route, Drop):
+            return False
+        assert lets_through(template.filter, topic.decode()), "the broker would not have sent this"
+        assert route.stream == 0
+        assert router.find(topic) == 0
+        return True
+
+    seeds = [
+        b"plant/{line}/{pump}/{channel}\nplant/l1/p1/a", b"plant/sensor-{id}\nplant/sensor-7", b"a/#\na/b/c",
+        b"/+/{x}\n/a/b", b"{a}-{b}.{c}/{channel}\n1-2-3.4.5/b", b"$SYS/{x}\n$SYS/y", b"{x}/#\na",
+    ]  # fmt: skip
+    return FuzzTarget(bite, seeds, [b"{", b"}", b"{channel}", b"#", b"+", b"$", b"\xff", b"--------"])
+
+
+def lets_through(pattern: str, topic: str) -> bool:
+    """MQTT 5.0, 4.7: whether a filter lets a topic through, level by level."""
+    wanted, levels = pattern.split("/"), topic.split("/")
+    if topic.startswith("$") and not pattern.startswith("$"):
+        return False
+    for i, level in enumerate(wanted):
+        if level == "#":
+            return True
+        if i == len(levels) or level not in ("+", levels[i]):
+            return False
+    return len(wanted) == len(levels)

@@ -1,0 +1,266 @@
+"""The contract of streamae.metrics: a clean, bounded catalogue that no single fault can take down."""
+
+import re
+import shutil
+import subprocess
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from streamae.core.types import AlertState, Drop, Drops, Report, Transition, Verdicts
+from streamae.metrics import CATALOGUE, PER_STREAM, Metrics
+
+
+class Clock:
+    def __init__(self, now_s: float = 1_000_000.0) -> None:
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def verdicts(stream, score, time_s=999_999.0, threshold=1.0, state=AlertState.INACTIVE) -> Verdicts:
+    n = len(stream)
+    return Verdicts(
+        np.array(stream, np.int32),
+        np.full(n, time_s - 10),
+        np.full(n, time_s),
+        np.array(score, float),
+        np.full(n, threshold),
+        np.ones((n, 1), np.float32),
+        np.full(n, state, np.int8),
+    )
+
+
+def transition(state="firing", severity="warning", sequence=0) -> Transition:
+    return Transition(
+        id="a", sequence=sequence, instance="i", group="pumps", stream="p", labels={}, rule="anomaly", state=state,
+        severity=severity, onset_s=0.0, time_s=0.0, window_start_s=0.0, score=2.0, threshold=1.0, shares={"x": 1.0},
+        model_digest="d",
+    )  # fmt: skip
+
+
+def report(**parts) -> Report:
+    whole = {"messages": 5, "rows": 4, "windows": 3, "drops": Drops({Drop.LATE: 2}), "verdicts": {}, "transitions": []}
+    return Report(**(whole | parts))
+
+
+def values(metrics: Metrics) -> dict[str, float]:
+    """`name{label="value"}` -> value of everything that /metrics shows, read by the reference parser."""
+    found = {}
+    for family in text_string_to_metric_families(metrics.render().decode()):
+        for sample in family.samples:
+            labels = ",".join(f'{k}="{v}"' for k, v in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+def observe(metrics: Metrics, what: Report, names=None, arrival_s=(999_999.5,)) -> None:
+    metrics.observe(what, names or {}, np.array(arrival_s), 0.004, 0.002)
+
+
+def full() -> Metrics:
+    metrics = Metrics(Clock(), per_stream_max=10)
+    metrics.declare_group("pumps", "d" * 12, 32)
+    metrics.declare_sink("log")
+    metrics.gauge("build_info", 1, "0.1.0", "3.11", "2.13")
+    metrics.count("messages_lost", 1, "broker")
+    metrics.observe_source(connected=True, subscribed=True, last_message_age_s=None, waiting=3)
+    observe(metrics, report(verdicts={"pumps": verdicts([0, 1], [0.5, 2.0])}), {"pumps": ["a", 'b"\\\n']})
+    return metrics
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_finds_nothing_to_say():
+    done = subprocess.run(["promtool", "check", "metrics"], input=full().render(), capture_output=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+def test_every_name_of_the_catalogue_is_served_once_with_help_and_follows_the_rules():
+    text = full().render().decode()
+    for metric in (*CATALOGUE, *PER_STREAM):
+        name = f"streamae_{metric.name}" + ("_total" if metric.kind == "counter" else "")
+        assert text.count(f"# TYPE {name} {metric.kind}\n") == 1, name
+        assert metric.help.endswith("."), name
+        assert re.fullmatch(r"[a-z]+(_[a-z0-9]+)*", metric.name)
+        assert not metric.name.endswith(("_ms", "_total", "_milliseconds", "_kb"))
+    counts = Counter(metric.name for metric in (*CATALOGUE, *PER_STREAM))
+    assert max(counts.values()) == 1
+
+
+def test_no_label_of_the_catalogue_grows_with_streams_or_topics():
+    bounded = {
+        "reason",
+        "rule",
+        "cause",
+        "group",
+        "severity",
+        "state",
+        "sink",
+        "outcome",
+        "digest",
+        "version",
+        "python",
+        "torch",
+    }
+    assert {label for metric in CATALOGUE for label in metric.labels} <= bounded
+
+
+def test_a_report_is_counted():
+    metrics = Metrics(Clock())
+    metrics.declare_group("pumps", "d", 32)
+    observe(metrics, report(transitions=[transition(), transition(severity="critical", sequence=1)]))
+    observe(metrics, report(transitions=[transition(state="resolved", sequence=2)]))
+    found = values(metrics)
+    assert found["streamae_messages_received_total"] == 10
+    assert found["streamae_rows_total"] == 8
+    assert found["streamae_windows_scored_total"] == 6
+    assert found['streamae_messages_dropped_total{reason="late"}'] == 4
+    assert found['streamae_alerts_total{group="pumps",severity="warning"}'] == 1
+    assert found['streamae_alerts_total{group="pumps",severity="critical"}'] == 0, "a rise is not a second alert"
+    assert found['streamae_alerts_resolved_total{group="pumps"}'] == 1
+
+
+def test_every_drop_reason_stands_at_zero_from_the_start():
+    found = values(Metrics(Clock()))
+    for reason in Drop:
+        assert found[f'streamae_messages_dropped_total{{reason="{reason.value}"}}'] == 0
+
+
+def test_streams_are_counted_by_state():
+    metrics = Metrics(Clock())
+    metrics.observe_streams("g", np.array([-1, 0, 0, 1, 2, 2, 2], np.int8))
+    found = values(metrics)
+    states = {
+        s: found[f'streamae_streams{{group="g",state="{s}"}}'] for s in ("learning", "inactive", "pending", "firing")
+    }
+    assert states == {"learning": 1, "inactive": 2, "pending": 1, "firing": 3}
+    assert found['streamae_alerts_firing{group="g"}'] == 3
+
+
+def test_who_is_in_maintenance_is_counted_and_marked():
+    """How many streams, how many of their alerts fire, and each stream's own series; all of it ends again."""
+    metrics = full()
+    metrics.observe_streams("g", np.array([0, 2, 2], np.int8), np.array([True, True, False]))
+    found = values(metrics)
+    assert found['streamae_streams_in_maintenance{group="g"}'] == 2
+    assert found['streamae_alerts_in_maintenance{group="g"}'] == 1
+    ours = [name for name in found if name.startswith("streamae_in_maintenance{")]
+    group = re.search(r'group="([^"]+)"', ours[0])[1]
+    for maintenance, marked in ((np.ones(9, np.bool_), 1), (np.zeros(0, np.bool_), 0)):
+        metrics.observe_streams(group, np.zeros(len(maintenance), np.int8), maintenance)
+        found = values(metrics)
+        assert {found[name] for name in ours} == {marked}
+
+
+@hypothesis_settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([0.001, 0.01, 0.25, 10.0]), max_size=30)
+)
+def test_a_histogram_counts_as_a_naive_one_does(seconds):
+    metrics = Metrics(Clock())
+    metrics.time("step_duration_seconds", np.array(seconds))
+    found = values(metrics)
+    kept = [max(s, 0.0) for s in seconds if np.isfinite(s)]
+    assert found["streamae_step_duration_seconds_count"] == len(kept)
+    assert found["streamae_step_duration_seconds_sum"] == pytest.approx(sum(kept))
+    for name, value in found.items():
+        bound = re.fullmatch(r'streamae_step_duration_seconds_bucket\{le="(.+)"\}', name)
+        if bound:
+            assert value == sum(s <= float(bound[1]) for s in kept)
+
+
+def test_latency_is_from_arrival_to_now():
+    metrics = Metrics(Clock(1000.0))
+    observe(metrics, report(), arrival_s=(999.99, 990.0))
+    found = values(metrics)
+    assert found["streamae_arrival_to_commit_seconds_count"] == 2
+    assert found["streamae_arrival_to_commit_seconds_sum"] == pytest.approx(10.01)
+
+
+def test_one_collector_that_raises_costs_only_its_own_lines():
+    metrics = full()
+
+    class Broken:
+        def collect(self):
+            raise OSError("no /proc here")
+
+    metrics._platform.append(Broken())
+    metrics._collectors["rows"] = Broken()
+    found = values(metrics)
+    assert "streamae_rows_total" not in found
+    assert found["streamae_messages_received_total"] == 5
+    assert values(metrics)["streamae_metrics_render_errors_total"] >= 2
+
+
+def test_the_process_itself_is_measured():
+    found = values(Metrics(Clock()))
+    assert found["process_resident_memory_bytes"] > 1e6
+    assert any(name.startswith("python_info") for name in found)
+
+
+def test_a_deaf_subscriber_shows_in_the_age_of_the_last_message_even_before_the_first():
+    clock = Clock()
+    metrics = Metrics(clock)
+    clock.now_s += 300
+    metrics.observe_source(connected=True, subscribed=True, last_message_age_s=None, waiting=0)
+    assert values(metrics)["streamae_source_last_message_age_seconds"] == 300
+
+
+def test_a_new_model_replaces_the_info_of_the_old_one():
+    metrics = Metrics(Clock())
+    metrics.declare_group("g", "old", 32)
+    metrics.declare_group("g", "new", 64)
+    info = [name for name in values(metrics) if name.startswith("streamae_model_info")]
+    assert info == ['streamae_model_info{digest="new",group="g"}']
+
+
+def test_series_of_single_streams_are_off_unless_asked_for():
+    metrics = Metrics(Clock())
+    observe(metrics, report(verdicts={"g": verdicts([0], [1.0])}), {"g": ["a"]})
+    assert "streamae_anomaly_score" not in metrics.render().decode()
+
+
+def test_series_of_single_streams_are_escaped_capped_and_gone_when_stale():
+    clock = Clock()
+    metrics = Metrics(clock, per_stream_max=3, stale_after_s=60)
+    names = {"g": ['x"\\\n<img>', "b", "c", "d", "e"]}
+    observe(metrics, report(verdicts={"g": verdicts([0, 1, 2, 3, 4], [3.0, 1, 2, 9, 9])}), names)
+    parsed = {
+        sample.labels["stream"]: sample.value
+        for family in text_string_to_metric_families(metrics.render().decode())
+        for sample in family.samples
+        if sample.name == "streamae_anomaly_score"
+    }
+    assert parsed == {'x"\\\n<img>': 3.0, "b": 1.0, "c": 2.0}
+    assert values(metrics)["streamae_metrics_streams_left_out"] == 2
+    clock.now_s += 61
+    assert "anomaly_score" not in metrics.render().decode()
+    observe(metrics, report(verdicts={"g": verdicts([3], [7.0])}), names)
+    assert values(metrics)['streamae_anomaly_score{group="g",stream="d"}'] == 7.0
+    assert values(metrics)["streamae_metrics_streams_left_out"] == 0
+
+
+def test_a_stream_that_learns_shows_nan_and_its_state():
+    metrics = Metrics(Clock(), per_stream_max=2)
+    observe(metrics, report(verdicts={"g": verdicts([0], [np.nan], state=AlertState.LEARNING)}), {"g": ["a"]})
+    found = values(metrics)
+    assert np.isnan(found['streamae_anomaly_score{group="g",stream="a"}'])
+    assert found['streamae_alert_state{group="g",stream="a"}'] == -1
+
+
+def test_twenty_thousand_streams_cost_no_more_than_the_cap():
+    metrics = Metrics(Clock(), per_stream_max=100)
+    names = {"g": [f"s{i}" for i in range(20_000)]}
+    observe(metrics, report(verdicts={"g": verdicts(list(range(20_000)), [1.0] * 20_000)}), names)
+    assert metrics.render().count(b"streamae_anomaly_score{") == 100
+
+
+def test_names_outside_the_catalogue_are_refused():
+    with pytest.raises(KeyError):
+        Metrics(Clock()).count("invented")
