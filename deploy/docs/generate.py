@@ -12,11 +12,12 @@ from streamae.config import json_schema
 from streamae.config.databases import History
 from streamae.core.types import Drop
 from streamae.metrics import CATALOGUE, PER_STREAM, Metric
+from streamae.web.app import API
+from streamae.web.openapi import openapi
 
 __all__ = ["api_reference", "config_reference", "documents", "main", "metrics_reference"]
 
 FOLDER = Path(__file__).parent
-OPENAPI = FOLDER.parent.parent / "streamae" / "web" / "static" / "openapi.json"
 MADE = "<!-- Made by `make docs` from {}; change that, not this file. -->\n"
 _PATTERNS = {
     "^(auto|off)": "auto, off or duration",
@@ -33,7 +34,7 @@ def documents() -> dict[str, str]:
     return {
         "config-reference.md": config_reference(),
         "metrics.md": metrics_reference(),
-        "api.md": api_reference(json.loads(OPENAPI.read_text())),
+        "api.md": api_reference(openapi(API)),
     }
 
 
@@ -115,7 +116,7 @@ def _default(about: Schema) -> str:
     value = about.get("default")
     if "$ref" in about and "enum" not in about:
         return "its defaults"
-    if value is None or value in ([], {}):
+    if value is None or value in ([], {}, ""):
         return "none" if value is None else "empty"
     text = value if isinstance(value, str) else json.dumps(value)
     return f"`{_cell(text)}`"
@@ -138,7 +139,8 @@ def _type(about: Schema) -> str:  # noqa: PLR0911  (a table of cases)
             parts = about.get("prefixItems")  # a tuple has them instead
             return f"[{', '.join(map(_type, parts))}]" if parts else f"list of {_type(about['items'])}"
         case "object":
-            return f"mapping to {_type(about['additionalProperties'])}"
+            values = about["additionalProperties"]
+            return "mapping" if values is True else f"mapping to {_type(values)}"
         case "string":
             pattern = about.get("pattern", "")
             return next((name for mark, name in _PATTERNS.items() if mark in pattern), about.get("format", "text"))
@@ -193,13 +195,15 @@ def _metrics(metrics: tuple[Metric, ...]) -> Iterator[str]:
 
 
 def api_reference(api: Schema) -> str:
-    """Return the paths of the page's port: what they take and give."""
-    lines = ["# The JSON API", "", MADE.format("streamae/web/static/openapi.json"), _plain(api["info"]["description"])]
+    """Return the paths of the page's port, what they take and give, and every property of that."""
+    lines = ["# The JSON API", "", MADE.format("the types in streamae/web"), _plain(api["info"]["description"])]
     lines += ["", "The daemon serves the same as OpenAPI under `/api/v1/openapi.json`.", ""]
     for path, methods in api["paths"].items():
         for method, about in methods.items():
-            if method in {"get", "post"}:
-                lines += _path(api, method, path, about)
+            lines += _path(api, method, path, about)
+    lines += ["# What it takes and gives", "", "A property that is not always there is left out, not null.", ""]
+    for name, about in sorted(api["components"]["schemas"].items()):
+        lines += _properties(name, about)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -208,18 +212,43 @@ def _path(api: Schema, method: str, path: str, about: Schema) -> Iterator[str]:
     yield ""
     yield ". ".join(_plain(about[key]).rstrip(".") for key in ("summary", "description") if key in about) + "."
     yield ""
-    given = [_resolved(api, one) for one in about.get("parameters", ())]
+    given = about.get("parameters", ())
     if given:
         yield "| parameter | type | default | meaning |"
         yield "|---|---|---|---|"
     for one in given:
-        schema = _resolved(api, one["schema"])
-        default = "**required**" if one.get("required") else _default(schema)
-        yield f"| `{one['name']}` | {_type(schema)} | {default} | {_cell(_plain(one.get('description', '')))} |"
+        default = "**required**" if one.get("required") else _default(one["schema"])
+        yield f"| `{one['name']}` | {_type(one['schema'])} | {default} | {_cell(_plain(one['description']))} |"
     if given:
         yield ""
+    if "requestBody" in about:
+        body = about["requestBody"]
+        yield f"Body: {'. '.join(filter(None, (_content(body), _plain(body.get('description', '')))))}."
+        yield ""
     for status, answer in about["responses"].items():
-        yield f"- {status}: {_plain(_resolved(api, answer).get('description', ''))}"
+        said = _resolved(api, answer)
+        kind = _content(said) if said is answer else ""  # each mistake is an Error
+        yield f"- {status}: {_plain(said['description'])}" + (f" ({kind})" if kind else "")
+    yield ""
+
+
+def _content(part: Schema) -> str:
+    """A link to what a body or an answer consists of; empty where that is text."""
+    ((_, content),) = part["content"].items()
+    return _type(content["schema"]) if "$ref" in content["schema"] else ""
+
+
+def _properties(name: str, about: Schema) -> Iterator[str]:
+    yield f"## {name}"
+    yield ""
+    yield _plain(about["description"])
+    yield ""
+    yield "| property | type | given | meaning |"
+    yield "|---|---|---|---|"
+    for key, one in about["properties"].items():
+        null = " or null" if {"type": "null"} in one.get("anyOf", ()) else ""
+        given = "always" if key in about.get("required", ()) else "not always"
+        yield f"| `{key}` | {_type(one)}{null} | {given} | {_cell(_plain(one['description']))} |"
     yield ""
 
 

@@ -2,37 +2,52 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from streamae.core.types import AlertState
+from streamae.web.answers import StreamAnswer, StreamState, meaning
+from streamae.web.parameters import Digits, Limit
 from streamae.web.view import StreamTable
 
 __all__ = ["SORTS", "Selection", "finite", "line", "ranked"]
 
-SORTS = ("score", "peak", "name")
+Sort = Literal["score", "peak", "name"]
+SORTS = get_args(Sort)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not name or not sign:
+        raise ValueError("not name=value")
+    return name, value
+
+
+Pair = Annotated[tuple[str, str], BeforeValidator(_pair), WithJsonSchema({"type": "string", "format": "name=value"})]
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What was asked for: part of a name, labels, a state, an order, and the lines from `offset` on, at most `limit`.
+    """Which streams, and in which order."""
 
-    `score` orders by score over threshold, `peak` by state and then by the highest ratio that the sparkline shows
-    (which is calmer to look at), `name` by group and name.
-    """
+    q: Annotated[str, AfterValidator(str.lower), meaning("Part of the name, in any case")] = ""
+    label: Annotated[
+        tuple[Pair, ...], meaning("name=value of a label that the stream has; may be given several times")
+    ] = ()
+    group: Annotated[str | None, meaning("Only streams of this group")] = None
+    state: Annotated[StreamState | None, meaning("Only streams in this state")] = None
+    sort: Annotated[
+        Sort, meaning("score: by score over threshold now; peak: by state and the highest of the sparkline; name")
+    ] = "score"
+    offset: Annotated[int, Field(ge=0, le=10_000_000, description="How many to pass over first"), Digits] = 0
+    limit: Limit = 100
 
-    search: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    state: AlertState | None = None
-    sort: str = "score"
-    offset: int = 0
-    limit: int = 100
 
-
-def ranked(tables: Sequence[StreamTable], wanted: Selection) -> tuple[int, list[dict[str, Any]]]:
+def ranked(tables: Sequence[StreamTable], wanted: Selection) -> tuple[int, list[StreamAnswer]]:
     """Return how many streams match, and those lines of them that are wanted, worst first."""
     rows = [(table, _matching(table, wanted)) for table in tables]
     if not rows:
@@ -61,19 +76,19 @@ def _order(rows: Sequence[tuple[StreamTable, npt.NDArray[np.int64]]], *, peak: b
 
 def _matching(table: StreamTable, wanted: Selection) -> npt.NDArray[np.int64]:
     found = np.arange(len(table.names))
-    if wanted.search:
-        found = np.array([i for i, name in enumerate(table.names) if wanted.search in name.lower()], np.int64)
-    if wanted.labels:
-        asked = wanted.labels.items()
+    if wanted.q:
+        found = np.array([i for i, name in enumerate(table.names) if wanted.q in name.lower()], np.int64)
+    if wanted.label:
+        asked = dict(wanted.label).items()
         found = np.array([i for i in found.tolist() if asked <= table.labels(i).items()], np.int64)
-    return found if wanted.state is None else found[table.state[found] == wanted.state]
+    return found if wanted.state is None else found[table.state[found] == AlertState[wanted.state.upper()]]
 
 
-def line(table: StreamTable, i: int) -> dict[str, Any]:
+def line(table: StreamTable, i: int) -> StreamAnswer:
     """Return one stream of a table as JSON values; `spark` in hundredths of the threshold."""
     worst = int(table.worst[i])
     state = AlertState(int(table.state[i]))
-    told: dict[str, Any] = {
+    said: StreamAnswer = {
         "group": table.group,
         "stream": table.names[i],
         "score": table.score[i],
@@ -83,17 +98,18 @@ def line(table: StreamTable, i: int) -> dict[str, Any]:
         "time_s": table.time_s[i],
     }
     if state is AlertState.LEARNING:
-        told["learned_rows"], told["warmup_rows"] = int(table.learned[i]), table.warmup_rows
+        said["learned_rows"], said["warmup_rows"] = int(table.learned[i]), table.warmup_rows
     if i in table.marks:
-        told["marks"] = list(table.marks[i])
+        said["marks"] = list(table.marks[i])
     if table.spark is not None:
-        told["spark"] = [round(min(100 * x, 1e6)) if math.isfinite(x) else None for x in table.spark[i].tolist()]
-        told["slot_s"] = table.slot_s
-    return finite(told)
+        said["spark"] = [round(min(100 * x, 1e6)) if math.isfinite(x) else None for x in table.spark[i].tolist()]
+        said["slot_s"] = table.slot_s
+    shown: StreamAnswer = finite(said)
+    return shown
 
 
-def finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN and no infinity: they become null."""
+def finite(values: Mapping[str, Any]) -> Any:
+    """JSON has no NaN and no infinity: they become null. Returns a dictionary, of whatever type is declared."""
     return {key: _plain(value) for key, value in values.items()}
 
 

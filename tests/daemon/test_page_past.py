@@ -72,7 +72,9 @@ class Journalled:
         mine = (-1, pipeline.streams.index(self.stream))
         reader = StreamReplay(self.past, json.loads)
         raw, told = reader.read(known, lambda topic: pipeline.router.find(topic) in mine, from_s, until_s)
-        return picture(raw, pipeline.profile.channels, pipeline.group.reconstructor, (told.from_s, until_s), 2000), told
+        return picture(
+            raw, pipeline.profile.channels, pipeline.group.reconstructor, (told["from_s"], until_s), 2000
+        ), told
 
     def wanted(self, seen, from_s, until_s):
         return {t: v for t, v in seen.items() if from_s <= t <= until_s}
@@ -125,7 +127,7 @@ def same(world, from_s, until_s, told_whole=True):
     verdicts = world.wanted(world.verdicts, from_s, until_s)
     drawn = column((seen["verdicts"]["time_s"], seen["verdicts"]["score"]))
     assert drawn == pytest.approx({t: s for t, s in verdicts.items() if not np.isnan(s)}, rel=1e-5)
-    assert told.whole is told_whole
+    assert told["whole"] is told_whole
     return seen, told
 
 
@@ -146,8 +148,8 @@ def test_a_past_is_what_the_daemon_made_of_it(world):
     play(one, 300)
     for span in ((100, 160), (30, 300), (-500, 900), (298, 299), (200.5, 201.5)):
         seen, told = same(one, T0 + span[0], T0 + span[1])
-        assert (told.journal_from_s, told.from_s) == (T0, T0 + max(span[0], 0))
-        assert (told.pieces, told.scored_every, seen["point_s"]) == (1, 1, None)
+        assert (told["journal_from_s"], told["from_s"]) == (T0, T0 + max(span[0], 0))
+        assert (told["pieces"], told["scored_every"], seen["point_s"]) == (1, 1, None)
         assert max(line["share"] for line in seen["channels"]) > 0.5
 
 
@@ -232,17 +234,17 @@ def test_a_long_past_is_read_in_pieces_at_a_bounded_cost(world, monkeypatch):
 
     monkeypatch.setattr(Store, "past", counted)
     seen, told = one.look(T0 + 50, T0 + 1550)
-    assert not told.whole
-    assert 5 <= told.pieces <= 48
+    assert not told["whole"]
+    assert 5 <= told["pieces"] <= 48
     assert len(unpacked) * (24 + past._ROW_COST + 8 * past._OWN_COST) < 1.3 * 8_000
     drawn = column((seen["time_s"], seen["channels"][0]["values"]))
     assert set(drawn) <= set(one.rows)
-    assert np.diff(sorted(drawn)).max() < 1500 / told.pieces * 1.5, "spread over the whole span"
+    assert np.diff(sorted(drawn)).max() < 1500 / told["pieces"] * 1.5, "spread over the whole span"
     scores = column((seen["verdicts"]["time_s"], seen["verdicts"]["score"]))
-    assert len(scores) > 2 * told.pieces
+    assert len(scores) > 2 * told["pieces"]
     assert scores == pytest.approx({t: one.verdicts[t] for t in scores}, rel=1e-5)
     breaks = sum(np.isnan(v) for v in seen["channels"][0]["values"])
-    assert told.pieces / 2 < breaks < told.pieces, "no line spans what was not read"
+    assert told["pieces"] / 2 < breaks < told["pieces"], "no line spans what was not read"
     same(one, T0 + 1000, T0 + 1100)  # nearer, everything is there
 
 
@@ -252,7 +254,7 @@ def test_more_windows_than_a_picture_shows_are_thinned(world, monkeypatch):
     play(one, 240)
     monkeypatch.setattr(past, "_WINDOWS_MAX", 50)
     seen, told = one.look(T0 + 30, T0 + 230)
-    assert (told.whole, told.scored_every) == (True, 4)
+    assert (told["whole"], told["scored_every"]) == (True, 4)
     scores = column((seen["verdicts"]["time_s"], seen["verdicts"]["score"]))
     assert 45 < len(scores) < 55
     assert scores == pytest.approx({t: one.verdicts[t] for t in scores}, rel=1e-5)
@@ -331,7 +333,7 @@ def test_without_a_journal_there_is_no_past(world):
     one = world(durability="none")
     play(one, 60)
     seen, told = one.look(T0, T0 + 60)
-    assert (seen["time_s"], told.journal_from_s) == ([], None)
+    assert (seen["time_s"], told["journal_from_s"]) == ([], None)
 
 
 def test_a_stream_that_was_met_in_passing_is_judged_by_what_it_taught(world):

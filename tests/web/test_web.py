@@ -224,9 +224,7 @@ def test_a_silence_is_made_listed_and_ended():
     view = FakeView()
     web = client(view, token=TOKEN)
     made = web.post("/api/v1/silences", headers=BEARER, json=SILENCE)
-    told = web.get("/api/v1/openapi.json").json()
     assert made.status_code == 201
-    check(made.json(), told["components"]["schemas"]["Silence"], told)
     assert view.silenced[0][1] == SilenceWanted("pumps", "line1/*", "*", {}, 1000.0, 1060.0, "", XSS)
     asked = {"labels": {"line": "1"}, "starts_s": 2000, "ends_s": 3000.5, "created_by": "ada", "rule": "stale"}
     assert web.post("/api/v1/silences", headers=BEARER, json=asked).status_code == 201
@@ -537,50 +535,6 @@ def test_the_description_of_the_api_names_exactly_its_routes():
     assert tuple(sort) == SORTS
     references = set(re.findall(r'"#/components/(\w+)/(\w+)"', json.dumps(told)))
     assert all(name in told["components"][kind] for kind, name in references)
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "status",
-        "streams",
-        "stream?group=pumps&stream=a",
-        f"stream/past?{PAST}",
-        "alerts",
-        "models",
-        "silences",
-        "feedback",
-        "poison",
-        "dead-letters",
-    ],
-)
-def test_answers_carry_what_the_description_requires(path):
-    """The required properties of each schema are in the answer, and no property of ours is undescribed."""
-    web = client(FakeView(tables={"pumps": table()}))
-    told = web.get("/api/v1/openapi.json").json()
-    schema = told["paths"][f"/api/v1/{path.partition('?')[0]}"]["get"]["responses"]["200"]
-    check(web.get(f"/api/v1/{path}").json(), schema["content"]["application/json"]["schema"], told)
-
-
-def check(value, schema, told):
-    if "$ref" in schema:
-        schema = told["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-    for part in schema.get("allOf", []):
-        check(value, part, told)
-    if isinstance(value, dict):
-        missing = [name for name in schema.get("required", []) if name not in value]
-        # What a fake view does not fill in is the business of the test with the real daemon.
-        assert not set(missing) - {"verdicts", "window_rows", "point_s"}, missing
-        for name, inner in schema.get("properties", {}).items():
-            if name in value:
-                check(value[name], inner, told)
-    if isinstance(value, list) and "items" in schema:
-        for item in value:
-            check(item, schema["items"], told)
-    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
-    wanted = schema.get("type", [])
-    allowed = tuple(kinds[k] for k in ([wanted] if isinstance(wanted, str) else wanted) if k != "null")
-    assert not allowed or value is None or isinstance(value, allowed), (value, schema)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import numpy as np
 from streamae.core.pipeline import Pipeline
 from streamae.core.types import F32, F64, I64, Bool
 from streamae.daemon.page.memory import GroupHistory
+from streamae.web.answers import ChannelHistory, HistoryAnswer, ScoreHistory
 
 __all__ = ["Raw", "copy_stream", "extremes", "overlay", "picture"]
 
@@ -99,7 +100,7 @@ def picture(
     reconstructor: Any,
     span: tuple[float, float] = (-math.inf, math.inf),
     points: int | None = None,
-) -> dict[str, Any]:
+) -> HistoryAnswer:
     """Return what a copy has within a span as JSON values in the stream's own units, NaN for "none".
 
     Gaps hold an empty row. Where there are more than two rows for each of `points` equal parts of the span, a part is
@@ -114,7 +115,7 @@ def picture(
     every = np.hstack([own, _own_units(raw, shown, place), _own_units(raw, foreseen, place)])
     point_s = None if points is None else (span[1] - span[0]) / points
     time_s, drawn, reduced = _drawn(raw.time_s, every, gap_max_s, span, point_s)
-    lines = [
+    lines: list[ChannelHistory] = [
         {
             "name": name,
             "target": c in place,
@@ -127,9 +128,18 @@ def picture(
     ]
     judged = np.column_stack([raw.verdicts["score"], raw.verdicts["threshold"]])
     judged_s, judged, _ = _drawn(raw.verdicts["time_s"], judged, raw.apart_s, span, point_s)
-    verdicts = {"time_s": judged_s.tolist(), "score": judged[:, 0].tolist(), "threshold": judged[:, 1].tolist()}
-    told = {"window_rows": pipeline.profile.window, "point_s": point_s if reduced else None}
-    return {"time_s": time_s.tolist(), "channels": lines, "verdicts": verdicts, **told}
+    verdicts: ScoreHistory = {
+        "time_s": judged_s.tolist(),
+        "score": judged[:, 0].tolist(),
+        "threshold": judged[:, 1].tolist(),
+    }
+    return {
+        "time_s": time_s.tolist(),
+        "channels": lines,
+        "verdicts": verdicts,
+        "window_rows": pipeline.profile.window,
+        "point_s": point_s if reduced else None,
+    }
 
 
 def _drawn(

@@ -12,7 +12,7 @@ be another (a recording that is replayed, what a broker had queued, a device tha
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,9 @@ from streamae.core.types import F32, F64, Batch
 from streamae.daemon.page.detail import Raw
 from streamae.errors import UnavailableError
 from streamae.store.past import Past
+from streamae.web.answers import SpanRead
 
-__all__ = ["ReplayAnswer", "StreamReplay"]
+__all__ = ["StreamReplay"]
 
 _ASKERS_MAX = 8  # who read or wait for their turn
 _PATIENCE_S = 10.0
@@ -42,21 +43,6 @@ _SAMPLE = 32  # rows of the journal that tell how many messages one holds
 _SKEW_MIN_S = 10.0  # by which event time and arrival may differ before the stream's own clock is asked
 
 
-@dataclass(frozen=True, slots=True)
-class ReplayAnswer:
-    """What was read: from when on the journal has the stream (event time; None: there is none), and how much of it.
-
-    `from_s` is where the answer begins: where the journal does, if that is later than what was asked for. `whole`: all
-    of the span from there on, else so many `pieces` of it; each how manieth window was scored.
-    """
-
-    journal_from_s: float | None
-    from_s: float
-    whole: bool
-    pieces: int
-    scored_every: int
-
-
 class StreamReplay:
     """Reads pasts, one at a time; `past` opens the store's memory for a block, `loads` parses JSON."""
 
@@ -67,7 +53,7 @@ class StreamReplay:
 
     def read(
         self, alone: StreamPast, wanted: Callable[[bytes], bool], from_s: float, until_s: float
-    ) -> tuple[Raw, ReplayAnswer]:
+    ) -> tuple[Raw, SpanRead]:
         """Return the rows and verdicts of a stream in a span of event time, with what led up to it.
 
         `wanted` says which topics may be the stream's. Raises UnavailableError where others take too long.
@@ -101,7 +87,7 @@ class _Reading:
         self._window_s = group.profile.window * self._period_s
         self._skew_s = max(_SKEW_MIN_S, self._window_s / 2)
 
-    def read(self, from_s: float, until_s: float) -> tuple[Raw, ReplayAnswer]:
+    def read(self, from_s: float, until_s: float) -> tuple[Raw, SpanRead]:
         bounds = self._past.span()
         begins = None if bounds is None else self._begins(bounds[0])
         if begins is not None and from_s < begins < until_s:
@@ -114,7 +100,13 @@ class _Reading:
         rows = (until_s - from_s) / self._period_s * sum(b - a for a, b in pieces) / max(last - first, 1)
         every = max(1, int(np.ceil(rows / (_WINDOWS_MAX * self._alone.group.stride))))
         raw = self._raw([self._through(a, b, until_s, every) for a, b in pieces], (from_s, until_s), every)
-        return raw, ReplayAnswer(begins, from_s, whole, len(pieces), every)
+        return raw, {
+            "journal_from_s": begins,
+            "from_s": from_s,
+            "whole": whole,
+            "pieces": len(pieces),
+            "scored_every": every,
+        }
 
     def _begins(self, number: int) -> float | None:
         """Return when the stream begins in the journal; where that is far, when its first row was written."""

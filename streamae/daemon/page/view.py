@@ -29,6 +29,7 @@ from streamae.model.artifact import Artifact
 from streamae.store.alerts import AlertRecord
 from streamae.store.silences import Silence
 from streamae.store.store import Store
+from streamae.web.answers import Thresholds
 from streamae.web.app import SilenceWanted, Snapshot, StreamTable
 
 __all__ = ["HANGS_AFTER_S", "DaemonView"]
@@ -271,8 +272,8 @@ class DaemonView:
         mine = (-1, pipeline.streams.index(stream))
         raw, told = self._replay.read(known, lambda topic: pipeline.router.find(topic) in mine, from_s, until_s)
         targets = tuple(artifact.manifest.get("targets", ()))
-        history = picture(raw, targets, pipeline.group.reconstructor, (told.from_s, until_s), points)
-        return {"history": history, "read": asdict(told)}
+        history = picture(raw, targets, pipeline.group.reconstructor, (told["from_s"], until_s), points)
+        return {"history": history, "read": told}
 
     def models(self) -> Sequence[Mapping[str, Any]]:
         """Return what each group's model was trained on, and where the thresholds of its streams stand."""
@@ -294,7 +295,7 @@ class DaemonView:
         return done
 
 
-def _spread(table: StreamTable | None) -> dict[str, float] | None:
+def _spread(table: StreamTable | None) -> Thresholds | None:
     """The lowest, the middle and the highest threshold of the streams that are judged."""
     known = np.zeros(0) if table is None else table.threshold[np.isfinite(table.threshold)]
     if not len(known):
