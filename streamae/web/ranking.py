@@ -91,11 +91,11 @@ def line(table: StreamTable, i: int) -> StreamAnswer:
     said: StreamAnswer = {
         "group": table.group,
         "stream": table.names[i],
-        "score": table.score[i],
-        "threshold": table.threshold[i],
+        "score": _number(table.score[i]),
+        "threshold": _number(table.threshold[i]),
         "state": state.name.lower(),
         "worst_channel": table.channels[worst] if worst >= 0 else None,
-        "time_s": table.time_s[i],
+        "time_s": _number(table.time_s[i]),
     }
     if state is AlertState.LEARNING:
         said["learned_rows"], said["warmup_rows"] = int(table.learned[i]), table.warmup_rows
@@ -104,8 +104,11 @@ def line(table: StreamTable, i: int) -> StreamAnswer:
     if table.spark is not None:
         said["spark"] = [round(min(100 * x, 1e6)) if math.isfinite(x) else None for x in table.spark[i].tolist()]
         said["slot_s"] = table.slot_s
-    shown: StreamAnswer = finite(said)
-    return shown
+    return said
+
+
+def _number(value: np.float64) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def finite(values: Mapping[str, Any]) -> Any:
