@@ -1,8 +1,8 @@
 """What the API answers: one typed dictionary a thing, with the meaning of each property beside its type.
 
 Answers are plain dictionaries at run time and nothing checks them one by one, so a long list costs no more than its
-JSON. `openapi.json` and `deploy/docs/api.md` are made from these classes; tests/web/test_openapi.py holds a running daemon
-against them.
+JSON. `openapi.json` and `deploy/docs/api.md` are made from these classes; tests/web/test_openapi.py holds a running
+daemon against them.
 """
 
 from typing import Annotated, Any, NotRequired

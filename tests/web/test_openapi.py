@@ -148,6 +148,7 @@ def running(tmp_path_factory, trained):
     daemon._env = {"TOKEN": TOKEN}
     try:
         daemon.start().wait_for("/healthz")
+        wait_until(lambda: daemon.metric("streamae_source_subscribed") == 1, 60, daemon.log())
         feed.history(20)
         feed.start()
         feed._client.publish(
