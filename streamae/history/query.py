@@ -3,24 +3,27 @@
     2xx                    the answer
     400, 422               the query is wrong: ConfigError with the database's own words
     401, 403, 404, 3xx     credentials or address are: ConfigError
-    408, 429, 5xx, none    asked again, three times, with longer waits; then UnavailableError
+    408, 429, 5xx, none    asked again, three times, with longer waits, each told in the log; then UnavailableError
 
 Redirections are not followed, since they would carry the credentials elsewhere. What may hold a secret (headers, user
-and query of the address) never enters a message.
+and query of the address) never enters a message, not even where the answer repeats it.
 """
 
 import json
+import logging
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from streamae.errors import ConfigError, UnavailableError
+from streamae.headers import checked, hidden_in, secrets_of
 
 __all__ = ["Server"]
 
+_log = logging.getLogger(__name__)
 _ATTEMPTS = 4
 _ANSWER_MAX = 512 * 1024 * 1024
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
@@ -53,6 +56,7 @@ class Server:
             raise ConfigError("sources: url: write https://host:port, or with a path, without user, query or spaces")
         self.name = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
         self._url, self._headers, self._timeout_s, self._sleep = url.rstrip("/"), dict(headers), timeout_s, sleep
+        self._secrets = secrets_of(checked(headers, "sources"))
         context = ssl.create_default_context(cafile=ca_file)
         self._opener = urllib.request.build_opener(_NoRedirect, urllib.request.HTTPSHandler(context=context))
 
@@ -61,12 +65,14 @@ class Server:
         said = ""
         for attempt in range(_ATTEMPTS):
             if attempt:
-                self._sleep(2.0 ** (attempt - 1))
+                pause_s = 2.0 ** (attempt - 1)
+                _log.warning("%s: %s; asking again in %.0f s", self.name, said, pause_s)
+                self._sleep(pause_s)
             try:
                 return self._post(path, body, kind)
             except urllib.error.HTTPError as error:
                 with error:
-                    said = f"answered {error.code}{_words(error)}"
+                    said = f"answered {error.code}{_words(error, self._secrets)}"
                 if error.code not in _AGAIN:
                     raise self._judged(error.code, path, said, query) from None
             except OSError as error:  # URLError is one, and so are time-outs and what TLS refuses
@@ -102,7 +108,7 @@ class Server:
         return ConfigError(f"{self.name}: {said} to {path}; url is the base address, such as http://host:9090")
 
 
-def _words(error: urllib.error.HTTPError) -> str:
+def _words(error: urllib.error.HTTPError, secrets: Sequence[str]) -> str:
     """What the answer says, short: the message where it is JSON, else its first characters."""
     text = error.read(4096).decode("utf-8", "replace")
     try:
@@ -110,5 +116,6 @@ def _words(error: urllib.error.HTTPError) -> str:
         text = str(told.get("error") or told.get("message") or text)
     except (ValueError, AttributeError):
         pass
+    text = hidden_in(text, secrets)
     clean = "".join(letter if letter.isprintable() else " " for letter in text).strip()[:300]
     return f" ({clean})" if clean else ""

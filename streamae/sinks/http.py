@@ -6,7 +6,7 @@
 
 A wrong token (401, 403) or path (404) is the sink's trouble, not the alert's: the alerts wait until it is mended.
 Redirections are not followed, since they would carry the credentials elsewhere. What may hold a secret (path, query and
-user of the URL, headers) never enters a message.
+user of the URL, headers) never enters a message, not even where the answer repeats it.
 """
 
 import contextlib
@@ -15,15 +15,17 @@ import socket
 import ssl
 import threading
 from collections.abc import Mapping
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from streamae.errors import ConfigError
+from streamae.headers import checked, hidden_in, secrets_of
 from streamae.sinks.sink import SinkRefusedError, SinkUnavailableError
 
 __all__ = ["Endpoint"]
 
 _REFUSALS = frozenset({400, 409, 411, 413, 414, 415, 422, 431, 451})
 _ANSWER_BYTES_MAX = 4096
+_TOKEN_LETTERS = 12
 _RETRY_AFTER_MAX_S = 300.0
 
 
@@ -32,7 +34,8 @@ class Endpoint:
 
     def __init__(self, url: str, headers: Mapping[str, str], timeout_s: float, ca_file: str | None = None) -> None:
         self._url = _checked(url)
-        self._headers = dict(headers)
+        self._headers = checked(headers, "sinks")
+        self._secrets = secrets_of(self._headers, *_hidden_parts(self._url))
         self._timeout_s = timeout_s
         self._tls = ssl.create_default_context(cafile=ca_file) if self._url.scheme == "https" else None
         self.name = f"{self._url.scheme}://{self._url.hostname}:{self._port}"
@@ -53,7 +56,8 @@ class Endpoint:
             answer = connection.getresponse()
             reason = answer.read(_ANSWER_BYTES_MAX)
         except (OSError, http.client.HTTPException) as error:
-            raise SinkUnavailableError(f"{self.name}: no answer ({type(error).__name__}: {error})") from error
+            said = hidden_in(f"{type(error).__name__}: {error}", self._secrets)
+            raise SinkUnavailableError(f"{self.name}: no answer ({said})") from error
         finally:
             bell.cancel()
             connection.close()
@@ -77,7 +81,7 @@ class Endpoint:
     def _judge(self, status: int, retry_after: str | None, reason: bytes) -> None:
         if 200 <= status < 300:
             return
-        said = reason.decode("utf-8", "replace")[:200]
+        said = hidden_in(reason.decode("utf-8", "replace"), self._secrets)[:200]
         printable = "".join(letter if letter.isprintable() else " " for letter in said).strip()
         message = f"{self.name}: answered {status}" + (f" ({printable})" if printable else "")
         if status in _REFUSALS:
@@ -98,6 +102,13 @@ def _checked(url: str) -> SplitResult:
     if parts.username is not None:
         raise ConfigError("sinks: url: holds a user or password; put them into headers, as `Authorization`")
     return parts
+
+
+def _hidden_parts(url: SplitResult) -> list[str]:
+    """What of the address may be a secret: the values of its query, and long parts of its path, as chats use them."""
+    values = [part.partition("=")[2] or part for part in url.query.split("&")]
+    steps = [step for step in url.path.split("/") if len(step) >= _TOKEN_LETTERS]
+    return [url.query, *values, *map(unquote, values), *steps]
 
 
 def _hang_up(connection: http.client.HTTPConnection) -> None:

@@ -363,10 +363,14 @@ def test_each_refusal_of_a_database_says_whose_fault_it_is(answers, tmp_path, st
     elsewhere.server.shutdown()
 
 
-def test_a_database_that_stumbles_is_asked_again(answers, tmp_path):
-    """Two failures, then the answer: nobody notices."""
-    answers.answers = [(503, b""), (429, b""), (200, PIVOTED.encode())]
+def test_a_database_that_stumbles_is_asked_again(answers, tmp_path, caplog):
+    """Two failures, then the answer; each pause is told with its reason, and a smooth fetch says nothing."""
+    answers.answers = [(503, b"busy"), (429, b""), (200, PIVOTED.encode())]
     assert len(fetched(tmp_path, FLUX.format(url=answers.url), {"TOKEN": "x"})[0]) == 2
+    told = ["answered 503 (busy); asking again in 1 s", "answered 429; asking again in 2 s"]
+    assert [record.getMessage() for record in caplog.records] == [f"{answers.url}: {words}" for words in told]
+    fetched(tmp_path, FLUX.format(url=answers.url), {"TOKEN": "x"})
+    assert len(caplog.records) == 2
 
 
 def test_a_database_that_is_down_is_named(tmp_path):
