@@ -43,6 +43,8 @@ class Fleet:
         self.pasts: list[tuple[float, float]] = []  # that were asked for
         self.busy = 0  # so many questions for a past are put off
         self.reasons: list[str] = []
+        self.conditions: list[dict[str, Any]] = []
+        self.sinks: list[dict[str, Any]] = []
         self._silences: list[Mapping[str, Any]] = []
         self._lock = threading.Lock()
         self._ticks = self._version = 0
@@ -69,9 +71,11 @@ class Fleet:
             status = {
                 "connected": True, "messages_per_s": 5.0 * n, "windows_per_s": 5.0 * n, "streams": n, "lag_s": 0.012,
                 "dropped": 3, "dropped_per_s": 0.0, "learning": int((self._state < 0).sum()),
-                "firing": int((self._state == AlertState.FIRING).sum()),
+                "firing": int((self._state == AlertState.FIRING).sum()), "sinks": self.sinks,
             }  # fmt: skip
-            self._snapshot = Snapshot(TIME_S + self._ticks, (), self.reasons, status, {"pumps": table}, self._ticks)
+            self._snapshot = Snapshot(
+                TIME_S + self._ticks, (), self.reasons, status, {"pumps": table}, self._ticks, self.conditions
+            )
 
     def fire(self, stream: str, score: float = 6.5) -> str:
         """Open an alert of a stream; returns its id."""

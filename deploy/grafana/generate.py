@@ -232,6 +232,28 @@ def daemon() -> Rows:
             ],
         ),
         (
+            "What a person must mend",
+            [
+                Panel(
+                    "Conditions that fail",
+                    [(own("condition_failing"), "{{kind}} {{name}}")],
+                    steps=((0, GREEN), (1, RED)),
+                    width=12,
+                    help="The log, the page and /api/v1/status say why.",
+                ),
+                Panel(
+                    "Models and messages put aside",
+                    [
+                        (own("model_broken"), "{{group}}: model judges nothing"),
+                        (own("streams_quarantined"), "{{group}}: streams in quarantine"),
+                        (own("poison_messages"), "messages kept as poison"),
+                        (own("home_assistant_streams_left_out"), "streams that Home Assistant is not told of"),
+                    ],
+                    width=12,
+                ),
+            ],
+        ),
+        (
             "State and delivery",
             [
                 Panel("Journal", [(own("journal_bytes"), "{{instance}}")], unit="bytes"),

@@ -25,6 +25,7 @@ from streamae.core.groups import Groups
 from streamae.core.types import Report
 from streamae.daemon.build import Models, groups_of, make_source, subscriptions_of
 from streamae.daemon.clock import ArrivalClock, Clock
+from streamae.daemon.conditions import Conditions
 from streamae.daemon.gauges import Gauges
 from streamae.daemon.heartbeat import Heartbeat
 from streamae.daemon.homeassistant import HomeAssistantThread
@@ -120,9 +121,15 @@ class Daemon:
             self.loop, self.store, self.metrics,
             now=clock.now, monotonic=clock.monotonic, silent_after_s=settings.mqtt.silent_after_s,
         )  # fmt: skip
+        self.conditions = Conditions(f"{settings.mqtt.host}:{settings.mqtt.port}", clock.now)
+        self.conditions.rooms = lambda: (
+            self.loop.storing, self.metrics.rendering, *self.sink_threads.conditions, *self.home_assistant.conditions,
+        )  # fmt: skip
+        self.conditions.damaged(self.store.damage)
         self.sink_threads = SinkThreads(settings, self.store.outbox, clock)
         self.home_assistant = HomeAssistantThread(settings, lambda: self.view.snapshot().tables, clock)
         self.view.thread_faults, self.view.artifacts = self.thread_faults, artifacts
+        self.view.failing = self.conditions.failing
         token = settings.web.token.get_secret_value() if settings.web.token else None
         access = Access(frozenset(settings.web.allowed_hosts), token, settings.web.loopback)
         app = create_app(self.view, access)
@@ -173,18 +180,17 @@ class Daemon:
                 self.sink_threads.wake()
                 self.view.silences_moved()
         except StoreError as error:
-            log.warning("silences wait for the store: %s", error)
+            self.conditions.silences.failed(str(error))
+        else:
+            self.conditions.silences.works()
 
     def _housekeeping(self) -> None:
         self.arrivals.follow()
         self._apply_silences()
-        self.view.publish()
-        for name, pipeline in self.loop.groups.pipelines.items():
-            maintenance = pipeline.maintenance.now(self.clock.now())
-            self.metrics.observe_streams(name, pipeline.latest.state[: len(pipeline.streams)], maintenance)
-            self.metrics.gauge("streams_quarantined", len(pipeline.quarantine.held(len(pipeline.streams))), name)
-            self.metrics.observe_health(name, pipeline.verdicts())
-            self.metrics.gauge("model_broken", bool(pipeline.broken), name)
+        self.view.publish(self.sink_threads.state())
+        self.gauges.observe_groups(self.loop.groups.pipelines)
+        self.conditions.observe(self.loop.groups.pipelines, self.loop.source.status(), self.store)
+        self.metrics.observe_conditions(self.conditions.all)
         self.sink_threads.observe(self.metrics)
         self.home_assistant.observe(self.metrics)
         source = self.loop.source.status()
@@ -212,6 +218,7 @@ class Daemon:
             lost = groups.restore(self.loop.groups.snapshot())
         except StreamaeError as error:
             log.error("reload refused, the old configuration goes on:\n%s", error)
+            self.conditions.reload.failed(str(error))
             self.metrics.observe_reload(successful=False)
             self.notifier.send("READY=1", "STATUS=running; the last reload was refused")
             return
@@ -221,6 +228,7 @@ class Daemon:
             log.warning("group %s starts cold: it has another model now, or is gone", name)
         log.info("reloaded: %s read again, windows and alerts went on", self.path.name)
         self._replace(settings, groups)
+        self.conditions.reload.works()
         self.view.artifacts = artifacts
         self.metrics.observe_reload(successful=True)
         self.notifier.send("READY=1", "STATUS=running")
@@ -239,7 +247,9 @@ class Daemon:
         if old.sinks != settings.sinks:
             self.sink_threads.stop(1.0)
             self.store.outbox.register([s.name for s in settings.sinks])
-            self.sink_threads = SinkThreads(settings, self.store.outbox, self.clock)
+            for sink in {s.name for s in old.sinks} - {s.name for s in settings.sinks}:
+                self.metrics.drop_sink(sink)
+            self.sink_threads = SinkThreads(settings, self.store.outbox, self.clock, self.sink_threads.counted)
             self.sink_threads.start()
         if old.home_assistant != settings.home_assistant:
             self.home_assistant.stop(5.0, withdraw=True)

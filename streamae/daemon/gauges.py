@@ -1,14 +1,15 @@
-"""What is measured about once a second, not once a batch: the connection, the store, and the versions that run.
+"""What is measured about once a second, not once a batch: the connection, store, groups, and the versions that run.
 
 Counts that a room keeps since its own start become counters here by their growth: a source that a reload replaced
 begins anew at zero, and the counter goes on.
 """
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
 from streamae import __version__
+from streamae.core.pipeline import Pipeline
 from streamae.ingest.source import SourceStatus
 from streamae.metrics import Metrics
 from streamae.store.alerts import AlertLimits
@@ -49,6 +50,15 @@ class Gauges:
         self._metrics.gauge("journal_bytes", store.journal_bytes)
         since_s = self._started_s if store.snapshot_s is None else store.snapshot_s
         self._metrics.gauge("snapshot_age_seconds", max(0.0, self._now() - since_s))
+
+    def observe_groups(self, pipelines: Mapping[str, Pipeline]) -> None:
+        """Set how the streams of each group are doing, and its model."""
+        for name, pipeline in pipelines.items():
+            streams = len(pipeline.streams)
+            self._metrics.observe_streams(name, pipeline.latest.state[:streams], pipeline.maintenance.now(self._now()))
+            self._metrics.gauge("streams_quarantined", len(pipeline.quarantine.held(streams)), name)
+            self._metrics.observe_health(name, pipeline.verdicts())
+            self._metrics.gauge("model_broken", bool(pipeline.broken), name)
 
     def observe_people(self, store: Store, now_s: float) -> None:
         """Set what people asked for and said: silences and maintenance by state, entries of feedback."""

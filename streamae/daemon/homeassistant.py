@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 
+from streamae.condition import Condition
 from streamae.config import Settings
 from streamae.config.convert import connection, home_assistant
 from streamae.daemon.clock import Clock
@@ -39,7 +40,9 @@ class HomeAssistantThread:
         self._stopping, self._withdrawing = threading.Event(), False
         self._heard: deque[tuple[str, bytes, bool]] = deque(maxlen=_HEARD_MAX)
         self._sent = self._counted = 0
-        self._warned = False
+        self._left_out = Condition("home_assistant", "devices", "Home Assistant has no place for all", clock.now, log)
+        self._telling = Condition("home_assistant", "broker", "Home Assistant hears nothing", clock.now, log)
+        self.conditions = (self._telling, self._left_out) if self.terms is not None else ()
         if self.terms is not None:
             self._discovery = Discovery(self.terms)
             self._publisher = Publisher(
@@ -87,7 +90,7 @@ class HomeAssistantThread:
                 rest_s = _REST_S
                 self._tell_until_stopped()
             except UnavailableError as error:
-                log.warning("Home Assistant is not told: %s", error)
+                self._telling.failed(str(error))
             finally:
                 self._publisher.close(wait=False)
             self._heartbeat.beat(rest_s)
@@ -104,7 +107,8 @@ class HomeAssistantThread:
             tables = {name: _streams(table) for name, table in self._tables().items()}
             if tables:
                 self._publish(self._discovery.step(tables, self._clock.monotonic()))
-                self._warn()
+                self._look_who_is_left_out()
+            self._telling.works()
             self._heartbeat.beat()
             self._stopping.wait(_TICK_S)
         if self._withdrawing:
@@ -130,14 +134,10 @@ class HomeAssistantThread:
             self._publisher.flush(10.0)
             self._sent += len(messages)
 
-    def _warn(self) -> None:
-        left_out = self._discovery.left_out
-        if left_out and not self._warned:
-            log.warning(
-                "Home Assistant is told of %d streams, %d are left out; raise home_assistant.max_devices",
-                self._discovery.devices, left_out,
-            )  # fmt: skip
-        self._warned = left_out > 0
+    def _look_who_is_left_out(self) -> None:
+        devices, left_out = self._discovery.devices, self._discovery.left_out
+        advice = f"{devices} streams are devices there, others are left out; raise home_assistant.max_devices"
+        self._left_out.observe(advice if left_out else "", left_out)
 
 
 def _streams(table: StreamTable) -> DeviceStreams:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from streamae.condition import Condition
 from streamae.core.groups import Groups
 from streamae.core.types import Batch, Bool, Report
 from streamae.daemon.load_shedding import LoadShedding
@@ -53,6 +54,7 @@ class Loop:
         self.progress_s = self._snapshot_s = self._stepped_s = monotonic()
         self.thread, self.doing = threading.current_thread().name, "starts"  # what a hang is named by
         self.writable = True
+        self.storing = Condition("store", "state", "the state cannot be written, intake is paused", now, log)
         self.lag_s: float | None = None  # of the last batch: from the arrival of its first message to its commit
         self.stopping: Callable[[], bool] = lambda: False
         self.waiting: Callable[[], object] = lambda: None
@@ -160,8 +162,7 @@ class Loop:
             try:
                 write(attempt)
             except StoreError as error:
-                if self.writable:
-                    log.error("intake paused, nothing is acknowledged: %s", error)
+                self.storing.failed(str(error))
                 self.writable = False
                 self.metrics.count("store_commit_failures")
                 self.metrics.gauge("store_writable", 0)
@@ -172,8 +173,7 @@ class Loop:
                 self.progress_s = self._monotonic()  # waiting for space is not hanging
                 self.waiting()
                 continue
-            if not self.writable:
-                log.warning("the store can be written again, intake goes on")
+            self.storing.works()
             self.writable = True
             self.metrics.gauge("store_writable", 1)
             return True

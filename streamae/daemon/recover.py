@@ -29,7 +29,8 @@ def fold(store: Store, groups: Groups) -> list[str]:
         try:
             lost = groups.restore(recovery.snapshot)
         except (ValueError, KeyError, IndexError) as error:
-            notes.append(f"a snapshot was passed over: {error}")
+            store.damage.append(f"a snapshot was passed over: {error}")
+            notes.append(store.damage[-1])
             skipped += 1
             continue
         notes += [
@@ -46,6 +47,7 @@ def fold(store: Store, groups: Groups) -> list[str]:
         batches, messages = batches + 1, messages + len(batch)
     store.attempts.folded()
     notes += recovery.notes
+    store.damage += recovery.notes
     streams = sum(len(pipeline.streams) for pipeline in groups.pipelines.values())
     if streams or batches:
         notes.append(

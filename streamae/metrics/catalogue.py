@@ -93,6 +93,12 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric(
         "sink_deliveries", "counter", "Attempts to deliver, by outcome: sent, failed or refused.", ("sink", "outcome")
     ),
+    Metric(
+        "condition_failing",
+        "gauge",
+        "1 while something that a person must mend fails, by its kind (sink, store …) and its name.",
+        ("kind", "name"),
+    ),
     Metric("home_assistant_devices", "gauge", "Streams that Home Assistant is told of."),
     Metric(
         "home_assistant_streams_left_out",

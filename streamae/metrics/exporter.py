@@ -8,6 +8,7 @@ A scrape renders collector by collector: one that raises costs its own lines and
 `streamae_metrics_render_errors_total`, the rest is served.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric as Family
 
+from streamae.condition import Condition
 from streamae.core.sensors.stage import HEALTH_RULES
 from streamae.core.transitions import ANOMALY
 from streamae.core.types import AlertState, Drop, Report, Transition
@@ -33,9 +35,11 @@ from streamae.metrics.series import Histogram, StreamSeries
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
+log = logging.getLogger(__name__)
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter that nobody reads
 
 F64 = npt.NDArray[np.float64]
+_OUTBOX = ("outbox_pending", "outbox_oldest_age_seconds", "outbox_dead", "outbox_withheld")
 
 
 class _One:
@@ -56,6 +60,7 @@ class Metrics:
 
     def __init__(self, now: Callable[[], float], per_stream_max: int = 0, stale_after_s: float = 300.0) -> None:
         self._now = now
+        self.rendering = Condition("metrics", "render", "/metrics lacks a part", now, log)
         self._collectors: dict[str, Any] = {}
         for metric in CATALOGUE:
             self._collectors[metric.name] = _collector(metric)
@@ -66,6 +71,7 @@ class Metrics:
             GCCollector(registry=registry),
         ]
         self._digests: dict[str, str] = {}
+        self._watched: set[tuple[str, str]] = set()
         self._series = StreamSeries(per_stream_max, stale_after_s) if per_stream_max else None
         for reason in Drop:
             self._collectors["messages_dropped"].labels(reason.value)
@@ -109,13 +115,27 @@ class Metrics:
         self.gauge("model_info", 1.0, group, digest)
         self.gauge("model_window_rows", window, group)
 
+    def observe_conditions(self, conditions: Iterable[Condition]) -> None:
+        """Set what fails now; those that are no longer watched have no series any more."""
+        watched = {(one.kind, one.name): one.failing is not None for one in conditions}
+        for gone in self._watched - watched.keys():
+            self._collectors["condition_failing"].remove(*gone)
+        for labels, failing in watched.items():
+            self.gauge("condition_failing", failing, *labels)
+        self._watched = set(watched)
+
+    def drop_sink(self, sink: str) -> None:
+        """End the gauges of a sink that is no more: what it had waiting would be waiting for ever."""
+        for name in _OUTBOX:
+            self._collectors[name].remove(sink)
+
     def declare_sink(self, sink: str) -> None:
         """Start a sink's series at zero."""
         for outcome in ("sent", "failed", "refused"):
             self._collectors["sink_deliveries"].labels(sink, outcome)
         for name in ("outbox_evicted", "notifications_silenced"):
             self._collectors[name].labels(sink)
-        for name in ("outbox_pending", "outbox_oldest_age_seconds", "outbox_dead", "outbox_withheld"):
+        for name in _OUTBOX:
             self.gauge(name, 0.0, sink)
 
     def observe(
@@ -190,12 +210,14 @@ class Metrics:
 
     def render(self) -> bytes:
         """Return the text of /metrics; never raises for a collector that fails."""
-        parts = []
+        parts, wrong = [], []
         for collector in (*self._collectors.values(), *self._platform):
             try:
                 parts.append(generate_latest(_One(collector)))
-            except Exception:  # whatever one collector raises (ours or /proc's), the others must still be served
+            except Exception as error:  # whatever one collector raises (ours or /proc's), the others must be served
                 self.count("metrics_render_errors")
+                wrong.append(f"{type(collector).__name__}: {type(error).__name__}: {error}")
+        self.rendering.observe("; ".join(wrong), len(wrong))
         if self._series is not None:
             parts.append(self._series.render(self._now()))
         return b"".join(parts)

@@ -17,6 +17,7 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from streamae.condition import Condition
 from streamae.mqtt.options import ClientMaker, ConnectionOptions, make_client
 from streamae.mqtt.ownership import Ownership
 from streamae.mqtt.reader import BulkClient
@@ -50,6 +51,7 @@ class SessionOptions:
     owner_topic: str
     signature: bytes
     ledger: Ledger
+    condition: Condition
     acks: deque[tuple[int, Sequence[int]]]
     wakened: socket.socket
     stopping: threading.Event
@@ -236,6 +238,8 @@ class Connection:
         if self._terms.stale and present:
             self._client.unsubscribe(list(self._terms.stale))
         self._subscribe(self._terms.subscriptions)
+        if not self._terms.subscriptions:
+            self._terms.condition.works()
         self._client.subscribe(_DROPPED_TOPIC, 0)  # best effort: only mosquitto and its like have it
 
     def _announce(self, *, fresh: bool) -> None:
@@ -274,8 +278,9 @@ class Connection:
         error = f"subscription denied: {'; '.join(denied)}; give this user the right to read it" if denied else ""
         if denied:
             self._ask_again_s = self._terms.monotonic() + _RETRY_DENIED_S
-            if denied != self._ledger.state.denied:
-                _log.error("broker %s: %s", self._terms.connection.address, error)
+            self._terms.condition.failed(error)
+        else:
+            self._terms.condition.works()
         self._ledger.note(subscribed=not denied, denied=denied, error=error)
 
     def _on_disconnect(self, _c: paho.Client, _u: object, flags: Any, reason: Any, _p: object) -> None:

@@ -26,6 +26,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from streamae.condition import Condition
 from streamae.mqtt.connection import Connection, SessionOptions
 from streamae.mqtt.options import ClientMaker, ConnectionOptions, tls_context
 from streamae.mqtt.reader import best_client
@@ -82,6 +83,9 @@ class Session:
             owner_topic=f"streamae/owner/{plain_id}" if status_topic else "",
             signature=secrets.token_hex(8).encode(),
             ledger=self._ledger,
+            condition=Condition(
+                "broker", connection.address, f"nothing comes from broker {connection.address}", monotonic, _log
+            ),
             acks=deque(),
             wakened=wakened,
             stopping=threading.Event(),
@@ -145,7 +149,10 @@ class Session:
             if self.state.connects > connects:
                 down_since_s, delay_s = self._terms.monotonic(), 0.5
             self._ledger.note(error=reason, failures=self.state.failures + 1)
-            _log.warning("broker %s: %s", self.connection.address, self.state.fatal or reason)
+            if self.state.fatal:
+                _log.error("%s", self.state.fatal)
+            else:
+                self._terms.condition.failed(reason)
             long_down = self._terms.monotonic() - down_since_s > 60
             delay_s = min(delay_s * 2, 30.0 if long_down else 4.0)
             self._terms.beat(delay_s)

@@ -5,21 +5,24 @@ receiver asks for), and what failed goes behind what was tried less often: a sin
 delays the others by one attempt. When the sink refuses several at once, they are told one by one, so that only the
 poison among them becomes a dead letter. In a storm the pace holds requests back, and what gathers meanwhile travels
 together, up to the sink's `batch_max`. A sink that wants to be reminded is told again, each `renotify_s`, of what fires
-still and nobody has acknowledged or silenced.
+still and nobody has acknowledged or silenced. `condition` says whether the sink takes anything, and why not.
 
 At least once: a transition is marked as sent only after the sink took it, so an end of the process in between tells
 it twice, under the same key.
 """
 
+import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from streamae.condition import Condition
 from streamae.core.types import Transition
 from streamae.sinks.sink import Sink, SinkQueue, SinkRefusedError, SinkUnavailableError
 
 __all__ = ["Delivery", "DeliveryPace"]
 
+_log = logging.getLogger(__name__)
 BACKOFF_MIN_S = 1.0
 BACKOFF_MAX_S = 300.0
 _OPEN_MAX = 10_000
@@ -60,7 +63,7 @@ class Delivery:
         self._resting_until_s = float("-inf")
         self._refreshed_s = now()
         self._told: list[str] = []  # taken by the sink, not yet marked
-        self.last_error: str | None = None
+        self.condition = Condition("sink", sink.name, f"sink {sink.name} delivers nothing", now, _log)
 
     @property
     def sink(self) -> str:
@@ -102,8 +105,8 @@ class Delivery:
             self._send(transitions)
         except SinkRefusedError as error:
             if len(transitions) == 1:
+                self._recovered()
                 self._outbox.dead(self.sink, [transitions[0].key], str(error))
-                self._recovered(str(error))
                 return
             for transition in transitions:
                 self._deliver([transition], attempts)
@@ -115,7 +118,7 @@ class Delivery:
             self._outbox.failed(self.sink, [t.key for t in transitions], str(error), retry_at_s)
         else:
             self._told += [t.key for t in transitions]
-            self._recovered(None)
+            self._recovered()
             self._mark()
 
     def _mark(self) -> None:
@@ -144,7 +147,10 @@ class Delivery:
         except SinkUnavailableError as error:
             self._rest(error)
         except SinkRefusedError as error:
-            self.last_error = str(error)
+            self.condition.failed(str(error))
+        else:
+            if still_open:
+                self._recovered()
         return every_s
 
     def _remind(self, now_s: float) -> float:
@@ -160,13 +166,14 @@ class Delivery:
 
     def _rest(self, error: SinkUnavailableError) -> None:
         self._failures += 1
-        self.last_error = str(error)
+        self.condition.failed(str(error))
         self._resting_until_s = self._now() + max(error.retry_after_s, self._backoff_s(self._failures))
 
-    def _recovered(self, error: str | None) -> None:
+    def _recovered(self) -> None:
+        """The sink answers again, be it that it refuses an alert: that is the dead letters' trouble."""
         self._failures = 0
         self._resting_until_s = float("-inf")
-        self.last_error = error
+        self.condition.works()
 
     def _backoff_s(self, failures: int) -> float:
         """Seconds to wait after this many failures in a row: half of it fixed, half of it by chance."""

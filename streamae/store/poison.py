@@ -107,6 +107,10 @@ class Poison:
             ).fetchall()
         return [PoisonMessage(*row) for row in rows]
 
+    def fresh(self, now_s: float) -> int:
+        """Return how many are left out now: those of the last day."""
+        return sum(abs(now_s - at_s) < REMEMBERED_S for known in self._known.values() for at_s, _ in known.values())
+
     def __len__(self) -> int:
         """Return how many are kept."""
         return sum(map(len, self._known.values()))

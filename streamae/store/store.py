@@ -72,6 +72,7 @@ class Store:
 
     def __init__(self, directory: Path, durability: Durability, now_s: float, limits: StoreLimits) -> None:
         self.notes: list[str] = []
+        self.damage: list[str] = []  # of `notes`, what was lost
         self.unclean = False
         self._durability: Durability = durability
         self._limits = limits
@@ -209,7 +210,8 @@ class Store:
         except DamagedError as error:
             kept = _set_aside(path, now_s)
             self._counts["set_aside"] += 1
-            self.notes = [f"{path} is damaged ({error}): set aside as {kept.name}, starting cold"]
+            self.damage = [f"{path} is damaged ({error}): set aside as {kept.name}, starting cold"]
+            self.notes += self.damage
             self._load(path)
 
     def _load(self, path: Path) -> None:
@@ -245,6 +247,7 @@ class Store:
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('clean', '0')")
         self._counts["damaged"] += len(damaged)
         self.notes += damaged
+        self.damage += damaged
         if self.unclean:
             self.notes.append("the last run did not stop cleanly; the state is folded from the journal")
 

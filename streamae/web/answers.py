@@ -5,7 +5,7 @@ JSON. `openapi.json` and `deploy/docs/api.md` are made from these classes; tests
 daemon against them.
 """
 
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 from typing_extensions import TypedDict
@@ -48,6 +48,36 @@ class DoneAnswer(TypedDict):
     done: Annotated[str, meaning("What was done: the action, `retry` or `end`")]
 
 
+ConditionKind = Literal[
+    "broker", "configuration", "damage", "dead_letters", "home_assistant", "metrics", "model", "outbox", "poison",
+    "sink", "store",
+]  # fmt: skip
+
+
+class Condition(TypedDict):
+    """Something that fails, until a person mends it."""
+
+    kind: Annotated[ConditionKind, meaning("What fails")]
+    name: Annotated[str, meaning("Of the sink, the group, the broker")]
+    what: Annotated[str, meaning("The sentence for people")]
+    since_s: Annotated[float, meaning("When it began")]
+    reason: Annotated[str, meaning("What was said, without secrets")]
+    failures: Annotated[int, meaning("How often it failed, or how many there are")]
+
+
+class SinkState(TypedDict):
+    """How one sink is doing, by its last attempt."""
+
+    name: Annotated[str, meaning("Its name in the configuration")]
+    state: Annotated[Literal["ok", "failing"], meaning("How its last attempt went")]
+    since_s: Annotated[float | None, meaning("Since when it fails; null while it does not")]
+    reason: Annotated[str | None, meaning("Why, without secrets; null while it does not fail")]
+    attempts: Annotated[int, meaning("Failures since then")]
+    waiting: Annotated[int, meaning("Transitions not yet delivered")]
+    oldest_s: Annotated[float | None, meaning("When the oldest of them was stored; null where none waits")]
+    dead: Annotated[int, meaning("Transitions that it refused for good")]
+
+
 class LoopStatus(TypedDict, total=False):
     """What the daemon's loop says of itself; absent until it has run for the first time."""
 
@@ -72,6 +102,7 @@ class LoopStatus(TypedDict, total=False):
         float | None,
         meaning("Seconds from the arrival of the last batch's first message to its commit; null before one"),
     ]
+    sinks: Annotated[list[SinkState], meaning("How each sink is doing")]
     history_bytes: Annotated[int, meaning("Memory that the rows and scores shown here take")]
     uptime_s: Annotated[float, meaning("Seconds since the start")]
 
@@ -83,6 +114,9 @@ class StatusAnswer(LoopStatus):
     healthy: Annotated[bool, meaning("What /healthz says: the loop makes progress and every thread lives")]
     ready: Annotated[bool, meaning("What /readyz says: healthy, connected, and messages arrive and are stored")]
     reasons: Annotated[list[str], meaning("One sentence for each reason not to be healthy or ready")]
+    conditions: Annotated[
+        list[Condition], meaning("What fails and a person must mend: sinks, store, broker, models and the like")
+    ]
     read_only: Annotated[bool, meaning("Whether changes are refused, since no `web.token` is set")]
     groups: Annotated[list[str], meaning("The groups of the configuration")]
     sequence: Annotated[int, meaning("Counts the states that were published")]

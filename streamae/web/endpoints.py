@@ -52,6 +52,7 @@ class Endpoints:
             "healthy": not snapshot.unhealthy,
             "ready": not (snapshot.unhealthy or snapshot.unready),
             "reasons": [*snapshot.unhealthy, *snapshot.unready],
+            "conditions": [finite(one) for one in snapshot.conditions],
             "read_only": self._read_only,
             "groups": list(snapshot.tables),
             "sequence": snapshot.sequence,

@@ -61,7 +61,8 @@ class StreamTable:
 class Snapshot:
     """What the daemon published last; immutable from then on.
 
-    `unhealthy` and `unready` hold one sentence for each reason, and are empty while all is well. `status` is the line
+    `unhealthy` and `unready` hold one sentence for each reason, and are empty while all is well. `conditions` are the
+    things that a person must mend, as JSON values: kind, name, what, since_s, reason, failures. `status` is the line
     of the daemon's state as JSON values (connected, messages_per_s, streams, scored_per_s, lag_s, dropped ...).
     `sequence` counts snapshots.
     """
@@ -72,6 +73,7 @@ class Snapshot:
     status: Mapping[str, Any] = field(default_factory=dict)
     tables: Mapping[str, StreamTable] = field(default_factory=dict)
     sequence: int = 0
+    conditions: Sequence[Mapping[str, Any]] = ()
 
 
 class View(Protocol):

@@ -170,10 +170,13 @@ def test_a_bad_reload_is_refused_and_the_old_configuration_goes_on(daemon, feed)
         windows = daemon.metric("streamae_windows_scored_total")
         wait_until(lambda: daemon.metric("streamae_windows_scored_total") > windows, 30, "scoring goes on")
         assert daemon.get("/readyz")[0] == 200
+        (refused,) = json.loads(daemon.get("/api/v1/status")[1])["conditions"]
+        assert (refused["kind"], "keep_fireing_for" in refused["reason"]) == ("configuration", True)
     finally:
         daemon.path.write_text(good)
     daemon.signal(signal.SIGHUP)
     wait_until(lambda: daemon.metric("streamae_config_last_reload_successful") == 1, 30, "taken over again")
+    assert json.loads(daemon.get("/api/v1/status")[1])["conditions"] == []
 
 
 def test_a_second_daemon_on_one_state_directory_refuses(daemon, broker, trained, tmp_path):

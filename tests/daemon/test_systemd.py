@@ -1,5 +1,6 @@
 """The unit, as far as systemd's tools judge it without running it, and the notify protocol as systemd hears it."""
 
+import json
 import re
 import shutil
 import signal
@@ -147,6 +148,11 @@ def test_reload_is_announced_and_ended(world):
     daemon.path.write_text(good)
 
 
+def failing(daemon):
+    """The names of what must be mended."""
+    return [one["name"] for one in json.loads(daemon.get("/api/v1/status")[1])["conditions"]]
+
+
 def test_a_full_disk_is_waiting_and_not_hanging(world):
     """While commits fail the loop waits for space: WATCHDOG goes on, /healthz is fine, /readyz and the metric tell."""
     daemon, notify, switch, _ = world
@@ -156,10 +162,13 @@ def test_a_full_disk_is_waiting_and_not_hanging(world):
         before = watchdogs(notify)
         wait_until(lambda: watchdogs(notify) >= before + 2, 20, "WATCHDOG while the disk is full")
         assert daemon.get("/healthz")[0] == 200
-        assert "intake is paused" in daemon.get("/readyz")[1]
+        assert "intake is paused: " in daemon.get("/readyz")[1]
+        assert "state" in failing(daemon)
     finally:
         switch.unlink()
     wait_until(lambda: daemon.metric("streamae_store_writable") == 1, 20, "it recovers by itself")
+    assert "state" not in failing(daemon)
+    assert daemon.log().count("the state cannot be written") == 2, "its begin and its end"
 
 
 def test_a_hung_model_stops_the_watchdog(world):

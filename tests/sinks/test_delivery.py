@@ -91,14 +91,14 @@ def test_a_sink_that_is_away_is_tried_at_growing_distances(store: Store, clock: 
         waits.append(delivery.deliver_due())
         clock.now_s += waits[-1]
     assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
-    assert delivery.last_error == "503"
+    assert delivery.condition.failing.reason == "503"
     assert delivery.deliver_due() == 300
     assert delivery.deliver_due() == 300, "a call in between waits for the rest"
     assert len(ear.requests) == 13
     ear.mood = lambda _: None
     clock.now_s += 300
     assert delivery.deliver_due() == 0.0
-    assert (ear.heard, delivery.last_error) == ([transition(1).key], None)
+    assert (ear.heard, delivery.condition.failing) == ([transition(1).key], None)
 
 
 def test_the_receivers_own_wish_is_heeded(store: Store, clock: Clock) -> None:
@@ -211,7 +211,7 @@ def test_a_sink_that_forgets_is_told_again_of_what_is_open(store: Store, clock: 
     ear.mood = always(SinkRefusedError("never"))
     clock.now_s += 31
     delivery.deliver_due()
-    assert delivery.last_error == "never"
+    assert delivery.condition.failing.reason == "never"
 
 
 def test_what_was_told_but_not_marked_is_marked_later_and_not_told_again(store: Store, clock: Clock) -> None:

@@ -517,6 +517,45 @@ def test_the_theme_can_be_switched_and_is_remembered(serve, open_page):
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
+def failing(kind, name, what, reason, failures=1):
+    found = {"kind": kind, "name": name, "what": what, "reason": reason}
+    return found | {"since_s": TIME_S - 600, "failures": failures}
+
+
+def test_what_must_be_mended_is_shown_on_every_page(serve, open_page, tmp_path):
+    """What fails, why, how often; not what the reasons say already, nothing once it works, and only as text."""
+    fleet = Fleet()
+    page = open_page(serve(fleet))
+    expect(page.locator("#state")).to_contain_text("connected")
+    expect(page.locator("#conditions")).to_be_hidden()
+    fleet.reasons = ["not connected: refused: bad password"]
+    fleet.conditions = [
+        failing("broker", "b:1883", "nothing is heard from broker b:1883", "refused: bad password"),
+        failing("sink", "ops", "sink ops delivers nothing", f"answered 401 {XSS}", 14),
+    ]
+    fleet.sinks = [
+        {"name": "log", "state": "ok", "since_s": None, "reason": None, "attempts": 0, "waiting": 0, "oldest_s": None,
+         "dead": 0},
+        {"name": "ops", "state": "failing", "since_s": TIME_S - 600, "reason": f"answered 401 {XSS}", "attempts": 14,
+         "waiting": 3, "oldest_s": TIME_S - 600, "dead": 2},
+    ]  # fmt: skip
+    fleet.tick()
+    for place in PLACES.values():
+        page.evaluate(f"location.hash = '{place}'")
+        expect(page.locator("#conditions li")).to_have_count(1)
+        expect(page.locator("#conditions li")).to_contain_text(f"sink ops delivers nothing: answered 401 {XSS} since")
+        expect(page.locator("#conditions li")).to_contain_text("14 times")
+    page.evaluate("location.hash = '#/alerts'")
+    expect(page.locator(".sinks li")).to_have_count(2)
+    expect(page.locator(".sinks li").nth(0)).to_have_text("oklog nothing waits")
+    for words in ("failing", "3 waiting, the oldest for 10 min", "2 refused for good", "14 failures: answered 401"):
+        expect(page.locator(".sinks li").nth(1)).to_contain_text(words)
+    shoot(page, "conditions", tmp_path)
+    fleet.reasons, fleet.conditions = [], []
+    fleet.tick()
+    expect(page.locator("#conditions")).to_be_hidden()
+
+
 def test_a_page_that_lost_its_daemon_says_so(serve, open_page):
     """A reason not to be ready is shown in words; a daemon that is gone too."""
     fleet = Fleet(4)

@@ -134,8 +134,8 @@ def test_probes_say_ok_or_each_reason():
 def test_status_is_json_without_nan():
     answer = client().get("/api/v1/status")
     assert answer.json() == {
-        "time_s": 5.0, "healthy": True, "ready": True, "reasons": [], "read_only": True, "groups": [], "sequence": 0,
-        "alerts_version": 7, "connected": True, "lag_s": None,
+        "time_s": 5.0, "healthy": True, "ready": True, "reasons": [], "conditions": [], "read_only": True, "groups": [],
+        "sequence": 0, "alerts_version": 7, "connected": True, "lag_s": None,
     }  # fmt: skip
     assert "NaN" not in answer.text
 

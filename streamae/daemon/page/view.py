@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from streamae.condition import Failing
 from streamae.core.past import past_of
 from streamae.core.transitions import ANOMALY
 from streamae.core.types import AlertState, Report, Transition
@@ -57,6 +58,7 @@ class DaemonView:
         self._published_s = self._started_s = monotonic()
         self._status: SourceStatus | None = None
         self.thread_faults: Callable[[], Sequence[str]] = list
+        self.failing: Callable[[], Sequence[Failing]] = list
         self.artifacts: Mapping[str, Artifact] = {}
         self.mailbox = Mailbox()
         self._replay = StreamReplay(store.past, json_loads())
@@ -91,8 +93,8 @@ class DaemonView:
         """Answer what the web asked about the loop's arrays; the loop calls this between two turns."""
         self.mailbox.answer()
 
-    def publish(self) -> None:
-        """Make a new picture."""
+    def publish(self, sinks: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Make a new picture; `sinks` says how each sink is doing."""
         passed_s = max(self._monotonic() - self._published_s, 1e-9)
         self._published_s += passed_s
         self._status = status = self._loop.source.status()
@@ -118,14 +120,16 @@ class DaemonView:
             "thinning": self._loop.pace.thinning,
             "lag_s": None if self._loop.lag_s is None else round(self._loop.lag_s, 3),
             "history_bytes": sum(history.nbytes for history in self._histories.values()),
+            "sinks": sinks,
             "uptime_s": round(self._monotonic() - self._started_s, 1),
             **rates,
         }
         self._snapshot = Snapshot(taken_s=self._now(), status=line, tables=made, sequence=next(self._sequence))
 
     def snapshot(self) -> Snapshot:
-        """Return the newest picture, with today's judgement of health."""
-        return replace(self._snapshot, unhealthy=self._unhealthy(), unready=self._unready())
+        """Return the newest picture, with today's judgement of health: a loop that waits for the disk makes none."""
+        conditions = [asdict(one) for one in self.failing()]
+        return replace(self._snapshot, unhealthy=self._unhealthy(), unready=self._unready(), conditions=conditions)
 
     def _unhealthy(self) -> list[str]:
         reasons = list(self.thread_faults())
@@ -153,7 +157,9 @@ class DaemonView:
         if silent_s > self.silent_after_s:
             reasons.append(f"connected, but no message has arrived for {silent_s:.0f} s")
         if not self._loop.writable:
-            reasons.append("the state directory cannot be written: intake is paused")
+            storing = self._loop.storing.failing
+            why = f": {storing.reason}" if storing else ""
+            reasons.append(f"the state directory cannot be written: intake is paused{why}")
         return reasons
 
     def metrics(self) -> bytes:

@@ -1,6 +1,7 @@
 // Alerts, open and past, and what people say about them.
 
 import { act, expected, get } from "./api.js";
+import { sinkList } from "./conditions.js";
 import { badge, el, select } from "./dom.js";
 import { count, duration, moment, number, percent } from "./format.js";
 import { streamHash } from "./overview.js";
@@ -16,10 +17,11 @@ export function alertsPage() {
   const hint = el("p", { class: "note", hidden: true },
     "Read-only: set ", el("code", {}, "web.token"), " in the configuration to acknowledge and to silence alerts here.");
   const silences = silenceList(() => refresh());
+  const sinks = sinkList();
   const root = el("section", {}, el("h1", {}, "Alerts"), hint, silences.root,
     el("div", { class: "tools" }, select("Which alerts", [["", "Open and past"], ["firing", "Firing"], ["resolved", "Past"]], wanted,
       (value) => { wanted = value; refresh(); })),
-    cards);
+    cards, sinks.root);
 
   async function refresh() {
     if (asking || closed) return;
@@ -45,6 +47,7 @@ export function alertsPage() {
     update(state) {
       readOnly = state.read_only;
       hint.hidden = !readOnly;
+      sinks.update(state);
       if (version === state.alerts_version) return;
       version = state.alerts_version;
       refresh();

@@ -2,6 +2,7 @@
 
 import { alertsPage } from "./alerts.js";
 import { listen } from "./api.js";
+import { showConditions } from "./conditions.js";
 import { el, text } from "./dom.js";
 import { count, duration, number } from "./format.js";
 import { modelsPage } from "./models.js";
@@ -11,6 +12,7 @@ import { streamPage } from "./stream.js";
 const main = document.getElementById("main");
 const line = document.getElementById("state");
 const reasons = document.getElementById("reasons");
+const conditions = document.getElementById("conditions");
 const firing = document.getElementById("firing");
 const announce = document.getElementById("announce");
 let page = null;
@@ -68,6 +70,7 @@ function tell(s) {
   );
   text(reasons, s.reasons.join(" · "));
   reasons.hidden = s.reasons.length === 0;
+  showConditions(conditions, s);
   text(firing, count(s.firing ?? 0));
   firing.hidden = !s.firing;
 }

@@ -1,0 +1,62 @@
+"""The conditions of a daemon that no room below can see: together with those of the rooms, all that fails now.
+
+Some are looked at once a second, where another line of the log tells of them already: these are silent. The store's
+complaints at the start stand until the process ends, since nothing mends what was lost.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from streamae.condition import Condition, Failing
+from streamae.core.pipeline import Pipeline
+from streamae.ingest.source import SourceStatus
+from streamae.store.store import Store
+
+__all__ = ["Conditions"]
+
+log = logging.getLogger(__name__)
+
+
+class Conditions:
+    """All that a person may have to mend; `rooms` gives the conditions of the rooms below, such as the sinks'.
+
+    `observe` is for the loop's thread, `failing` for any.
+    """
+
+    def __init__(self, broker: str, now: Callable[[], float]) -> None:
+        self._now = now
+        self.rooms: Callable[[], Iterable[Condition]] = list
+        self.silences = Condition("store", "silences", "silences wait for the store", now, log)
+        self.reload = Condition("configuration", "reload", "the last reload was refused, the old one goes on", now)
+        self._broker = Condition("broker", broker, f"nothing is heard from broker {broker}", now)
+        self._poison = Condition("poison", "messages", "messages that end the process are left out", now)
+        self._damage = Condition("damage", "state", "the state directory was damaged", now, log)
+        self._models: dict[str, Condition] = {}
+
+    @property
+    def all(self) -> list[Condition]:
+        """Every condition, failing or not."""
+        own = [self._broker, self.silences, self.reload, self._poison, self._damage]
+        return [*own, *list(self._models.values()), *self.rooms()]
+
+    def failing(self) -> list[Failing]:
+        """Return what fails now."""
+        return [found for one in self.all if (found := one.failing) is not None]
+
+    def damaged(self, notes: Sequence[str]) -> None:
+        """Say what the store could not read, as it was opened."""
+        self._damage.observe("; ".join(notes), len(notes))
+
+    def observe(self, pipelines: Mapping[str, Pipeline], source: SourceStatus, store: Store) -> None:
+        """Look at what nobody calls about: the broker, the models, poison."""
+        heard = source.connected and source.subscribed
+        self._broker.observe("" if heard else source.fatal or source.error)
+        poison = store.poison.fresh(self._now())
+        self._poison.observe("each is kept, see /api/v1/poison; mend who sends it" if poison else "", poison)
+        for name in self._models.keys() - pipelines.keys():
+            del self._models[name]
+        for name, pipeline in pipelines.items():
+            if name not in self._models:
+                what = f"the model of group {name} judges nothing"
+                self._models[name] = Condition("model", name, what, self._now, log)
+            self._models[name].observe(pipeline.broken)
