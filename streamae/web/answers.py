@@ -54,7 +54,7 @@ ConditionKind = Literal[
 ]  # fmt: skip
 
 
-class Condition(TypedDict):
+class ConditionAnswer(TypedDict):
     """Something that fails, until a person mends it."""
 
     kind: Annotated[ConditionKind, meaning("What fails")]
@@ -65,7 +65,7 @@ class Condition(TypedDict):
     failures: Annotated[int, meaning("How often it failed, or how many there are")]
 
 
-class SinkState(TypedDict):
+class SinkAnswer(TypedDict):
     """How one sink is doing, by its last attempt."""
 
     name: Annotated[str, meaning("Its name in the configuration")]
@@ -102,7 +102,7 @@ class LoopStatus(TypedDict, total=False):
         float | None,
         meaning("Seconds from the arrival of the last batch's first message to its commit; null before one"),
     ]
-    sinks: Annotated[list[SinkState], meaning("How each sink is doing")]
+    sinks: Annotated[list[SinkAnswer], meaning("How each sink is doing")]
     history_bytes: Annotated[int, meaning("Memory that the rows and scores shown here take")]
     uptime_s: Annotated[float, meaning("Seconds since the start")]
 
@@ -115,7 +115,7 @@ class StatusAnswer(LoopStatus):
     ready: Annotated[bool, meaning("What /readyz says: healthy, connected, and messages arrive and are stored")]
     reasons: Annotated[list[str], meaning("One sentence for each reason not to be healthy or ready")]
     conditions: Annotated[
-        list[Condition], meaning("What fails and a person must mend: sinks, store, broker, models and the like")
+        list[ConditionAnswer], meaning("What fails and a person must mend: sinks, store, broker, models and the like")
     ]
     read_only: Annotated[bool, meaning("Whether changes are refused, since no `web.token` is set")]
     groups: Annotated[list[str], meaning("The groups of the configuration")]

@@ -168,13 +168,15 @@ def test_a_condition_that_is_looked_at_counts_what_it_is_told(watched: Watched) 
 
 
 def test_a_clock_that_steps_back_neither_floods_nor_shows_a_negative_time(watched: Watched) -> None:
-    """By a year in the middle of it: one more line at most, and no time below zero."""
+    """By a year in the middle of it: one more line, no time below zero, and what changes then is told as ever."""
     watched.condition.failed("401")
     watched.clock.now_s -= 3e7
     for _ in range(10):
         watched.condition.failed("401")
+    watched.condition.failed("503")
     watched.condition.works()
-    assert len(watched.lines.texts) <= 3
+    first, again, other, over = watched.lines.texts
+    assert (first[-3:], again[-3:], other[-3:], over[:4]) == ("401", "401", "503", "over")
     assert not re.search(r"-\d", "".join(watched.lines.texts))
 
 
@@ -517,6 +519,19 @@ def test_broker_model_poison_and_reload_are_conditions(make_world: Callable[...,
         "the model of group pumps judges nothing: MemoryError: no words",
         next(iter(lines.of("over, after"))),
     ]
+
+
+def test_poison_is_told_for_the_day_that_it_is_left_out(tmp_path: Path) -> None:
+    """Afterwards the same bytes are tried again, and there is nothing to mend."""
+    store, clock = opened(tmp_path), Clock()
+    conditions = Conditions("b:1", clock)
+    store.attempts._begin(deaths=9, suspect=digest_of(DEADLY, 0), same=9)
+    store.poison.without(DEADLY, "broker", clock())
+    for passed_s, number in ((0.0, 1), (86_000.0, 1), (1_000.0, 0)):
+        clock.now_s += passed_s
+        conditions.observe({}, SourceStatus(connected=True, subscribed=True), store)
+        assert len(conditions.failing()) == number
+    store.close()
 
 
 def test_a_collector_that_raises_is_told_with_what_it_raised(make_world: Callable[..., World], lines: Lines) -> None:

@@ -212,6 +212,25 @@ def test_a_sink_that_forgets_is_told_again_of_what_is_open(store: Store, clock: 
     clock.now_s += 31
     delivery.deliver_due()
     assert delivery.condition.failing.reason == "never"
+    clock.now_s += 31
+    delivery.deliver_due()
+    assert delivery.condition.failing is not None, "refused once more"
+    ear.mood = lambda _: None
+    clock.now_s += 31
+    delivery.deliver_due()
+    assert delivery.condition.failing is None
+
+
+def test_a_refresh_of_nothing_says_nothing_of_the_sink(store: Store, clock: Clock) -> None:
+    """What failed before it may fail still: only a request that is answered is a sign of life."""
+    ear = Ear()
+    ear.refresh_s = 30.0
+    delivery = Delivery(ear, store.outbox, clock)
+    delivery.condition.failed("503")
+    clock.now_s += 31
+    delivery.deliver_due()
+    assert ear.requests == []
+    assert delivery.condition.failing is not None
 
 
 def test_what_was_told_but_not_marked_is_marked_later_and_not_told_again(store: Store, clock: Clock) -> None:
