@@ -515,9 +515,15 @@ def test_broker_model_poison_and_reload_are_conditions(make_world: Callable[...,
     world.conditions.reload.works()
     assert world.failing().keys() == {"poison messages"}, "for a day"
     assert world.metric("model", "pumps") == 0
+    world.loop.groups.pipelines["pumps"].broken = "again"
+    assert "model pumps" in world.failing()
+    world.loop.groups.pipelines.clear()
+    assert "model pumps" not in world.failing(), "a reload took the group away"
+    assert world.metric("model", "pumps") is None
     assert lines.texts == [
         "the model of group pumps judges nothing: MemoryError: no words",
         next(iter(lines.of("over, after"))),
+        "the model of group pumps judges nothing: again",
     ]
 
 

@@ -91,3 +91,4 @@ def test_what_is_too_short_to_be_a_secret_spoils_no_word() -> None:
     headers = checked({"X-Scope-OrgID": "a", "Authorization": "Bearer abcdef"}, "sinks")
     assert hidden_in("a plain answer", secrets_of(headers)) == "a plain answer"
     assert hidden_in("no abcdef here", secrets_of(headers)) == "no … here"
+    assert hidden_in("Basic is wrong, n0base64", secrets_of({"A": "Basic n0base64!"})) == "Basic is wrong, n0base64"
