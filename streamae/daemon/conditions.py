@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 class Conditions:
     """All that a person may have to mend; `rooms` gives the conditions of the rooms below, such as the sinks'.
 
-    `observe` is for the loop's thread, `failing` for any.
+    `observe` is for the loop's thread, `all` and `failing` are for any.
     """
 
     def __init__(self, broker: str, now: Callable[[], float]) -> None:

@@ -129,7 +129,7 @@ class Daemon:
         self.sink_threads = SinkThreads(settings, self.store.outbox, clock)
         self.home_assistant = HomeAssistantThread(settings, lambda: self.view.snapshot().tables, clock)
         self.view.thread_faults, self.view.artifacts = self.thread_faults, artifacts
-        self.view.failing = self.conditions.failing
+        self.view.conditions = lambda: self.conditions.all
         token = settings.web.token.get_secret_value() if settings.web.token else None
         access = Access(frozenset(settings.web.allowed_hosts), token, settings.web.loopback)
         app = create_app(self.view, access)
@@ -190,7 +190,6 @@ class Daemon:
         self.view.publish(self.sink_threads.state())
         self.gauges.observe_groups(self.loop.groups.pipelines)
         self.conditions.observe(self.loop.groups.pipelines, self.loop.source.status(), self.store)
-        self.metrics.observe_conditions(self.conditions.all)
         self.sink_threads.observe(self.metrics)
         self.home_assistant.observe(self.metrics)
         source = self.loop.source.status()

@@ -9,6 +9,7 @@ A scrape renders collector by collector: one that raises costs its own lines and
 """
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -72,6 +73,7 @@ class Metrics:
         ]
         self._digests: dict[str, str] = {}
         self._watched: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
         self._series = StreamSeries(per_stream_max, stale_after_s) if per_stream_max else None
         for reason in Drop:
             self._collectors["messages_dropped"].labels(reason.value)
@@ -116,13 +118,14 @@ class Metrics:
         self.gauge("model_window_rows", window, group)
 
     def observe_conditions(self, conditions: Iterable[Condition]) -> None:
-        """Set what fails now; those that are no longer watched have no series any more."""
+        """Set what fails now; those that are no longer watched have no series any more. For any thread."""
         watched = {(one.kind, one.name): one.failing is not None for one in conditions}
-        for gone in self._watched - watched.keys():
-            self._collectors["condition_failing"].remove(*gone)
-        for labels, failing in watched.items():
-            self.gauge("condition_failing", failing, *labels)
-        self._watched = set(watched)
+        with self._lock:
+            for gone in self._watched - watched.keys():
+                self._collectors["condition_failing"].remove(*gone)
+            for labels, failing in watched.items():
+                self.gauge("condition_failing", failing, *labels)
+            self._watched = set(watched)
 
     def drop_sink(self, sink: str) -> None:
         """End the gauges of a sink that is no more: what it had waiting would be waiting for ever."""

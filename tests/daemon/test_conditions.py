@@ -203,7 +203,7 @@ class World:
         )
         self.conditions = Conditions("127.0.0.1:1", self.clock.now)
         self.conditions.rooms = lambda: (self.loop.storing, self.metrics.rendering, *self.sink_threads.conditions)
-        self.view.failing = self.conditions.failing
+        self.view.conditions = lambda: self.conditions.all
         self.web = TestClient(create_app(self.view), base_url="http://127.0.0.1")
 
     def status(self) -> SourceStatus:
@@ -213,7 +213,6 @@ class World:
         """Do what is due once a second; return /api/v1/status."""
         self.sink_threads.observe(self.metrics)
         self.conditions.observe(self.loop.groups.pipelines, self.source, self.store)
-        self.metrics.observe_conditions(self.conditions.all)
         self.view.publish(self.sink_threads.state())
         answer: dict[str, Any] = self.web.get("/api/v1/status").json()
         return answer
@@ -223,6 +222,7 @@ class World:
         return {f"{one['kind']} {one['name']}": one for one in self.look()["conditions"]}
 
     def metric(self, kind: str, name: str) -> float | None:
+        self.view.metrics()  # a scrape
         return values(self.metrics).get(f'streamae_condition_failing{{kind="{kind}",name="{name}"}}')
 
     def close(self) -> None:
@@ -458,6 +458,7 @@ def test_a_store_that_cannot_be_written_says_why_while_the_loop_waits(
     def waiting() -> None:
         state = world.web.get("/api/v1/status").json()
         seen.append((state["conditions"][0]["reason"], state["reasons"][-1]))
+        assert world.metric("store", "state") == 1
 
     world.loop.waiting = waiting
     world.loop._commit(batch([]), report(transition(1)), world.clock.now())

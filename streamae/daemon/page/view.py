@@ -5,14 +5,14 @@ made no progress for `HANGS_AFTER_S` or a thread is dead; /readyz also when we a
 nothing has arrived for `silent_after_s`, or when the store cannot be written.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import count
 from typing import Any
 
 import numpy as np
 
-from streamae.condition import Failing
+from streamae.condition import Condition
 from streamae.core.past import past_of
 from streamae.core.transitions import ANOMALY
 from streamae.core.types import AlertState, Report, Transition
@@ -58,7 +58,7 @@ class DaemonView:
         self._published_s = self._started_s = monotonic()
         self._status: SourceStatus | None = None
         self.thread_faults: Callable[[], Sequence[str]] = list
-        self.failing: Callable[[], Sequence[Failing]] = list
+        self.conditions: Callable[[], Iterable[Condition]] = list
         self.artifacts: Mapping[str, Artifact] = {}
         self.mailbox = Mailbox()
         self._replay = StreamReplay(store.past, json_loads())
@@ -128,7 +128,7 @@ class DaemonView:
 
     def snapshot(self) -> Snapshot:
         """Return the newest picture, with today's judgement of health: a loop that waits for the disk makes none."""
-        conditions = [asdict(one) for one in self.failing()]
+        conditions = [asdict(found) for one in self.conditions() if (found := one.failing) is not None]
         return replace(self._snapshot, unhealthy=self._unhealthy(), unready=self._unready(), conditions=conditions)
 
     def _unhealthy(self) -> list[str]:
@@ -165,6 +165,7 @@ class DaemonView:
     def metrics(self) -> bytes:
         """Return the text of /metrics, with what is measured at the moment of asking."""
         status = self._loop.source.status()
+        self._metrics.observe_conditions(self.conditions())
         self._metrics.observe_source(status.connected, status.subscribed, status.last_message_age_s, status.waiting)
         return self._metrics.render()
 
