@@ -410,7 +410,7 @@ def test_a_sink_that_waits_for_the_store_is_told(make_world: Callable[..., World
 
 
 def test_a_reload_counts_nothing_twice_and_ends_what_is_gone(make_world: Callable[..., World]) -> None:
-    """New sink threads go on from the counts of the old ones; a sink that is no more has neither gauge nor condition."""
+    """New sink threads go on from the counts of the old ones; a sink that is gone has neither gauge nor condition."""
     world = make_world("sinks: [{type: log, name: ops}, {type: log, name: gone}]\n")
     world.sink_threads.start()
     world.store.publish([transition(1)], world.clock.now())
