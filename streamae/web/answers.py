@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import AfterValidator, Field, WithJsonSchema
 from typing_extensions import TypedDict
 
+from streamae.condition import Kind
 from streamae.core.types import AlertState
 
 __all__ = [
@@ -48,16 +49,10 @@ class DoneAnswer(TypedDict):
     done: Annotated[str, meaning("What was done: the action, `retry` or `end`")]
 
 
-ConditionKind = Literal[
-    "broker", "configuration", "damage", "dead_letters", "home_assistant", "metrics", "model", "outbox", "poison",
-    "sink", "store",
-]  # fmt: skip
-
-
 class ConditionAnswer(TypedDict):
     """Something that fails, until a person mends it."""
 
-    kind: Annotated[ConditionKind, meaning("What fails")]
+    kind: Annotated[Kind, meaning("What fails")]
     name: Annotated[str, meaning("Of the sink, the group, the broker")]
     what: Annotated[str, meaning("The sentence for people")]
     since_s: Annotated[float, meaning("When it began")]

@@ -34,7 +34,8 @@ from streamae.mqtt import ConnectionOptions, Subscription
 from streamae.store.dedup import digest_of
 from streamae.store.outbox import OutboxLimits
 from streamae.store.store import Store, StoreLimits
-from streamae.web.app import create_app
+from streamae.web.app import API, create_app
+from streamae.web.openapi import openapi
 from tests import plants
 from tests.brokers import Mosquitto, free_port, wait_until
 from tests.daemon.test_page_view import DEADLY
@@ -610,8 +611,8 @@ def test_without_home_assistant_there_is_nothing_to_fail(tmp_path: Path) -> None
 
 
 def test_every_kind_has_a_rule_and_is_described() -> None:
-    """Each kind is a value in openapi.json, and a rule looks at it or at the metric that says the same."""
-    described = json.loads((ROOT / "streamae/web/static/openapi.json").read_text())["components"]["schemas"]
+    """Each kind is a value of the API's description, and a rule looks at it or at the metric that says the same."""
+    described = openapi(API)["components"]["schemas"]
     assert tuple(described["Condition"]["properties"]["kind"]["enum"]) == KINDS
     said_by_another = {
         "broker": "streamae_source_connected",
