@@ -81,5 +81,6 @@ def pattern_of(template):
     for level in template.split("/"):
         parts = re.split(r"\{([^{}]*)\}", level)
         named = [f"(?P<{part}>[^/]+)" if i % 2 else re.escape(part) for i, part in enumerate(parts)]
-        levels.append({"+": "[^/]*", "#": ".*"}.get(level, "".join(named)))
+        whole = {"+": "[^/]*", "#": ".*", "{channel...}": "(?P<channel>.+)"}
+        levels.append(whole.get(level, "".join(named)))
     return re.sub(r"/\.\*$", "(?:/.*)?", "/".join(levels))

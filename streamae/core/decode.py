@@ -243,7 +243,7 @@ class Decoder:
             route, out.at = route_of(topic), at
             if isinstance(route, Drop):
                 out.drops[route] += 1
-            else:
+            elif route is not None:
                 self._read(topic, route, payload, now_and_limit_s, out)
 
     def _read(

@@ -2,7 +2,9 @@
 
 A template becomes the MQTT filter `plant/+/+/+` for the broker and is matched again on our side, level by level, so
 that a leading slash or another depth can never shift a label by one. `{name}` may be a part of a level
-(`sensor-{id}`); the broker then sees `+`. The label `channel` names the channel, all others name the stream.
+(`sensor-{id}`); the broker then sees `+`. The label `channel` names the channel, all others name the stream; as
+`{channel...}` at the end it takes all levels that are left (`N/+/battery/{battery}/{channel...}`), and the broker sees
+`#`. Below such a place there is whatever there is: what is none of the group's channels is passed over, not refused.
 
 A `Streams` registry numbers the streams of a group as they appear, and `Router` remembers what each topic means, as
 bytes, in a bounded dictionary: templates are matched only with topics that were not seen before.
@@ -21,8 +23,10 @@ __all__ = ["CHANNEL", "Route", "Router", "Streams", "Template", "render"]
 CHANNEL = "channel"
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_WILD = {"+": "[^/]*", "#": ".*"}
+_REST = "{" + CHANNEL + "...}"  # the label that takes several levels; a stream's name could not be taken apart again
+_WILD = {"+": "[^/]*", "#": ".*", _REST: f"(?P<{CHANNEL}>.+)"}
 _REASONS = tuple(Drop)
+_PASSED = -1 - len(_REASONS)  # the code of a topic that is passed over
 _TOPIC_MAX_BYTES = 65_535  # MQTT: a topic is a string with a two-byte length
 
 
@@ -69,13 +73,18 @@ class Template:
         if text.startswith("$") and filters[0] == "+":
             raise ValueError(f"spell level {levels[0]!r} out: MQTT's wildcards match no first level that begins with $")
         parts = [_FIELD.split(level) for level in levels]  # texts and names by turns
-        labels = tuple(name for part in parts for name in part[1::2])
+        labels = tuple(CHANNEL if level == _REST else name for level in levels for name in _FIELD.split(level)[1::2])
         _check_labels(labels)
         crowds = tuple(_Crowd(tuple(part[1::2]), tuple(part[2:-1:2])) for part in parts if len(part) > 3)
-        pattern = "/".join(_WILD.get(part[0], "") or _level_pattern(part) for part in parts)
+        pattern = "/".join(_WILD.get(level) or _level_pattern(part) for level, part in zip(levels, parts, strict=True))
         if pattern.endswith("/.*"):
             pattern = pattern[: -len("/.*")] + "(?:/.*)?"  # MQTT: `a/#` also matches `a` itself
         return cls(text, "/".join(filters), labels, re.compile(pattern, re.DOTALL), crowds)
+
+    @property
+    def takes_rest(self) -> bool:
+        """Whether the channel is all that is left of the topic."""
+        return self.text.endswith(_REST)
 
     def match(self, topic: str) -> dict[str, str] | None:
         """Return the labels that the topic carries, or None where the template does not match it."""
@@ -92,10 +101,10 @@ class Template:
 
 def _parse_level(level: str, *, last: bool) -> str:
     """Return the MQTT filter of one level, refusing what MQTT or our labels do not allow."""
-    if level == "#":
+    if level in ("#", _REST):
         if not last:
-            raise ValueError("'#' must be the last level")
-        return level
+            raise ValueError(f"{level!r} must be the last level")
+        return "#"
     if level == "+":
         return level
     if "#" in level or "+" in level:
@@ -116,6 +125,8 @@ def _level_pattern(parts: Sequence[str]) -> str:
 
 def _check_labels(labels: Sequence[str]) -> None:
     for i, name in enumerate(labels):
+        if name.endswith("..."):
+            raise ValueError(f"label {{{name}}}: only {_REST} takes several levels, as the last one and alone in it")
         if not _NAME.match(name):
             raise ValueError(f"label {{{name}}}: a name is letters, digits and _, not starting with a digit")
         if name in labels[:i]:
@@ -124,7 +135,7 @@ def _check_labels(labels: Sequence[str]) -> None:
 
 def render(template: str, labels: Mapping[str, str]) -> str:
     """Fill a name or topic template with labels; raises KeyError with the name of a label that is not there."""
-    return _FIELD.sub(lambda found: labels[found[1]], template)
+    return _FIELD.sub(lambda found: labels[found[1].removesuffix("...")], template)
 
 
 class Streams:
@@ -209,8 +220,8 @@ class Router:
         # Every channel of every stream may have a topic of its own; refused topics share what room is left.
         self.routes_max = streams.max_streams * max(1, len(channels)) + 10_000
 
-    def route(self, topic: bytes) -> Route | Drop:
-        """Return what the topic means, or why it is refused."""
+    def route(self, topic: bytes) -> Route | Drop | None:
+        """Return what the topic means, why it is refused, or None where it is passed over."""
         labelled = self._labelled.get(topic)
         if labelled is not None:
             return labelled
@@ -229,7 +240,7 @@ class Router:
         """Return how many topics were refused, by reason."""
         if not len(codes) or codes.min() >= 0:
             return Drops()
-        reasons, counts = np.unique(codes[codes < 0], return_counts=True)
+        reasons, counts = np.unique(codes[(codes < 0) & (codes != _PASSED)], return_counts=True)
         return Drops({_REASONS[-1 - r]: n for r, n in zip(reasons.tolist(), counts.tolist(), strict=True)})
 
     def by_template(self, codes: I64) -> Iterator[tuple[int, I64]]:
@@ -245,7 +256,7 @@ class Router:
         place, stream = np.divmod(codes, self._radix)
         return stream.astype(np.int32), (place % self._width).astype(np.int32) - 1
 
-    def _learn(self, topic: bytes) -> Route | Drop:
+    def _learn(self, topic: bytes) -> Route | Drop | None:
         known = self._resolve(topic)
         if len(self._routes) + len(self._labelled) >= self.routes_max:
             return known
@@ -255,15 +266,17 @@ class Router:
             self._routes[topic] = self._code(known)
         return known
 
-    def _code(self, known: Route | Drop) -> int:
+    def _code(self, known: Route | Drop | None) -> int:
+        if known is None:
+            return _PASSED
         if isinstance(known, Drop):
             return -1 - _REASONS.index(known)
         place = known.template * self._width + known.channel + 1
         return place * self._radix + known.stream if place else known.stream
 
-    def _meaning(self, code: int) -> Route | Drop:
+    def _meaning(self, code: int) -> Route | Drop | None:
         if code < 0:
-            return _REASONS[-1 - code]
+            return None if code == _PASSED else _REASONS[-1 - code]
         place, stream = divmod(code, self._radix)
         template, channel = divmod(place, self._width)
         return Route(stream, channel - 1, template)
@@ -285,7 +298,7 @@ class Router:
         self._routes.clear()
         self._labelled.clear()
 
-    def _resolve(self, topic: bytes) -> Route | Drop:
+    def _resolve(self, topic: bytes) -> Route | Drop | None:
         try:
             text = topic.decode()
         except UnicodeDecodeError:
@@ -298,7 +311,7 @@ class Router:
             if CHANNEL in labels:
                 found = self._channels.get(labels[CHANNEL])
                 if found is None:
-                    return Drop.UNKNOWN_CHANNEL
+                    return None if template.takes_rest else Drop.UNKNOWN_CHANNEL
                 channel = found
             if index in self.deferred:
                 return Route(-1, channel, index, labels)

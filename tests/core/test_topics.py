@@ -27,6 +27,8 @@ from tests import naive
         ("+/{pump}", "+/+", "anything/7", {"pump": "7"}),
         ("{a}-{b}/x", "+/x", "1-2/x", {"a": "1", "b": "2"}),
         ("a.b/{c}", "a.b/+", "a.b/1", {"c": "1"}),
+        ("N/+/{x}/{channel...}", "N/+/+/#", "N/c/1/Dc/0/V", {"x": "1", "channel": "Dc/0/V"}),
+        ("{channel...}", "#", "a/b", {"channel": "a/b"}),
     ],
 )
 def test_template_names_levels(text, topic_filter, topic, labels):
@@ -45,6 +47,9 @@ def test_template_names_levels(text, topic_filter, topic, labels):
         ("a.b/{c}", "aXb/1"),
         ("{a}/{b}", "$SYS/broker"),
         ("site/sensor-{id}", "site/valve-1"),
+        ("N/{x}/{channel...}", "N/1"),
+        ("N/{x}/{channel...}", "N/1/"),
+        ("{channel...}", "$SYS/x"),
     ],
 )
 def test_another_depth_or_slash_is_another_topic(text, topic):
@@ -64,6 +69,10 @@ def test_another_depth_or_slash_is_another_topic(text, topic):
         ("a/{x}{y}", "touch"),
         ("a/{}", "a name is"),
         ("${x}/y", "spell level"),
+        ("a/{channel...}/b", "last level"),
+        ("a/{rest...}", "only {channel...} takes several levels"),
+        ("a/x{channel...}", "alone in it"),
+        ("{channel}/{channel...}", "occurs twice"),
     ],
 )
 def test_what_is_no_template_is_refused_with_its_reason(text, reason):
@@ -82,7 +91,9 @@ def test_any_text_is_parsed_or_refused(text):
     template.match(text)
 
 
-PIECES = st.lists(st.sampled_from(["{a}", "{b}", "{c}", "-", "--", "x", "/", "+", "#", "."]), min_size=1, max_size=9)
+PIECES = st.lists(
+    st.sampled_from(["{a}", "{b}", "{c}", "{channel...}", "-", "--", "x", "/", "+", "#", "."]), min_size=1, max_size=9
+)
 
 
 @given(PIECES.map("".join), st.text("-x/.1", max_size=14))
@@ -121,6 +132,26 @@ def test_streams_are_numbered_as_they_appear_and_bounded():
     assert router.route(b"\xff/1/flow") is Drop.TOPIC
     assert streams.names == ["a/1", "a/2"]
     assert streams.labels(1) == {"line": "a", "pump": "2"}
+
+
+def test_what_lies_below_a_place_and_is_no_channel_is_passed_over():
+    """A template that takes the rest stands for whatever there is: the rest is neither read nor counted as refused."""
+    for deferred in ([], [0]):
+        router = Router([Template.parse("N/{x}/{channel...}")], ["Dc/0/V", "Soc"], Streams("{x}", 2), deferred)
+        places = [router.route(topic) for topic in (b"N/1/Dc/0/V", b"N/1/Soc", b"N/1/Dc/0/Text", b"M/1/Soc")] * 2
+        assert [place.channel if isinstance(place, Route) else place for place in places[:4]] == [
+            0,
+            1,
+            None,
+            Drop.TOPIC,
+        ]
+        assert places[4:] == places[:4]
+    router = Router([Template.parse("N/{x}/{channel...}")], ["Dc/0/V", "Soc"], Streams("{x}", 2))
+    codes = router.codes([b"N/1/Soc", b"N/1/Text", b"N/2/Dc/0/V", b"M/1/Soc", b"N/1/Text"])
+    assert [(t, at.tolist()) for t, at in router.by_template(codes)] == [(0, [0, 2])]
+    assert router.refused(codes) == {Drop.TOPIC: 1}
+    assert router.find(b"N/2/Text") == 1
+    assert render("N/{x}/{channel...}", {"x": "1", "channel": "Dc/0/V"}) == "N/1/Dc/0/V"
 
 
 def test_remembered_topics_are_bounded():
