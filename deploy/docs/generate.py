@@ -1,4 +1,4 @@
-"""Writes config-reference.md, metrics.md and api.md from the code that they describe: `make docs`.
+"""Writes config-reference.md, formats.md, metrics.md and api.md from the code that they describe: `make docs`.
 
 A test holds the files against this text, so a reference never says what was true once.
 """
@@ -10,12 +10,14 @@ from typing import Any
 
 from streamae.config import json_schema
 from streamae.config.databases import History
+from streamae.core.formats import FORMATS
+from streamae.core.formats.spec import Format
 from streamae.core.types import Drop
 from streamae.metrics import CATALOGUE, PER_STREAM, Metric
 from streamae.web.app import API
 from streamae.web.openapi import openapi
 
-__all__ = ["api_reference", "config_reference", "documents", "main", "metrics_reference"]
+__all__ = ["api_reference", "config_reference", "documents", "formats_reference", "main", "metrics_reference"]
 
 FOLDER = Path(__file__).parent
 MADE = "<!-- Made by `make docs` from {}; change that, not this file. -->\n"
@@ -33,6 +35,7 @@ def documents() -> dict[str, str]:
     """Return the text of each file, by its name."""
     return {
         "config-reference.md": config_reference(),
+        "formats.md": formats_reference(),
         "metrics.md": metrics_reference(),
         "api.md": api_reference(openapi(API)),
     }
@@ -159,6 +162,47 @@ def _number(about: Schema) -> str:
     if low is None:
         return kind
     return f"{kind}, {above}{low}" + (f" to {high}" if high is not None else " or more" if not above else "")
+
+
+def formats_reference() -> str:
+    """Return every payload format: whose it is, what a topic may say of it, and an example that loads."""
+    lines = [
+        "# Every payload format",
+        "",
+        MADE.format("the files of streamae/core/formats"),
+        "What `payload:` in a topic can be; `streamae sniff` recognises them all. *Time*: whether a payload can carry",
+        "the time of its samples; else its arrival counts, and what a broker kept during an outage counts as of now.",
+        "*Channel*: whether the topic may have a `{channel}`. *Keys*: what a topic may have beside `topic` and",
+        "`payload`; [config-reference.md](config-reference.md#topic) says what they mean.",
+        "",
+        "| payload | what | time | channel | keys |",
+        "|---|---|---|---|---|",
+        *(_format_line(form) for form in FORMATS.values()),
+        "",
+        "## Examples",
+        "",
+        "One item of a group's `topics:` each; where only what changes is published, with `align:` below it.",
+    ]
+    for form in FORMATS.values():
+        align = ["align: {every: 1s, method: hold, gap_max: 10m}"] if form.on_change else []
+        lines += ["", f"**{form.name}**", "", "```yaml", f"topics: [{form.example}]", *align, "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _format_line(form: Format) -> str:
+    time = (
+        "yes"
+        if form.timed
+        else "by `time`"
+        if "time" in form.keys
+        else "by `time_zone`"
+        if "time_zone" in form.keys
+        else "no"
+    )
+    keys = " ".join(f"`{key}`" for key in form.keys)
+    return (
+        f"| `{form.name}` | [{_cell(form.about)}]({form.link}) | {time} | {'yes' if form.channel else 'no'} | {keys} |"
+    )
 
 
 def metrics_reference() -> str:

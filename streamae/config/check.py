@@ -14,14 +14,13 @@ from streamae.config.settings import Settings
 from streamae.config.streams import Grid, Group, Topic
 from streamae.config.units import duration_text
 from streamae.config.yaml_document import key_text
+from streamae.core.formats import FORMATS
 from streamae.core.topics import CHANNEL, Template
 from streamae.core.types import Profile
 from streamae.errors import ArtifactError, ConfigError
 
 __all__ = ["OpenProfile", "check", "describe", "fits"]
 
-_TIMED = "time of the payload, else of arrival"
-_OWN_TIME = dict.fromkeys(("influx", "telegraf", "senml", "sparkplug", "zigbee2mqtt"), _TIMED)
 OpenProfile = Callable[[Group], Profile]
 
 
@@ -51,11 +50,7 @@ def fits(name: str, group: Group, profile: Profile) -> list[str]:
     mapped: set[str] = set()
     open_ended = False
     for i, topic in enumerate(group.topics):
-        if (
-            topic.payload in ("number", "homeassistant")
-            and len(profile.channels) > 1
-            and CHANNEL not in templates(group)[i].labels
-        ):
+        if FORMATS[topic.payload].plain and len(profile.channels) > 1 and CHANNEL not in templates(group)[i].labels:
             lines.append(
                 f"streams.{name}.topics[{i}].topic: got {topic.topic}; put {{channel}} into the topic: a plain value "
                 f"cannot say which of the model's {len(profile.channels)} channels it is"
@@ -100,9 +95,11 @@ def describe(settings: Settings, profiles: dict[str, Profile], now_s: float = 0.
         for topic, template in zip(group.topics, templates(group), strict=True):
             lines.append(f"  {topic.topic}")
             lines += [f"    {line}" for line in _topic(name, group, topic, template, profiles.get(name))]
-        listening = [template.filter for template, spec in readers(group) if spec.listens]
-        if listening:
-            lines.append(f"  {', '.join(listening)}: births, deaths and sequence of edge nodes and their devices")
+        listening = [
+            (template.filter, FORMATS[spec.kind].beside_for) for template, spec in readers(group) if spec.listens
+        ]
+        for why in dict.fromkeys(why for _, why in listening):
+            lines.append(f"  {', '.join(text for text, what in listening if what == why)}: {why}")
     lines.append("sinks: " + (", ".join(sink.name for sink in settings.sinks) or "none"))
     told = home_assistant(settings)
     if told is not None:
@@ -145,9 +142,8 @@ def _topic(name: str, group: Group, topic: Topic, template: Template, profile: P
         channels = "channels by the names in the payload"
     if profile is not None and topic.values is None:
         channels += f", one of {', '.join(profile.channels)}"
-    when = (
-        f"time from {topic.time} ({topic.time_unit})" if topic.time else _OWN_TIME.get(topic.payload, "time of arrival")
-    )
+    own = "time of the payload, else of arrival" if FORMATS[topic.payload].timed else "time of arrival"
+    when = f"time from {topic.time} ({topic.time_unit})" if topic.time else own
     if topic.time_zone is not None:
         when = f"time of the payload, in {topic.time_zone}"
     rows = "a row each" if group.align == "row" else _grid(group.align)

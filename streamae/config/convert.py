@@ -8,8 +8,7 @@ from streamae.core.alert import AlertRule
 from streamae.core.align import GridAlign, RowAlign
 from streamae.core.decode import PayloadSpec
 from streamae.core.flapping import FlapRule
-from streamae.core.formats import SPARKPLUG
-from streamae.core.formats.sparkplug import NAMESPACE
+from streamae.core.formats import FORMATS
 from streamae.core.pipeline import Group as CoreGroup
 from streamae.core.sensors.stage import SensorRule
 from streamae.core.topics import Template
@@ -121,17 +120,14 @@ def _payload_spec(topic: Topic) -> PayloadSpec:
 def readers(group: Group) -> list[tuple[Template, PayloadSpec]]:
     """Return everything that the group subscribes to, and how it is read.
 
-    Beside its topics, in this order, that is what the edge nodes of Sparkplug say of their devices, and the devices of
-    their edge nodes: births, deaths, and the numbers of all messages.
+    Beside its topics, in this order, that is what a format must hear to read them: of Sparkplug the births, deaths and
+    numbers of edge nodes and their devices.
     """
     own = list(zip(templates(group), payload_specs(group), strict=True))
-    nodes = [
-        "/".join(levels[: levels.index(NAMESPACE) + 4])
-        for topic in group.topics
-        if topic.payload == SPARKPLUG and NAMESPACE in (levels := topic.topic.split("/"))
-    ]
-    listening = dict.fromkeys(text for node in nodes for text in (node, f"{node}/+"))
-    return own + [(Template.parse(text), PayloadSpec(SPARKPLUG, listens=True)) for text in listening]
+    beside = dict.fromkeys(
+        (topic.payload, text) for topic in group.topics for text in FORMATS[topic.payload].beside(topic.topic)
+    )
+    return own + [(Template.parse(text), PayloadSpec(kind, listens=True)) for kind, text in beside]
 
 
 def stream_template(name: str, group: Group) -> str:

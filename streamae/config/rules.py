@@ -13,8 +13,7 @@ from streamae.config.sinks import MqttSink
 from streamae.config.streams import Grid, Group, Topic
 from streamae.config.units import duration_text
 from streamae.config.yaml_document import Loc
-from streamae.core.formats import SPARKPLUG
-from streamae.core.formats.sparkplug import NAMESPACE
+from streamae.core.formats import FORMATS
 from streamae.core.formats.values import parse_path
 from streamae.core.topics import CHANNEL, Template
 
@@ -22,18 +21,7 @@ __all__ = ["conflicts", "overlap", "warnings"]
 
 _PERIODS_LATE_MAX = 10_000  # rows that a stream holds back; each costs memory for every stream
 
-# Keys of a topic that each payload takes, beside `topic` and `payload`.
-PAYLOAD_KEYS: dict[str, set[str]] = {
-    "number": set(),
-    "json": {"values", "value", "time", "time_unit", "samples", "sample_every", "sequence"},
-    "influx": {"values", "labels", "where", "time_unit"},
-    "telegraf": {"values", "labels", "where", "time_unit"},
-    "senml": {"values", "name"},
-    "sparkplug": {"values", "name"},
-    "zigbee2mqtt": {"values"},
-    "tasmota": {"values", "time_zone"},
-    "homeassistant": set(),
-}
+# Keys of a topic beside `topic` and `payload`.
 _ALL_KEYS = (
     "values",
     "value",
@@ -48,8 +36,6 @@ _ALL_KEYS = (
     "time_zone",
 )
 _FIELDS = {"sample_every": "sample_every_s"}
-_ONE_VALUE = {"homeassistant", "zigbee2mqtt"}  # whose topic may name the channel
-_TIMED = {"influx", "telegraf", "senml", "sparkplug", "zigbee2mqtt"}  # whose payloads can carry their time
 
 Finding = tuple[Loc, str]
 
@@ -69,7 +55,7 @@ def warnings(settings: Settings) -> Iterator[Finding]:
     """Yield (place, advice) of what is allowed and will probably hurt."""
     for name, group in settings.streams.items():
         for i, topic in enumerate(group.topics):
-            timed = topic.time is not None or topic.time_zone is not None or topic.payload in _TIMED
+            timed = topic.time is not None or topic.time_zone is not None or FORMATS[topic.payload].timed
             if settings.mqtt.session_expiry_s and settings.mqtt.qos and not timed:
                 yield (
                     ("streams", name, "topics", i),
@@ -138,7 +124,7 @@ def _group(loc: Loc, group: Group) -> Iterator[Finding]:
     for i, (topic, template) in enumerate(zip(group.topics, templates, strict=True)):
         here = (*loc, "topics", i)
         yield from _topic(here, topic, template)
-        shape = re.sub(r"\{[^{}]*\}", "{}", topic.topic)
+        shape = re.sub(r"\{[^{}.]*(\.*)\}", r"{\1}", topic.topic)
         if shape in seen:
             yield (*here, "topic"), f"remove it; an earlier topic of this group already stands for {template.filter}"
         seen.add(shape)
@@ -149,7 +135,7 @@ def _group(loc: Loc, group: Group) -> Iterator[Finding]:
 
 def _topic(here: Loc, topic: Topic, template: Template) -> Iterator[Finding]:
     given = [key for key in _ALL_KEYS if (_FIELDS.get(key, key)) in topic.model_fields_set]
-    known = PAYLOAD_KEYS[topic.payload]
+    known = FORMATS[topic.payload].keys
     for key in given:
         if key not in known and topic.payload == "number":
             yield (*here, key), "remove it, or write `payload: json`; a plain number has no parts"
@@ -180,7 +166,7 @@ def _json(here: Loc, topic: Topic, template: Template) -> Iterator[Finding]:
 
 def _known_format(here: Loc, topic: Topic, template: Template) -> Iterator[Finding]:
     """What a format that is known by name demands of its topic, its names and its labels."""
-    if CHANNEL in template.labels and topic.payload not in _ONE_VALUE:
+    if CHANNEL in template.labels and not FORMATS[topic.payload].channel:
         yield (*here, "topic"), "leave {channel} out; the payload names its channels"
     if CHANNEL in template.labels and topic.values is not None:
         yield (*here, "values"), "remove it; {channel} in the topic already says which channel it is"
@@ -195,15 +181,9 @@ def _known_format(here: Loc, topic: Topic, template: Template) -> Iterator[Findi
         if source in sources:
             yield (*here, "values", channel), "name each value of the payload for one channel only"
         sources.add(source)
-    if topic.payload == SPARKPLUG:
-        levels = topic.topic.split("/")
-        at = levels.index(NAMESPACE) if NAMESPACE in levels else -4
-        if len(levels) - at not in (4, 5) or levels[at + 2] != "+" or levels[-1] == "#":
-            yield (
-                (*here, "topic"),
-                "write spBv1.0/{group}/+/{node}/{device}, or without /{device} for the nodes' own metrics: the third "
-                "level tells births, data and deaths",
-            )
+    remedy = FORMATS[topic.payload].refuses_topic(topic.topic)
+    if remedy is not None:
+        yield (*here, "topic"), remedy
 
 
 def _stream_name(loc: Loc, group: Group) -> Iterator[Finding]:

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, StringConstraints, Tag, WithJsonSchema
 
 from streamae.config.base import Section, placeholders
 from streamae.config.units import Duration, FilePath, Number, Patience, Rate, Text, Whole, zone_name
+from streamae.core.formats import FORMATS
 from streamae.core.formats.values import parse_path
 from streamae.core.topics import CHANNEL, Template
 
@@ -27,6 +28,14 @@ def _label(name: str) -> str:
     return name
 
 
+def _payload(name: Any) -> str:
+    if name not in FORMATS:
+        *most, last = FORMATS
+        raise ValueError(f"write {', '.join(most)} or {last}")
+    return str(name)
+
+
+PayloadName = Annotated[str, BeforeValidator(_payload), WithJsonSchema({"type": "string", "enum": [*FORMATS]})]
 Label = Annotated[Text, AfterValidator(_label)]  # what a template can hold between braces
 
 
@@ -34,10 +43,9 @@ class Topic(Section):
     """One kind of topic of a group, and what its payloads look like."""
 
     topic: Annotated[Text, AfterValidator(_template)]
-    """Topic template: each {name} matches one level and becomes a label; {channel} names the channel."""
-    payload: Literal[
-        "number", "json", "influx", "telegraf", "senml", "sparkplug", "zigbee2mqtt", "tasmota", "homeassistant"
-    ] = "number"
+    """Topic template: each {name} matches one level and becomes a label; {channel} names the channel, {channel...} at
+    the end all levels that are left."""
+    payload: PayloadName = "number"
     """A plain number, JSON of any shape, or a format that is known by its name."""
     values: dict[Text, Text] | None = None
     """Channel -> what the payload calls it; for JSON a path (`sensors.flow`, `readings[0].v`). Without it, the same."""

@@ -21,7 +21,7 @@ from streamae.config.convert import align, chosen_group, readers, stream_templat
 from streamae.config.streams import Grid, Group
 from streamae.core.align import align_stage
 from streamae.core.decode import Decoder, deferred
-from streamae.core.formats import SPARKPLUG
+from streamae.core.formats import FORMATS
 from streamae.core.formats.discovery import channel_names
 from streamae.core.topics import Router, Streams
 from streamae.core.types import F64, Batch, Drops, Readings, Rows
@@ -100,7 +100,7 @@ def from_journal(path: Path, group: str | None, directory: Path, since_s: float)
     """
     name, chosen = chosen_group(load(path), group)
     # Aliases of Sparkplug were told at a birth, which may have been long before.
-    from_s = -math.inf if any(topic.payload == SPARKPLUG for topic in chosen.topics) else since_s
+    from_s = -math.inf if any(FORMATS[topic.payload].memory is not None for topic in chosen.topics) else since_s
     with open_past(directory) as past:
         spells = [*past.alerts(name), *past.silences(name)]
         found = series_of_messages(name, chosen, lambda: past.batches(from_s), spells, since_s=since_s)

@@ -1,7 +1,14 @@
-"""The contract of core.formats: what each format's own documentation shows is read exactly; no bytes raise."""
+"""The contract of core.formats, for every format that is registered: what its own documentation shows is read exactly,
+no bytes raise, a value that is gone ends its own hold alone, and no time is believed that is far ahead.
 
+`tests/tools/test_sniff_formats.py` is the part of the contract that `sniff` has.
+"""
+
+import importlib
 import json
-from pathlib import Path
+import math
+from collections import Counter
+from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -10,63 +17,161 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamae.config.check import check
 from streamae.core.decode import Decoder, PayloadSpec, deferred
-from streamae.core.formats import FORMATS
-from streamae.core.formats.states import flattened
+from streamae.core.formats import FORMATS, influx
+from streamae.core.formats.flat import flattened
+from streamae.core.formats.spec import Format
 from streamae.core.formats.values import lookup, parse_path
 from streamae.core.topics import Router, Streams, Template
 from streamae.daemon.json_parser import json_loads
+from tests.golden_payloads import FOLDER, NOW, about, every_case, golden_of, open_decoder
 
-NOW = 1_700_000_000.0
-GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "payloads").glob("*.yaml"))
-
-
-def cases():
-    for path in GOLDEN:
-        golden = yaml.safe_load(path.read_text())
-        for case in golden["cases"]:
-            yield pytest.param(path.stem, golden, case, id=f"{path.stem}: {case['name']}")
+CASES = every_case()
+OF_FORMATS = pytest.mark.parametrize("kind", FORMATS)
+GONE = ("null", "NaN", '"unavailable"')  # as JSON spells them, or Python's writer of it
 
 
-def make(spec, template="{pump}", channels=("a", "b"), max_streams=10):
-    labels = Template.parse(template).labels
-    names = Template.parse(spec.name).labels if spec.name else ()
-    every = dict.fromkeys((*labels, *spec.labels, *names))
-    stream = "/".join("{" + label + "}" for label in every if label != "channel")
-    streams = Streams(stream, max_streams)
-    router = Router([Template.parse(template)], channels, streams, deferred([spec]))
-    return Decoder(router, [spec], channels), streams
-
-
-def read(decoder, streams, channels, messages):
-    topics, payloads = zip(*messages, strict=True)
-    r, drops = decoder.decode(topics, payloads, np.full(len(topics), NOW))
+def read(case, messages=None, arrival_s=NOW):
+    """The readings of a case's messages as [stream, channel, time, value], and what was refused."""
+    decoder, streams = open_decoder(case.spec, case.template, case.channels)
+    topics, payloads = zip(*(messages or case.messages), strict=True)
+    r, drops = decoder.decode(topics, payloads, np.full(len(topics), arrival_s))
     rows = zip(r.stream.tolist(), r.channel.tolist(), r.time_s.tolist(), r.value.tolist(), strict=True)
-    return [[streams.names[s], channels[c], t, v] for s, c, t, v in rows], {k.value: n for k, n in drops.items()}
+    return [[streams.names[s], case.channels[c], t, v] for s, c, t, v in rows], {
+        k.value: n for k, n in drops.items() if n
+    }
 
 
-@pytest.mark.parametrize(("kind", "golden", "case"), list(cases()))
-def test_the_documentation_s_own_payloads_are_read_exactly(kind, golden, case):
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_documentation_s_own_payloads_are_read_exactly(case):
     """Values, channels, streams and times as the specification means them; what is refused has its reason."""
-    given = dict(case.get("spec", {}))
-    zone = given.pop("time_zone", None)
-    spec = PayloadSpec(kind, **given, zone=None if zone is None else ZoneInfo(zone))
-    template = case.get("template", golden.get("template", "{pump}"))
-    decoder, streams = make(spec, template, golden["channels"])
-    message = (case.get("topic", "p").encode(), case["payload"].encode())
-    rows, drops = read(decoder, streams, golden["channels"], [message])
-    assert drops == case.get("drops", {})
-    expected = [
-        [stream, channel, NOW + (t or 0) if t is None or t < 0 else t, float(v)]
-        for stream, channel, t, v in case.get("readings", [])
-    ]
+    rows, drops = read(case)
+    assert drops == case.drops
+    expected = [[s, c, NOW + (t or 0) if t is None or t < 0 else t, float(v)] for s, c, t, v in case.readings]
     assert len(rows) == len(expected)
     for row, wanted in zip(sorted(rows, key=str), sorted(expected, key=str), strict=True):
         assert row == [*wanted[:2], pytest.approx(wanted[2], abs=1e-6), pytest.approx(wanted[3], nan_ok=True)]
 
 
 def test_every_format_has_golden_payloads():
-    assert {path.stem for path in GOLDEN} == set(FORMATS)
+    """A format without golden payloads is no format, and payloads without a format are forgotten ones."""
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == set(FORMATS)
+    assert {kind for kind in FORMATS if any(case.clean for case in golden_of(kind))} == set(FORMATS)
+
+
+@OF_FORMATS
+def test_a_format_is_one_file_that_says_all_of_itself(kind, tmp_path):
+    """It is called as its file, has a line and a link for the documentation, and an example that `check` accepts."""
+    form = FORMATS[kind]
+    module = importlib.import_module(f"streamae.core.formats.{kind}")
+    assert (module.FORMAT, module.FORMAT.name) == (form, kind)
+    assert 0 < len(form.about) < 100
+    assert "\n" not in form.about
+    assert form.link.startswith("https://")
+    assert (form.records is None) != (form.open is None)
+    keys = {"values", "value", "time", "time_unit", "samples", "sample_every", "sequence", "labels", "where", "name"}
+    assert set(form.keys) <= keys | {"time_zone"}
+    example = yaml.safe_load(form.example)
+    assert example["payload"] == kind
+    assert set(example) <= {"topic", "payload", *form.keys}
+    path = tmp_path / "streamae.yaml"
+    path.write_text(
+        "instance: x\nstate: {dir: state}\nmqtt: {host: localhost}\n"
+        f"streams: {{group: {{topics: [{form.example}], model: {{path: m.pt}}}}}}\n"
+    )
+    assert any(f", {kind}: " in line for line in check(path))
+
+
+def test_a_file_beside_the_others_is_a_format():
+    """The registry is what lies in the folder: nothing else names the formats."""
+    found = [
+        path.stem for path in (FOLDER.parents[2] / "streamae/core/formats").glob("[a-z]*.py") if is_format(path.stem)
+    ]
+    assert sorted(found) == sorted(FORMATS)
+    assert list(FORMATS)[:2] == ["number", "json"]
+
+
+def is_format(name):
+    return isinstance(getattr(importlib.import_module(f"streamae.core.formats.{name}"), "FORMAT", None), Format)
+
+
+def without(document, path, gone):
+    """The document as JSON with something else at a path."""
+    copy = json.loads(json.dumps(document))
+    if not path:
+        return gone
+    inner = lookup(copy, path[:-1])
+    inner[path[-1]] = "GONE"
+    return json.dumps(copy).replace('"GONE"', gone)
+
+
+def number_leaves(node, path=()):
+    if isinstance(node, dict | list):
+        for key, inner in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from number_leaves(inner, (*path, key))
+    elif isinstance(node, int | float | str) and not isinstance(node, bool):
+        yield path, node
+
+
+def mutilated(case):
+    """The messages of a case with one value that is read made null, NaN or unavailable, and which reading it was."""
+    for at, (topic, payload) in enumerate(case.messages):
+        try:
+            document = json.loads(payload)
+        except ValueError:
+            document = payload.decode(errors="replace")  # plain text: the payload is the value
+        for path, leaf in number_leaves(document):
+            same = [row for row in case.readings if is_said(row[3], leaf)]
+            if len(same) == 1 and sum(is_said(same[0][3], other) for _, other in number_leaves(document)) == 1:
+                for gone in GONE:
+                    changed = without(document, path, gone).encode()
+                    yield [*case.messages[:at], (topic, changed), *case.messages[at + 1 :]], same[0]
+
+
+def is_said(value, leaf):
+    try:
+        return float(leaf) == value
+    except ValueError:
+        return False
+
+
+@OF_FORMATS
+def test_a_value_that_is_gone_ends_its_own_hold_alone(kind):
+    """Null, NaN or "unavailable" in a value's place: it is counted, never a number, and all others are as they were."""
+    tried = 0
+    for case in golden_of(kind):
+        if not case.clean:
+            continue
+        whole, _ = read(case)
+        for messages, (stream, channel, *_) in mutilated(case):
+            rows, drops = read(case, messages)
+            left = [row for row in rows if not math.isnan(row[3])]
+            assert sum(drops.values()) == 1, (case.name, messages)
+            assert Counter(map(str, left)) <= Counter(map(str, whole)), (case.name, messages)
+            assert len(left) == len(whole) - 1, (case.name, messages)
+            assert {tuple(row[:2]) for row in rows if math.isnan(row[3])} <= {(stream, channel)}, (case.name, messages)
+            tried += 1
+    ended = any(math.isnan(value) for case in golden_of(kind) for *_, value in case.readings)
+    assert tried or ended or about(kind)["no_null"]
+
+
+@OF_FORMATS
+def test_a_time_that_is_far_ahead_is_refused_once(kind):
+    """By the one bound that all formats have: nothing is read, and a sample is counted once, not each of its values."""
+    tried = 0
+    for case in golden_of(kind):
+        times = [t for _, _, t, value in case.readings if t is not None and t > 0]
+        if not case.clean or len(times) < len(case.readings):
+            continue
+        rows, drops = read(case, arrival_s=min(times) - 61)
+        assert set(drops) == {"future"}, case.name
+        assert all(math.isnan(value) and t <= min(times) - 1 for *_, t, value in rows), case.name
+        samples = len({(stream, t) for stream, _, t, _ in case.readings})
+        assert drops["future"] <= max(samples, len(case.messages)), case.name
+        assert read(case, arrival_s=max(times) - 59)[1] == {}, case.name
+        tried += 1
+    assert tried or not FORMATS[kind].timed
 
 
 def test_measured_together_is_one_origin():
@@ -75,7 +180,7 @@ def test_measured_together_is_one_origin():
         ("influx", b"m a=1,b=2 1556813561000000000\nm a=3,b=4 1556813562000000000"),
         ("senml", b'[{"bt":1556813561,"n":"a","v":1},{"n":"a","t":1,"v":3},{"n":"b","v":2},{"n":"b","t":1,"v":4}]'),
     ):
-        decoder, _ = make(PayloadSpec(kind))
+        decoder, _ = open_decoder(PayloadSpec(kind))
         readings, drops = decoder.decode([b"p"], [payload], np.array([NOW]))
         assert not drops
         together = {}
@@ -88,14 +193,14 @@ def test_measured_together_is_one_origin():
 
 def test_no_stream_is_made_by_what_carries_no_sample():
     """A topic that is matched, but whose payload says nothing of the channels, leaves no empty stream behind."""
-    decoder, streams = make(PayloadSpec("zigbee2mqtt"), "z/{pump}/#")
+    decoder, streams = open_decoder(PayloadSpec("zigbee2mqtt"), "z/{pump}/#")
     decoder.decode([b"z/x/availability", b"z/y", b"z/z"], [b"online", b'{"other": 1}', b"{"], np.full(3, NOW))
     assert streams.names == []
 
 
 def test_streams_that_tags_name_are_bounded():
     """A tag with ever new values fills the group's streams and no more; the rest is counted."""
-    decoder, streams = make(PayloadSpec("influx", labels={"id": "id"}), max_streams=3)
+    decoder, streams = open_decoder(PayloadSpec("influx", labels={"id": "id"}), max_streams=3)
     lines = "\n".join(f"m,id={i} a=1" for i in range(10)).encode()
     _, drops = decoder.decode([b"p"], [lines], np.array([NOW]))
     assert len(streams) == 3
@@ -114,7 +219,7 @@ def test_half_a_character_names_no_stream(loads):
 
 
 def test_a_far_future_stamp_is_refused():
-    decoder, _ = make(PayloadSpec("influx"))
+    decoder, _ = open_decoder(PayloadSpec("influx"))
     _, drops = decoder.decode([b"p"], [b"m a=1 1700000061000000000\nm a=1 1700000059000000000"], np.array([NOW]))
     assert {k.value: n for k, n in drops.items()} == {"future": 1}
 
@@ -155,9 +260,8 @@ def test_a_line_that_was_written_is_read_back(measurement, tags, fields, stamp):
 
     head = "".join(f",{escape(k)}={escape(v)}" for k, v in tags.items())
     line = f"{escape(measurement, ', ')}{head} " + ",".join(f"{escape(k)}={said(v)}" for k, v in fields.items())
-    (record,) = FORMATS["influx"].records(
-        f"{line} {stamp}".encode(), PayloadSpec("influx", time_unit="ns"), json.loads, NOW
-    )
+    spec = PayloadSpec("influx", time_unit="ns")
+    (record,) = influx.FORMAT.records(b"p", f"{line} {stamp}".encode(), spec, json.loads, NOW)
     assert record.tags == {**tags, "_measurement": measurement}
     assert record.time_s == pytest.approx(stamp / 1e9)
     assert set(record.values) == set(fields)
@@ -170,7 +274,7 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5),
 )
-KNOWN = [case.encode() for path in GOLDEN for case in (c["payload"] for c in yaml.safe_load(path.read_text())["cases"])]
+KNOWN = [payload for case in CASES for _, payload in case.messages]
 
 
 @st.composite
@@ -190,24 +294,23 @@ def mutations(draw):
     return bytes(payload)
 
 
-SPECS = [
-    spec
-    for kind in FORMATS
-    for spec in (
-        PayloadSpec(kind),
-        PayloadSpec(kind, values={"a": "AM2301.Temperature", "b": "temperature"}, zone=ZoneInfo("Europe/Berlin")),
-        *([PayloadSpec(kind, name="urn:dev:ow:{id}:{channel}")] if kind == "senml" else []),
-        *([PayloadSpec(kind, labels={"id": "host"}, where={"cpu": "cpu0"})] if kind in ("influx", "telegraf") else []),
-    )
-]
+BERLIN = ZoneInfo("Europe/Berlin")
 
 
-@settings(max_examples=400, deadline=None)
-@given(st.sampled_from(SPECS), st.binary(max_size=60) | JSON.map(lambda x: json.dumps(x).encode()) | mutations())
-def test_no_payload_raises(spec, payload):
-    """Whatever comes becomes readings that are finite or say that there is none, or counted drops."""
-    decoder, streams = make(spec)
-    readings, _ = decoder.decode([b"p"], [payload], np.array([NOW]))
+@OF_FORMATS
+@settings(max_examples=100, deadline=None)
+@given(
+    st.data(),
+    st.binary(max_size=60) | JSON.map(lambda x: json.dumps(x).encode()) | mutations(),
+)
+def test_no_payload_raises(kind, data, payload):
+    """Whatever comes on any of its topics becomes readings that are finite or say that there is none, or drops."""
+    case = data.draw(st.sampled_from(golden_of(kind)))
+    topic = data.draw(st.sampled_from([topic for topic, _ in case.messages]))
+    zones = [case.spec.zone, BERLIN] if "time_zone" in FORMATS[kind].keys else [case.spec.zone]
+    asked = replace(case.spec, zone=data.draw(st.sampled_from(zones)))
+    decoder, streams = open_decoder(asked, case.template, case.channels)
+    readings, _ = decoder.decode([topic], [payload], np.array([NOW]))
     assert np.isfinite(readings.time_s).all()
     assert not np.isinf(readings.value.astype(np.float32)).any()
     assert len(streams) <= 10

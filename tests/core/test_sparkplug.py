@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from streamae.core.align import GridAlign
 from streamae.core.decode import Decoder, PayloadSpec, deferred
-from streamae.core.formats.sparkplug import Address, address_of, parse, value_of
+from streamae.core.formats.sparkplug_payload import Address, address_of, parse, value_of
 from streamae.core.groups import Groups
 from streamae.core.topics import Router, Streams, Template
 from streamae.core.types import Batch

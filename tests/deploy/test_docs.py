@@ -19,7 +19,7 @@ def loaded(name: str):
     return module
 
 
-@pytest.mark.parametrize("name", ["config-reference.md", "metrics.md", "api.md"])
+@pytest.mark.parametrize("name", ["config-reference.md", "formats.md", "metrics.md", "api.md"])
 def test_a_reference_is_what_the_code_says(name):
     """A key, metric or path that was added, changed or removed is in the reference; `make docs` brings it there."""
     text = loaded("generate").documents()[name]

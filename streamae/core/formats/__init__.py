@@ -1,25 +1,25 @@
-"""Payload formats of others: decoders as pure functions, one file for each specification, and their registry.
+"""Payload formats: one file each, called as it is in `payload:`, and their registry.
 
-spec.py      what a format is, how a topic asks for it      reader.py      records -> readings
-values.py    paths, numbers, times                          names.py       names -> channels and streams
-influx.py    line protocol, Telegraf JSON                   senml.py       SenML
-states.py    Zigbee2MQTT, Tasmota, Home Assistant
-sparkplug.py Sparkplug B payloads, by protobuf.py           edge_nodes.py  what they lean on, and their readings
+A file that defines `FORMAT` is registered by being here. What a format is stands in spec.py; the other files are what
+several formats have in common:
+
+reader.py   records -> readings          names.py     names -> channels and streams     values.py  paths, numbers, times
+columns.py  many messages at once        sighting.py  what `sniff` makes of records     flat.py    documents by path
+points.py   InfluxDB's data model        discovery.py channels that nobody has named yet
+sparkplug_payload.py, protobuf.py, edge_nodes.py: the bytes and the memory of Sparkplug B
 """
 
-from streamae.core.formats.influx import INFLUX, TELEGRAF
-from streamae.core.formats.senml import SENML
+from importlib import import_module
+from pkgutil import iter_modules
+
 from streamae.core.formats.spec import Format
-from streamae.core.formats.states import HOME_ASSISTANT, TASMOTA, ZIGBEE2MQTT
 
-__all__ = ["FORMATS", "SPARKPLUG"]
+__all__ = ["FORMATS"]
 
-SPARKPLUG = "sparkplug"  # the one that is not read message by message: see edge_nodes.py
-FORMATS: dict[str, Format] = {
-    "influx": INFLUX,
-    "telegraf": TELEGRAF,
-    "senml": SENML,
-    "zigbee2mqtt": ZIGBEE2MQTT,
-    "tasmota": TASMOTA,
-    "homeassistant": HOME_ASSISTANT,
-}
+_FIRST = ("number", "json")  # what has no maker; the others follow by the alphabet
+FORMATS: dict[str, Format] = {}
+
+for _name in (*_FIRST, *sorted({module.name for module in iter_modules(__path__)} - {*_FIRST})):
+    _format = getattr(import_module(f"{__name__}.{_name}"), "FORMAT", None)
+    if isinstance(_format, Format):
+        FORMATS[_name] = _format

@@ -20,7 +20,14 @@ import numpy as np
 
 from streamae.core.formats.names import Names
 from streamae.core.formats.reader import ReadingSink
-from streamae.core.formats.sparkplug import Address, SparkplugMessage, SparkplugMetric, address_of, parse, value_of
+from streamae.core.formats.sparkplug_payload import (
+    Address,
+    SparkplugMessage,
+    SparkplugMetric,
+    address_of,
+    parse,
+    value_of,
+)
 from streamae.core.formats.values import FLOAT32_MAX
 from streamae.core.topics import Route
 from streamae.core.types import Drop, State
@@ -129,7 +136,11 @@ class SparkplugReader:
         if address.type == "NDEATH":
             _end_node(node, message, times[0], out)
         elif address.type == "DDEATH":
-            _end(node.births.pop(address.device, {}).values(), message.time_s or times[0], out)
+            time_s = times[0] if message.time_s is None else message.time_s
+            if not time_s <= times[1]:  # the device is gone all the same
+                out.drops[Drop.FUTURE] += 1
+                time_s = times[0]
+            _end(node.births.pop(address.device, {}).values(), time_s, out)
         elif not self._listens:
             self._take(node, address, message, route, times, out)
 

@@ -1,4 +1,4 @@
-r"""InfluxDB line protocol, and Telegraf's JSON of the same points.
+r"""InfluxDB line protocol.
 
     measurement[,tag=value…] field=value[,field=value…] [timestamp]          one point a line, # begins a comment
 
@@ -6,20 +6,18 @@ A comma, a space or (not in the measurement) an equals sign that belongs to a na
 backslash is itself. Field values are floats, integers (`1i`), unsigned integers (`1u`), booleans (`t`, `true`, `F` …)
 or strings in double quotes, in which `\"` and `\\` are escaped. Strings are no measurements. The timestamp is in
 nanoseconds unless the writer chose another precision, which its magnitude tells as well.
-
-Specification: docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol; docs.influxdata.com/telegraf/v1,
-data formats, output, JSON.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from streamae.core.formats.spec import MEASUREMENT, Format, Loads, PayloadSpec, Record
+from streamae.core.formats.points import points_sighting
+from streamae.core.formats.sighting import document, records_in
+from streamae.core.formats.spec import MEASUREMENT, Format, Loads, PayloadSpec, Record, Sighting
 from streamae.core.formats.values import to_seconds
 from streamae.core.types import Drop
 
-__all__ = ["INFLUX", "TELEGRAF"]
+__all__ = ["FORMAT"]
 
 _MEASUREMENT = re.compile(r"((?:\\[, ]|[^, ])++)")
 _TAG = re.compile(r",((?:\\[,= ]|[^,= ])++)=((?:\\[,= ]|[^,= ])++)")
@@ -32,8 +30,10 @@ _BOOLEANS = {**dict.fromkeys(("t", "T", "true", "True", "TRUE"), True)} | dict.f
 )
 
 
-def _influx(payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float) -> Iterator[Record | Drop]:
-    del loads, arrival_s
+def _records(
+    topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float
+) -> Iterator[Record | Drop]:
+    del topic, loads, arrival_s
     try:
         text = payload.decode()
     except UnicodeDecodeError:
@@ -91,31 +91,23 @@ def _field_value(text: str) -> object:
     return _BOOLEANS.get(text, Drop.MALFORMED)
 
 
-def _telegraf(payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float) -> Iterable[Record | Drop]:
-    del arrival_s
-    try:
-        document = loads(payload)
-    except (ValueError, RecursionError):
-        return [Drop.MALFORMED]
-    metrics = document.get("metrics") if isinstance(document, dict) and "fields" not in document else [document]
-    if not isinstance(metrics, list):
-        return [Drop.MALFORMED]
-    return [_metric(metric, spec.time_unit) for metric in metrics]
+def _recognise(topic: str, payloads: Sequence[bytes]) -> Sighting | str | None:
+    spec = PayloadSpec(FORMAT.name)
+    if any(document(payload) is not None for payload in payloads):
+        return None
+    found = [one for payload in payloads for one in _records(topic.encode(), payload, spec, document, 0.0)]
+    if not found or any(isinstance(one, Drop) for one in found):
+        return None
+    return points_sighting(FORMAT.name, records_in(_records, FORMAT.name, topic, payloads))
 
 
-def _metric(metric: Any, unit: str) -> Record | Drop:
-    fields = metric.get("fields") if isinstance(metric, dict) else None
-    if not isinstance(fields, dict):
-        return Drop.MALFORMED
-    found = metric.get("tags")
-    known: Mapping[str, object] = found if isinstance(found, dict) else {}
-    tags = {key: value for key, value in known.items() if isinstance(value, str)}
-    tags[MEASUREMENT] = str(metric.get("name", ""))
-    if "timestamp" not in metric:
-        return Record(None, fields, tags)
-    time_s = to_seconds(metric["timestamp"], unit)
-    return time_s if isinstance(time_s, Drop) else Record(time_s, fields, tags)
-
-
-INFLUX = Format(_influx)
-TELEGRAF = Format(_telegraf)
+FORMAT = Format(
+    name="influx",
+    about="InfluxDB line protocol, as of Telegraf's `outputs.mqtt`",
+    link="https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/",
+    example='{topic: "telegraf/{host}/cpu", payload: influx, values: {user: usage_user}, where: {cpu: cpu-total}}',
+    records=_records,
+    keys=("values", "labels", "where", "time_unit"),
+    recognise=_recognise,
+    timed=True,
+)

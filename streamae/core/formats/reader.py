@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from streamae.core.formats.names import Names, selected
-from streamae.core.formats.spec import Format, Loads, PayloadSpec, Record
+from streamae.core.formats.spec import Format, Opening, Record
 from streamae.core.formats.values import to_number
 from streamae.core.topics import Route
 from streamae.core.types import Drop, Drops
@@ -51,15 +51,17 @@ def to_value(value: object, *, words: bool = False) -> float | Drop:
 class RecordReader:
     """All payloads of one topic template, in one format."""
 
-    def __init__(self, form: Format, spec: PayloadSpec, names: Names, loads: Loads) -> None:
-        self._format, self._spec, self._names, self._loads = form, spec, names, loads
+    def __init__(self, form: Format, opening: Opening) -> None:
+        assert form.records is not None
+        self._format, self._records, self._spec, self._loads = form, form.records, opening.spec, opening.loads
+        self._names = Names(opening.spec, opening.channels, opening.streams)
 
     def read(self, topic: bytes, route: Route, payload: bytes, times: tuple[float, float], out: ReadingSink) -> None:
         """Add the readings of one message; `times` are its arrival and the latest time that is believed."""
         if self._format.skips(topic):
             return
         asked = known = 0
-        for record in self._format.records(payload, self._spec, self._loads, times[0]):
+        for record in self._records(topic, payload, self._spec, self._loads, times[0]):
             if isinstance(record, Drop):
                 out.drops[record] += 1
                 known += 1

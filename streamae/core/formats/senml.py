@@ -9,17 +9,22 @@ ends in `_`), is refused whole.
 Specification: RFC 8428, sections 4.1 to 4.7.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from streamae.core.formats.spec import Format, Loads, PayloadSpec, Record
+from streamae.core.formats.sighting import document, ever, records_in, sighting_of
+from streamae.core.formats.spec import Format, Loads, PayloadSpec, Record, Sighting
 from streamae.core.formats.values import to_number
 from streamae.core.types import Drop
 
-__all__ = ["SENML"]
+__all__ = ["FORMAT"]
 
 _VERSION = 10
 _ABSOLUTE_S = 2.0**28
+_PARTS = re.compile(r"(?:(.*[:/]))?([^:/{}#+]+)([:/])([^:/{}#+]+)")
+_SOURCE = "source"  # the label that `sniff` gives to what tells the machines of a pack apart
 
 
 class _Base:
@@ -45,8 +50,10 @@ class _Base:
         return True
 
 
-def _senml(payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float) -> Iterable[Record | Drop]:
-    del spec
+def _records(
+    topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float
+) -> Iterable[Record | Drop]:
+    del topic, spec
     try:
         pack = loads(payload)
     except (ValueError, RecursionError):
@@ -92,4 +99,38 @@ def _added(value: object, base: float) -> object:
     return value if isinstance(number, Drop) else number + base
 
 
-SENML = Format(_senml)
+def _recognise(topic: str, payloads: Sequence[bytes]) -> Sighting | str | None:
+    if not all(_is_pack(document(payload)) for payload in payloads):
+        return None
+    found = sighting_of(FORMAT.name, ever(records_in(_records, FORMAT.name, topic, payloads)))
+    return found if isinstance(found, str) else _named(found)
+
+
+def _is_pack(found: object) -> bool:
+    if not isinstance(found, list) or not found or not all(isinstance(record, dict) for record in found):
+        return False
+    named = isinstance(found[0].get("bn", found[0].get("n")), str)
+    return named and all({"v", "vb", "vs", "vd", "s", "bn"} & set(record) for record in found)
+
+
+def _named(found: Sighting) -> Sighting:
+    """Where all names have parts, the one before the last tells sources apart."""
+    split = [_PARTS.fullmatch(name) for name in found.values]
+    heads = {one[1] or "" for one in split if one is not None}
+    marks = {one[3] for one in split if one is not None}
+    if None in split or len(heads) > 1 or len(marks) > 1 or re.search(r"[{}#+]", (head := heads.pop())):
+        return found
+    channels = tuple(dict.fromkeys(one[4] for one in split if one is not None))
+    return replace(found, values=channels, ignored=(), name=f"{head}{{{_SOURCE}}}{marks.pop()}{{channel}}")
+
+
+FORMAT = Format(
+    name="senml",
+    about="SenML in JSON (RFC 8428), as of LwM2M and CoAP gateways",
+    link="https://www.rfc-editor.org/rfc/rfc8428",
+    example='{topic: "sensors/{site}", payload: senml, name: "urn:dev:ow:{device}:{channel}"}',
+    records=_records,
+    keys=("values", "name"),
+    recognise=_recognise,
+    timed=True,
+)

@@ -1,13 +1,19 @@
-"""How one topic's payload is to be read, and what a payload in a known format says: records."""
+"""What a payload format is, how one topic's payload is to be read, and what a payload says: records."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from streamae.core.types import Drop
+from streamae.core.formats.columns import ReadingColumns, TopicRun
+from streamae.core.topics import Route, Streams
+from streamae.core.types import Drop, State
 
-__all__ = ["MEASUREMENT", "Format", "Loads", "PayloadSpec", "Record"]
+__all__ = [
+    "MEASUREMENT", "Format", "Loads", "Memory", "MessageReader", "Opening", "PayloadSpec", "Record", "Records",
+    "RunReader",
+    "Sequencing", "Sighting",
+]  # fmt: skip
 
 Loads = Callable[[bytes], Any]  # JSON: bytes -> document, raising ValueError
 MEASUREMENT = "_measurement"  # the tag that stands for a point's measurement, as in Flux
@@ -55,15 +61,134 @@ class Record(NamedTuple):
     tags: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
-    """One format: how its payloads become records, and which of its topics never carry samples.
+Records = Iterable[Record | Drop]  # what cannot be read is a `Drop` in a record's place
 
-    `records(payload, spec, loads, arrival_s)` never raises; what cannot be read is a `Drop` in a record's place.
-    `plain` payloads are one value, called "value". Numbers and words that stand as text are read where `words`.
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What `sniff` can say of a topic whose format was recognised: the numbers in it, `ignored` measure nothing.
+
+    `labels`, `where` and `name` are as in the configuration. `place` stands for all topics of one machine where these
+    are several, with `+` or {channel...} for the levels in which they differ; `family` tells kinds of machines apart
+    that may have the same numbers. `samples` is False where the topic only says what there is. Where no topic of a
+    machine has a number, `nothing` says why.
     """
 
-    records: Callable[[bytes, PayloadSpec, Loads, float], Iterable[Record | Drop]]
+    values: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    where: tuple[tuple[str, str], ...] = ()
+    name: str | None = None
+    place: str | None = None
+    family: str = ""
+    samples: bool = True
+    nothing: str = ""
+
+
+class MessageReader(Protocol):
+    """Reads the messages of one topic template."""
+
+    def read(self, topic: bytes, route: Route, payload: bytes, times: tuple[float, float], out: ReadingColumns) -> None:
+        """Add the readings of one message; `times` are its arrival and the latest time that is believed."""
+        ...
+
+
+@runtime_checkable
+class RunReader(MessageReader, Protocol):
+    """Reads many messages of one topic template at once, where none of them is unusual."""
+
+    def read_run(self, template: int, run: TopicRun, out: ReadingColumns) -> bool:
+        """Read the messages of a run, or return False: then nothing was read, and they are read one by one."""
+        ...
+
+
+class Memory(Protocol):
+    """What a format must remember of earlier messages of a group, to read later ones; it is part of the snapshot."""
+
+    def notices(self) -> list[str]:
+        """Return what has begun since the last call that somebody should do something about, in sentences."""
+        ...
+
+    def births(self, stream: int) -> State:
+        """Return as `state` does what concerns this stream alone, which is number 0 there."""
+        ...
+
+    def state(self) -> State:
+        """Return what a snapshot keeps."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Take over what `state` returned."""
+        ...
+
+
+class Sequencing(Protocol):
+    """Counts what is missing between the numbers of messages."""
+
+    def step(self, key: Any, number: Any) -> None:
+        """Note the number of a message of `key`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opening:
+    """What a reader may use: its topic's spec, the group's channels and streams, a JSON parser, what is remembered."""
+
+    spec: PayloadSpec
+    channels: Sequence[str]
+    streams: Streams
+    loads: Loads
+    memory: Any
+    sequences: Sequencing
+
+
+def _none_of(*_: object) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One payload format. Its module is called as it is, and has it as `FORMAT`; nothing else need know of it.
+
+    Most formats have `records`: how a message becomes records (see `RecordReader`); it never raises, what cannot be
+    read is a `Drop` in a record's place. Formats that are read in another way have `open`.
+    """
+
+    name: str
+    about: str  # whose payloads these are, in one line of the documentation
+    link: str  # where its makers describe it
+    example: str  # an item of `topics:`, as YAML
+    records: Callable[[bytes, bytes, PayloadSpec, Loads, float], Records] | None = None
+    """(topic, payload, spec, JSON parser, arrival in seconds) -> records."""
+    open: Callable[[Opening], MessageReader] | None = None
+    """Makes the reader of a topic template, instead of `records`."""
+    keys: tuple[str, ...] = ()
+    """Keys that a topic may have beside `topic` and `payload`."""
     skips: Callable[[bytes], bool] = lambda topic: False
+    """Whether a topic never carries samples."""
+    refuses_topic: Callable[[str], str | None] = _none_of
+    """What to write instead of a topic template that cannot work, or None."""
+    recognise: Callable[[str, Sequence[bytes]], Sighting | str | None] = _none_of
+    """(topic, payloads) -> what `sniff` sees, why there are no samples, or None where this is another format."""
+    declared: Callable[[PayloadSpec, bytes, bytes], list[Record]] | None = None
+    """(spec, topic, payload) -> records whose names are those of numbers, where `records` does not say them."""
+    timed: bool = False
+    """Whether payloads can carry the time of their samples."""
     plain: bool = False
+    """Whether a payload is one value, called "value", so that only the topic can say which channel it is."""
+    channel: bool = False
+    """Whether the topic may have a {channel}."""
     words: bool = False
+    """Whether numbers, `on` and `off` that stand as text are read."""
+    empty_ends: bool = False
+    """Whether an empty payload is the source's word that it has no value now."""
+    by_topic: bool = False
+    """Whether the topic alone says which stream a message is of."""
+    on_change: bool = False
+    """Whether only what changes is published, so that rows need a grid."""
+    memory: Callable[[int], Memory] | None = None
+    """Makes what a group with so many streams at most remembers, where messages lean on earlier ones."""
+    beside: Callable[[str], Iterable[str]] = lambda topic: ()
+    """Topic template -> further templates to listen to, and..."""
+    beside_for: str = ""
+    """... what for."""

@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from streamae.core.formats import SPARKPLUG
-from streamae.core.formats.sparkplug import NAMESPACE
+from streamae.core.formats import FORMATS
+from streamae.core.formats.spec import Sighting
 from streamae.core.topics import CHANNEL, Template
 from streamae.core.types import Drop
 from streamae.errors import UnavailableError
 from streamae.ingest.mqtt import MqttSource, ReceiveLimits
 from streamae.mqtt import ConnectionOptions, Subscription, transient
-from streamae.tools.sniff.known_formats import edge_nodes, known_format
-from streamae.tools.sniff.shapes import Shape, TopicKind, kinds_of, shape_of, template_of
+from streamae.tools.sniff.known_formats import known_format, put_together
+from streamae.tools.sniff.shapes import REST, Shape, TopicKind, kinds_of, shape_of, template_of
 
 __all__ = ["Found", "Seen", "Sniffed", "propose", "sniff", "understand"]
 
@@ -64,7 +64,7 @@ class Sniffed:
     messages: int = 0
     retained: int = 0
     strange: int = 0  # topics that are not UTF-8, or more than can be kept
-    places: dict[str, Seen] = field(default_factory=dict)  # of edge nodes, whose topics are many for each device
+    places: dict[str, Seen] = field(default_factory=dict)  # of machines that have several topics: what gives the pace
 
 
 def sniff(
@@ -129,20 +129,29 @@ def _note(sniffed: Sniffed, topic: bytes, payload: bytes, time_s: float) -> None
 def understand(sniffed: Sniffed, now_s: float) -> tuple[list[Found], dict[str, str]]:
     """Return the groups to propose (template, channels, topics), and for each other topic why it is in none."""
     shapes: dict[str, Shape] = {}
-    edge = {topic: seen.payloads for topic, seen in sniffed.topics.items() if NAMESPACE in topic.split("/")}
-    devices, unknown = edge_nodes(edge)
-    for place, (shape, data) in devices.items():
-        shapes[place] = shape
-        sniffed.places[place] = sniffed.topics[data]
+    unknown: dict[str, str] = {}
+    places: dict[str, tuple[str, dict[str, Sighting]]] = {}  # place -> format, and what was seen on its topics
     for topic, seen in sniffed.topics.items():
-        if topic in edge:
-            continue
-        found = known_format(topic, seen.payloads) or shape_of(seen.payloads, now_s)
-        if isinstance(found, Shape):
+        kind, found = known_format(topic, seen.payloads) or ("", shape_of(seen.payloads, now_s))
+        if isinstance(found, Sighting):
+            places.setdefault(found.place or topic, (kind, {}))[1][topic] = found
+        elif isinstance(found, Shape):
             shapes[topic] = found
         else:
             unknown[topic] = found
-    return _groups(kinds_of(shapes), unknown), unknown
+    for place, (kind, sightings) in places.items():
+        shape = put_together(kind, sightings)
+        if isinstance(shape, str):
+            unknown.update(dict.fromkeys(sightings, shape))
+        else:
+            shapes[place] = shape
+            timed = [topic for topic, one in sightings.items() if one.samples] or [*sightings]
+            sniffed.places[place] = max((sniffed.topics[topic] for topic in timed), key=lambda seen: seen.count)
+    groups = _groups(kinds_of(shapes), unknown)
+    for place in unknown.keys() & places.keys():
+        why = unknown.pop(place)
+        unknown.update(dict.fromkeys(places[place][1], why))
+    return groups, unknown
 
 
 def propose(sniffed: Sniffed, *, now_s: float, seconds: float) -> str:
@@ -187,7 +196,8 @@ def _block(
     name = _name(template, names)
     rates = sorted(every for topic in kind.topics if (every := topics[topic].every_s) is not None)
     every_s = rates[len(rates) // 2] if rates else None
-    streams = len(kind.topics) / max(1, len(channels))
+    rest, form = template.endswith(REST), FORMATS[kind.shape.kind]
+    streams = len(kind.topics) / (1 if rest else max(1, len(channels)))
     rate = f", a message about every {every_s:.3g} s" if every_s else ", one message each: sniff for longer"
     said = [f"# {streams:.0f} stream{'' if round(streams) == 1 else 's'}{rate} on each topic"]
     if channels:
@@ -198,13 +208,12 @@ def _block(
         said.append(f"# left out as not measured: {_comment(', '.join(kind.shape.ignored))}")
     topic = ", ".join(f"{key}: {text}" for key, text in _topic(template, kind.shape, every_s))
     lines = [*said, f"{name}:", "  topics:", f"    - {{{topic}}}"]
-    if channels:
-        grid_s = next((nice for nice in _NICE_S if every_s is not None and nice >= 0.75 * every_s), 1)
-        lines += [f"  align: {{every: {grid_s:g}s, method: hold}}  # channels come apart"]
-    elif kind.shape.kind == SPARKPLUG:
-        grid_s = next((nice for nice in _NICE_S if every_s is not None and nice >= 0.75 * every_s), 1)
+    grid_s = next((nice for nice in _NICE_S if every_s is not None and nice >= 0.75 * every_s), 1)
+    if form.on_change:
         hold = f"gap_max: {max(60.0, 30 * grid_s):g}s"
         lines += [f"  align: {{every: {grid_s:g}s, method: hold, {hold}}}  # what does not change is not sent"]
+    elif channels:
+        lines += [f"  align: {{every: {grid_s:g}s, method: hold}}  # channels come apart"]
     if streams > 10_000:
         lines.append(f"  max_streams: {2 * round(streams)}")
     lines.append(f"  model: {{path: {name}.pt}}  # to be trained")
@@ -213,9 +222,10 @@ def _block(
 
 def _topic(template: str, shape: Shape, every_s: float | None) -> list[tuple[str, str]]:
     keys = [("topic", _quoted(template)), ("payload", shape.kind)]
-    if shape.kind in ("number", "homeassistant"):
+    named = CHANNEL in Template.parse(template).labels
+    if FORMATS[shape.kind].plain or (named and shape.kind != "json"):
         return keys
-    if shape.kind == "json" and "{" + CHANNEL + "}" in template:
+    if named:
         keys.append(("value", _quoted(shape.values[0])))
     else:
         names = _channel_names(shape.values)

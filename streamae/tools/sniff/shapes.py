@@ -12,14 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from streamae.core.formats.sighting import NOT_MEASURED
 from streamae.core.formats.values import to_number, to_seconds
 from streamae.core.topics import CHANNEL
 from streamae.core.types import Drop
 
-__all__ = ["NOT_MEASURED", "Shape", "TopicKind", "kinds_of", "shape_of", "template_of"]
+__all__ = ["REST", "Shape", "TopicKind", "kinds_of", "shape_of", "template_of"]
 
 _TIME_NAMES = re.compile(r"(^|_)(ts|t|time|timestamp|datetime|date|at|when|last_seen|observed|utc)$", re.IGNORECASE)
-NOT_MEASURED = re.compile(r"^(id|_id|seq|sequence|counter|msg_?id|version|fw|firmware|uptime)$", re.IGNORECASE)
+REST = "{" + CHANNEL + "...}"  # stands at the end of a place whose topics name the channels
 _YEAR_2001_S, _YEAR_2100_S = 978_307_200.0, 4_102_444_800.0
 _NEAR_S = 86_400.0
 _PLAIN_KEY = re.compile(r"[^.\[\]\"]+\Z")
@@ -34,8 +35,8 @@ class Shape:
     """`values` are the paths of numbers (relative to an entry of `samples`, if any), `time` that of the time.
 
     `entries` is the length of the list of samples where these have no time of their own, else 0; `ignored` are numbers
-    that measure nothing. For known formats `values` are names, and `labels`, `where` and `name` are as in the
-    configuration.
+    that measure nothing. For known formats `values` are names, `labels`, `where` and `name` are as in the
+    configuration, and `family` tells kinds of machines apart that may have the same names.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Shape:
     labels: tuple[str, ...] = ()
     where: tuple[tuple[str, str], ...] = ()
     name: str | None = None
+    family: str = ""
 
 
 @dataclass(slots=True)
@@ -172,7 +174,7 @@ def kinds_of(shapes: Mapping[str, Shape]) -> list[TopicKind]:
     for topic, shape in shapes.items():
         levels = topic.split("/")
         named = tuple(map(bool, levels))  # a label needs a name: an empty level is literal
-        beside = (shape.labels, shape.where, shape.name)
+        beside = (shape.labels, shape.where, shape.name, shape.family)
         counted[levels[0], named, shape.kind, shape.time, shape.samples, beside, shape.values].append(topic)
     for key in sorted(counted, key=lambda key: -len(counted[key])):
         tree, topics = key[:6], counted[key]
@@ -212,12 +214,14 @@ def template_of(kind: TopicKind) -> tuple[str, tuple[str, ...]]:
     for i, values in enumerate(columns):
         if i == at:
             parts.append("{" + CHANNEL + "}")
-        elif len(values) == 1 and (values[0] == "+" or not re.search(r"[{}+#]", values[0])):
+        elif len(values) == 1 and (values[0] in ("+", REST) or not re.search(r"[{}+#]", values[0])):
             parts.append(values[0])
         else:
             taken = {part.strip("{}") for part in parts} | {CHANNEL}
             before = "" if i == 0 or parts[-1].startswith("{") else parts[-1]
             parts.append("{" + _label(values, before, i, taken) + "}")
+    if parts[-1] == REST:
+        return "/".join(parts), kind.shape.values
     return "/".join(parts), () if at is None else tuple(sorted(columns[at]))
 
 
