@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 from streamae.config import load
 from streamae.config.convert import payload_specs, readers, stream_template, templates
 from streamae.core.decode import Decoder, PayloadSpec, deferred
+from streamae.core.formats import FORMATS
+from streamae.core.formats.spec import Sighting
 from streamae.core.topics import Router, Streams, Template
 from streamae.core.types import Drop
 from streamae.errors import UnavailableError
@@ -252,6 +255,27 @@ def test_known_formats_are_called_by_their_name(tmp_path, kind, expected):
     assert not +drops
     assert set(readings.channel.tolist()) == set(range(len(channels)))
     assert len(router.streams) == {"influx": 3, "telegraf": 3, "sparkplug": 2}.get(kind, 1)
+
+
+def test_topics_of_one_machine_are_put_together(monkeypatch):
+    """A format that gives a machine many topics has one group for each kind of machine, called as the kind."""
+
+    def recognise(topic, payloads):
+        room, kind, number, path = topic.split("/", 3)
+        return Sighting((path,), place=f"{room}/{kind}/{number}/{{channel...}}", family=kind, nothing="no numbers")
+
+    monkeypatch.setitem(FORMATS, "homeassistant", replace(FORMATS["homeassistant"], recognise=recognise))
+    names = [
+        f"hall/{kind}/{n}/{path}" for kind, n in (("fan", 1), ("fan", 2), ("pump", 1)) for path in ("u/1", "i", "p/x/y")
+    ]
+    text = said(seen({name: [b"1", b"2"] for name in names}))
+    found = groups(text)
+    assert {name: [topic["topic"] for topic in group["topics"]] for name, group in found.items()} == {
+        "fan": ["hall/fan/{device}/{channel...}"],
+        "pump": ["hall/pump/1/{channel...}"],
+    }
+    assert "# 2 streams, a message about every 1 s" in text
+    assert "# channels: i, p/x/y, u/1" in text
 
 
 LEVEL = st.text(st.characters(exclude_characters="/+#\0", exclude_categories=["Cs"]), max_size=6)

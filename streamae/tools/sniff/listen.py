@@ -193,7 +193,7 @@ def _covers(template: str, topics: Sequence[str]) -> bool:
 def _block(
     template: str, channels: tuple[str, ...], kind: TopicKind, topics: Mapping[str, Seen], names: set[str]
 ) -> list[str]:
-    name = _name(template, names)
+    name = _name(kind.shape.family or template, names)
     rates = sorted(every for topic in kind.topics if (every := topics[topic].every_s) is not None)
     every_s = rates[len(rates) // 2] if rates else None
     rest, form = template.endswith(REST), FORMATS[kind.shape.kind]
