@@ -24,6 +24,7 @@ from streamae.core.formats.flat import flattened
 from streamae.core.formats.spec import Format
 from streamae.core.formats.values import lookup, parse_path
 from streamae.core.topics import Router, Streams, Template
+from streamae.core.types import Drop
 from streamae.daemon.json_parser import json_loads
 from tests.golden_payloads import FOLDER, NOW, about, every_case, golden_of, open_decoder
 
@@ -189,6 +190,15 @@ def test_measured_together_is_one_origin():
         ):
             together.setdefault(origin, {})[channel] = value
         assert sorted(map(str, together.values())) == ["{0: 1.0, 1: 2.0}", "{0: 3.0, 1: 4.0}"]
+
+
+@pytest.mark.parametrize(("on_change", "refused"), [(False, {Drop.UNKNOWN_CHANNEL: 1}), (True, {})])
+def test_what_has_changed_need_be_no_channel(monkeypatch, on_change, refused):
+    """Where only changes are published, a message with none of the channels is no mistake; elsewhere it is counted."""
+    monkeypatch.setitem(FORMATS, "zigbee2mqtt", replace(FORMATS["zigbee2mqtt"], on_change=on_change))
+    decoder, _ = open_decoder(PayloadSpec("zigbee2mqtt"))
+    readings, drops = decoder.decode([b"p", b"p"], [b'{"other": 1}', b'{"a": 1, "other": 1}'], np.full(2, NOW))
+    assert (readings.value.tolist(), drops) == ([1.0], refused)
 
 
 def test_no_stream_is_made_by_what_carries_no_sample():

@@ -1,7 +1,8 @@
 """A payload in a known format -> readings: the part that all formats have in common.
 
 Values that the group does not know are passed over, since such payloads carry whatever their writer had. A message
-none of whose values is known is refused, so that a name that is written wrongly can be seen.
+none of whose values is known is refused, so that a name that is written wrongly can be seen; unless the format
+publishes only what changes, where such messages are as common as others.
 """
 
 import math
@@ -68,7 +69,7 @@ class RecordReader:
             elif selected(record, self._spec.where):
                 asked += 1
                 known += self._take(record, route, times, out)
-        if asked and not known:
+        if asked and not known and not self._format.on_change:
             out.drops[Drop.UNKNOWN_CHANNEL] += 1
 
     def _take(self, record: Record, route: Route, times: tuple[float, float], out: ReadingSink) -> bool:

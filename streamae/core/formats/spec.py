@@ -185,7 +185,7 @@ class Format:
     by_topic: bool = False
     """Whether the topic alone says which stream a message is of."""
     on_change: bool = False
-    """Whether only what changes is published, so that rows need a grid."""
+    """Whether only what changes is published: rows need a grid, and a message without any channel is no mistake."""
     memory: Callable[[int], Memory] | None = None
     """Makes what a group with so many streams at most remembers, where messages lean on earlier ones."""
     beside: Callable[[str], Iterable[str]] = lambda topic: ()
