@@ -3,6 +3,7 @@ of no other; what it proposes is accepted by `check` and reads the same values b
 """
 
 import math
+import time
 from collections import Counter
 
 import numpy as np
@@ -10,13 +11,17 @@ import pytest
 import yaml
 
 from streamae.config.check import check
-from streamae.config.convert import readers, stream_template
+from streamae.config.convert import filters, readers, stream_template
 from streamae.config.load import load
-from streamae.core.decode import Decoder, deferred
+from streamae.core.decode import Decoder, PayloadSpec, deferred
 from streamae.core.formats import FORMATS
 from streamae.core.formats.discovery import channel_names
-from streamae.core.topics import Router, Streams
+from streamae.core.topics import Router, Streams, Template
+from streamae.core.types import Drop
+from streamae.ingest.mqtt import MqttSource, ReceiveLimits
+from streamae.mqtt import ConnectionOptions, Subscription
 from streamae.tools.sniff.listen import Seen, Sniffed, propose
+from tests.brokers import wait_until
 from tests.golden_payloads import NOW, every_case, golden_of
 
 CLEAN = [case for case in every_case() if case.clean]
@@ -75,3 +80,51 @@ def test_no_two_formats_claim_one_topic(case):
     for topic, payloads in topics.items():
         claims = [name for name, form in FORMATS.items() if form.recognise(topic, payloads) is not None]
         assert claims in ([], [case.spec.kind]), topic
+
+
+def test_the_rest_of_a_topic_comes_from_a_real_broker(mosquitto, tmp_path):
+    """A template that ends in {channel...} brings every level below it through the broker, and nothing beside it."""
+    path = tmp_path / "streamae.yaml"
+    path.write_text(
+        "instance: x\nstate: {dir: state}\nmqtt: {host: localhost}\n"
+        "streams: {batteries: {model: {path: m.pt}, topics:\n"
+        '  [{topic: "N/{portal}/battery/{battery}/{channel...}", payload: victron}]}}\n'
+    )
+    settings = load(path)
+    source = MqttSource(
+        ConnectionOptions(host="127.0.0.1", port=mosquitto.port),
+        [Subscription(one, qos=1) for one in filters(settings)],
+        ReceiveLimits(),
+        now=lambda: NOW,
+        monotonic=time.monotonic,
+        jitter=lambda: 0.5,
+    )
+    sent = [
+        ("N/c0/battery/512/Dc/0/Voltage", b'{"value": 12.5}'),
+        ("N/c0/solarcharger/279/Dc/0/Voltage", b'{"value": 99}'),
+        ("N/c0/battery/512/Soc", b'{"value": 80}'),
+        ("N/c0/battery/512/CustomName", b'{"value": "aft"}'),
+        ("N/c0/battery/512/Dc/0/Voltage", b""),
+    ]
+    came: list[tuple[bytes, bytes]] = []
+    source.start()
+    try:
+        wait_until(lambda: source.status().subscribed, 30, "not subscribed")
+        mosquitto.publish(sent)
+        deadline_s = time.monotonic() + 30
+        while len(came) < 4 and time.monotonic() < deadline_s:
+            batch = source.take(100, 0.1)
+            came += zip(batch.topics, batch.payloads, strict=True)
+            source.ack(batch)
+    finally:
+        source.close()
+    assert came == [(topic.encode(), payload) for topic, payload in sent if "/battery/" in topic]
+    channels = channel_names(readers(settings.streams["batteries"]), came)
+    assert channels == ["Dc/0/Voltage", "Soc"]
+    spec, streams = PayloadSpec("victron"), Streams("{battery}", 9)
+    router = Router([Template.parse("N/{portal}/battery/{battery}/{channel...}")], channels, streams, deferred([spec]))
+    topics, payloads = zip(*came, strict=True)
+    readings, drops = Decoder(router, [spec], channels).decode(topics, payloads, np.full(4, NOW))
+    assert (streams.names, readings.channel.tolist()) == (["512"], [0, 1, 0])
+    assert [str(value) for value in readings.value.tolist()] == ["12.5", "80.0", "nan"]
+    assert drops == {Drop.UNAVAILABLE: 1}
