@@ -1,10 +1,15 @@
 """The verb `replay`: its options, and one call."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from streamae.cli.options import FILE, config_option, group_option, pace, speed_option
+from streamae.cli.options import FILE, config_option
+
+if TYPE_CHECKING:
+    pass
+from streamae.cli.options import group_option, pace, speed_option
 
 __all__ = ["replay"]
 

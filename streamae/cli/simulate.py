@@ -1,11 +1,15 @@
 """The verb `simulate`: its options, and one call."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamae.cli.options import FILE, group_option, pace, speed_option
+from streamae.cli.options import FILE
+
+if TYPE_CHECKING:
+    pass
+from streamae.cli.options import group_option, pace, speed_option
 
 __all__ = ["simulate"]
 

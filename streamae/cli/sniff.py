@@ -1,10 +1,14 @@
 """The verb `sniff`: its options, and one call."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from streamae.cli.options import FILE
+from streamae.cli.options import DURATION, FILE
+
+if TYPE_CHECKING:
+    pass
 
 __all__ = ["sniff"]
 
@@ -13,7 +17,9 @@ __all__ = ["sniff"]
 @click.option("-c", "--config", type=FILE, help="Look at this configuration's broker; its streams are not read.")
 @click.option("--host", help="Look at this broker instead, without credentials.")
 @click.option("--port", default=1883, show_default=True)
-@click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0.1), help="How long to listen.")
+@click.option(
+    "--duration", "--seconds", "seconds", default="10s", show_default=True, type=DURATION, help="How long to listen."
+)
 @click.option("--topic", multiple=True, help="MQTT filters to listen to, by default #; repeatable.")
 def sniff(config: Path | None, host: str | None, port: int, seconds: float, topic: tuple[str, ...]) -> None:
     """Look at what a broker carries, and print a `streams:` block for it."""

@@ -8,7 +8,7 @@ with a value that is wrong anyway would send the reader to the wrong place.
 import difflib
 import os
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -21,7 +21,7 @@ from streamae.config.base import Section
 from streamae.config.rules import conflicts
 from streamae.config.settings import Settings
 from streamae.config.units import duration_text, patience_text, size_text
-from streamae.config.yaml_document import Document, Loc, Mistake, read
+from streamae.config.yaml_document import OR_WRITE_IT, Document, Loc, Mistake, read
 from streamae.errors import ConfigError
 
 __all__ = ["json_schema", "load", "load_as"]
@@ -51,7 +51,7 @@ def load_as(root: type[_S], path: Path, environ: Mapping[str, str] | None = None
         section = root.model_validate(document.tree, context={"directory": path.absolute().parent, "environ": environ})
     except ValidationError as error:
         errors = [one for one in error.errors(include_url=False) if not _consequence(one)]
-        mistakes += _unless_known(mistakes, (_explain(root, document, one) for one in errors))
+        mistakes = _merged(mistakes, [_explain(root, document, one) for one in errors])
     if section is None or mistakes:
         raise _refusal(document, mistakes)
     return section, document
@@ -94,10 +94,19 @@ def _standard(schema: Any) -> None:
             schema["default"] = spell(schema["default"])
 
 
-def _unless_known(known: list[Mistake], found: Iterator[Mistake]) -> Iterator[Mistake]:
-    """Leave out what only follows from a mistake that the document pass has at the same place."""
+def _merged(known: list[Mistake], found: list[Mistake]) -> list[Mistake]:
+    """Leave out what only follows from a mistake that the document pass has at the same place.
+
+    But where that is an unset variable and a secret is wanted, a plain value would be refused next: it is not offered.
+    """
     places = {(mistake.line, mistake.column) for mistake in known}
-    return (mistake for mistake in found if (mistake.line, mistake.column) not in places)
+    secret = {(mistake.line, mistake.column) for mistake in found if "out of this file: write file:" in mistake.remedy}
+    return [
+        replace(mistake, remedy=mistake.remedy.replace(OR_WRITE_IT, _OR_HIDE_IT))
+        if (mistake.line, mistake.column) in secret
+        else mistake
+        for mistake in known
+    ] + [mistake for mistake in found if (mistake.line, mistake.column) not in places]
 
 
 def _consequence(error: ErrorDetails) -> bool:
@@ -236,6 +245,7 @@ def _limit(got: str, limit: float) -> str:
     return duration_text(float(limit)) if got[-1:].isalpha() else f"{limit:.15g}"
 
 
+_OR_HIDE_IT = ", or write file:/path or credential:name here"
 _PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": "use 1 to 64 letters, digits, _ . or -, beginning with a letter or digit",
     "^[0-9a-fA-F]{64}$": "write the 64 hexadecimal digits that `streamae inspect` prints",

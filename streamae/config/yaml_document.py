@@ -20,9 +20,10 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from streamae.errors import ConfigError
 
-__all__ = ["Document", "Interpolated", "Loc", "Mistake", "key_text", "read"]
+__all__ = ["OR_WRITE_IT", "Document", "Interpolated", "Loc", "Mistake", "key_text", "read"]
 
 Loc = tuple[str | int, ...]
+OR_WRITE_IT = ", or write the value here"  # where a variable is unset; not for a secret
 
 _NODES_MAX = 100_000  # aliases of aliases can blow a short file up; no honest configuration comes near
 _SHOWN_MAX = 60
@@ -252,7 +253,7 @@ class _Builder:
             if match[1]:
                 return "${"
             if name not in self._environ:
-                self._refuse(node, loc, f"set the environment variable {name or '(no name)'}, or write the value here")
+                self._refuse(node, loc, f"set the environment variable {name or '(no name)'}{OR_WRITE_IT}")
                 return ""
             replaced = True
             return self._environ[name]

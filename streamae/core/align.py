@@ -148,7 +148,7 @@ class GridRows:
         """Take readings in arrival order; return the rows whose tick has closed, by stream and time."""
         drops = Drops()
         fresh = self._in_time(readings, drops)
-        pending = _sorted_unique(_joined(self._pending, fresh), drops)
+        pending = _sorted_unique(Readings.joined((self._pending, fresh)), drops)
         closed_to = self._closed(self._newest_s[pending.stream])
         ready = self._tick(pending.time_s) <= closed_to
         rows = self._rows(np.unique(readings.stream), _taken(pending, ready))
@@ -283,11 +283,6 @@ def _no_readings() -> Readings:
 
 def _taken(r: Readings, keep: Bool | I64) -> Readings:
     return Readings(r.stream[keep], r.channel[keep], r.time_s[keep], r.value[keep], r.origin[keep])
-
-
-def _joined(a: Readings, b: Readings) -> Readings:
-    names = ("stream", "channel", "time_s", "value", "origin")
-    return Readings(*(np.concatenate([getattr(a, n), getattr(b, n)]) for n in names))
 
 
 def _sorted_unique(r: Readings, drops: Drops) -> Readings:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "BACKOFF_MAX_S",
     "AlertState",
     "Batch",
     "Drop",
@@ -43,6 +44,7 @@ I32 = npt.NDArray[np.int32]
 I8 = npt.NDArray[np.int8]
 Bool = npt.NDArray[np.bool_]
 State = dict[str, npt.NDArray[Any]]  # what a stage puts into a snapshot
+BACKOFF_MAX_S = 300.0  # the longest rest of a sink that fails, and so of what waits for it in the outbox
 
 
 class Drop(StrEnum):
@@ -148,6 +150,12 @@ class Readings:
     def __len__(self) -> int:
         """Return N, the number of samples."""
         return len(self.stream)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Readings]") -> "Readings":
+        """Return all parts as one, in order, without `arrival_s`; their origins are as they were."""
+        names = ("stream", "channel", "time_s", "value", "origin")
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
     def samples(self) -> "Readings":
         """Return those that are values, without those that only end one."""

@@ -30,8 +30,6 @@ from streamae.sinks.webhook import WebhookSink
 
 __all__ = ["Models", "batch_wait_s", "groups_of", "make_sink", "make_source", "subscriptions_of"]
 
-_INBOX_BYTES = 256 * 1024 * 1024
-
 
 @dataclass(slots=True)
 class Models:
@@ -85,7 +83,6 @@ def make_source(
     """
     limits = ReceiveLimits(
         max_messages=settings.inbox.max_messages,
-        max_bytes=_INBOX_BYTES,
         max_payload=settings.inbox.max_payload_bytes,
         batch_wait_s=batch_wait_s(settings),
     )

@@ -95,7 +95,8 @@ class Daemon:
         for name, artifact in artifacts.items():
             log.info("group %s is scored by %s", name, artifact.reconstructor.executor)
         broker, page = f"{settings.mqtt.host}:{settings.mqtt.port}", f"http://{settings.web.host}:{self.web.port}/"
-        log.info("streamae %s ready: %s on %s, page %s", __version__, ", ".join(groups.pipelines), broker, page)
+        groups = ", ".join(groups.pipelines)
+        log.info("streamae %s runs: %s, page %s; it connects to broker %s", __version__, groups, page, broker)
         self.notifier.send("READY=1", "STATUS=running")
 
     def _wire(self, settings: Settings, groups: Groups, artifacts: Mapping[str, Artifact]) -> None:
@@ -291,7 +292,7 @@ class Daemon:
 def store_limits(settings: Settings) -> StoreLimits:
     """Return the store's bounds for these settings."""
     return StoreLimits(
-        journal=JournalLimits(bytes_max=settings.state.journal_max_bytes, age_max_s=settings.state.journal_age_s)
+        journal=JournalLimits(bytes_max=settings.state.journal_max_bytes, age_max_s=settings.state.journal_age_s),
     )
 
 

@@ -135,9 +135,10 @@ class Loop:
         """Commit a snapshot of the state as it is, with nothing else. Raises StoreError.
 
         Nothing is saved where the stop came before a commit: the pipeline is ahead of the journal then, and its batch
-        comes again; after a snapshot of it the alerts of that batch would never be told.
+        comes again; after a snapshot of it the alerts of that batch would never be told. Nor where the broker was never
+        reached: there is nothing new, and a snapshot tells the next start that the broker should have our session.
         """
-        if self._given_up:
+        if self._given_up or not (self.source.status().connects or self.store.stats().uncovered_bytes):
             return
         nothing = Batch([], [], np.zeros(0))
         report = Report(0, 0, 0, nothing.lost, {}, ())
@@ -207,7 +208,6 @@ class Loop:
         """
         status = self.source.status()
         if status.sessions_lost > self._sessions_lost:
-            log.warning("the broker has lost our session: what it had queued for us is gone")
             self.metrics.count("messages_lost", status.sessions_lost - self._sessions_lost, "session")
             self._sessions_lost = status.sessions_lost
         if batch.epoch <= self._epoch:

@@ -8,7 +8,7 @@ have (on a time grid) or that is in most messages (`align: row`).
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from itertools import pairwise
@@ -68,7 +68,7 @@ def series_of_messages(
         parts.append(readings)
         drops += refused
         messages += len(batch)
-    readings = _joined(parts)
+    readings = _joined_apart(parts)
     if not len(readings):
         raise SeriesError(
             f"group {name}: none of {messages} messages has a sample of it ({_said(drops)}); check its topics"
@@ -109,21 +109,14 @@ def from_journal(path: Path, group: str | None, directory: Path, since_s: float)
         )
 
 
-def _joined(parts: Sequence[Readings]) -> Readings:
-    """Join the readings of batches; origins stay different and in order."""
+def _joined_apart(parts: Sequence[Readings]) -> Readings:
+    """Join the readings of batches; origins of different batches stay different, and in order."""
     none = Readings(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0), np.zeros(0), np.zeros(0, np.int32))
-    origins, first = [], 0
+    apart, first = [none], 0
     for part in parts:
-        origins.append(part.origin + first)
+        apart.append(replace(part, origin=part.origin + first))
         first += int(part.origin.max(initial=0)) + 1
-    every = [none, *parts]
-    return Readings(
-        np.concatenate([part.stream for part in every]),
-        np.concatenate([part.channel for part in every]),
-        np.concatenate([part.time_s for part in every]),
-        np.concatenate([part.value for part in every]),
-        np.concatenate([none.origin, *origins]),
-    )
+    return Readings.joined(apart)
 
 
 def _common(readings: Readings, names: Sequence[str], streams: int, *, apart: bool) -> tuple[list[str], list[str]]:

@@ -17,14 +17,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from streamae.condition import Condition
-from streamae.core.types import Transition
+from streamae.core.types import BACKOFF_MAX_S, Transition
 from streamae.sinks.sink import Sink, SinkQueue, SinkRefusedError, SinkUnavailableError
 
 __all__ = ["Delivery", "DeliveryPace"]
 
 _log = logging.getLogger(__name__)
 BACKOFF_MIN_S = 1.0
-BACKOFF_MAX_S = 300.0
 _OPEN_MAX = 10_000
 _LOOK_S = 15.0  # how often it is asked whether a reminder is due
 

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Mapping
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from streamae.core.types import BACKOFF_MAX_S
 from streamae.errors import ConfigError
 from streamae.headers import checked, hidden_in, secrets_of
 from streamae.sinks.sink import SinkRefusedError, SinkUnavailableError
@@ -26,7 +27,6 @@ __all__ = ["Endpoint"]
 _REFUSALS = frozenset({400, 409, 411, 413, 414, 415, 422, 431, 451})
 _ANSWER_BYTES_MAX = 4096
 _TOKEN_LETTERS = 12
-_RETRY_AFTER_MAX_S = 300.0
 
 
 class Endpoint:
@@ -88,7 +88,7 @@ class Endpoint:
             raise SinkRefusedError(message)
         # The other form of Retry-After, a date, needs a clock; the delivery's own back-off does as well.
         wish_s = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else 0.0
-        raise SinkUnavailableError(message, min(wish_s, _RETRY_AFTER_MAX_S))
+        raise SinkUnavailableError(message, min(wish_s, BACKOFF_MAX_S))
 
 
 def _checked(url: str) -> SplitResult:

@@ -13,14 +13,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from streamae.core.types import Transition
+from streamae.core.types import BACKOFF_MAX_S, Transition
 from streamae.store.alerts import decode_transition, decoded
 from streamae.store.database import Database
 
 __all__ = ["Outbox", "OutboxLimits", "Queued", "SinkStats"]
 
 WAITS, DEAD, WITHHELD = 0, 1, 2  # what the column `dead` says
-RETRY_MAX_S = 600.0  # twice the longest back-off: a retry further off means that the clock stepped back
+RETRY_MAX_S = 2 * BACKOFF_MAX_S  # a retry further off means that the clock stepped back
 _ERROR_MAX = 500
 
 

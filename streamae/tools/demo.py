@@ -8,6 +8,7 @@ and the demo holds the daemon to its promise: that pump, in time, and no other.
 import itertools
 import logging
 import shutil
+import socket
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -117,6 +118,7 @@ def demo(folder: Path | None, *, exit_after_alert: bool, page: int, broker_kind:
 
     0: the fault was caught and nothing else alarmed; 1: it was not, or another pump did.
     """
+    _free(page)
     own = folder is None
     folder = folder or Path(tempfile.mkdtemp(prefix="streamae-demo-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,6 +131,17 @@ def demo(folder: Path | None, *, exit_after_alert: bool, page: int, broker_kind:
     finally:
         if own:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free(page: int) -> None:
+    """Refuse a taken port before a model is trained, not after. Raises UnavailableError."""
+    try:
+        socket.create_server(("127.0.0.1", page)).close()
+    except OSError as error:
+        raise UnavailableError(
+            f"port {page} of 127.0.0.1 cannot be had ({error.strerror or error}); choose another with --port N, "
+            "0 takes a free one (make demo DEMO_FLAGS='--port 0')"
+        ) from None
 
 
 def _play(folder: Path, broker: Broker, *, exit_after_alert: bool, page: int, clock: Clock) -> int:
@@ -173,7 +186,7 @@ def _watch(daemon: Daemon, world: _World, names: Sequence[str], *, exit_after_al
     daemon.on_report = lambda report: seen.extend(report.transitions)
     for round_number in itertools.count():
         kind, stream = _FAULTS[round_number % len(_FAULTS)], names[(7 + 5 * round_number) % len(names)]
-        click.echo(f"\ncalm     {_CALM_S:.0f} s of normal operation, then a {kind} in {stream}")
+        click.echo(f"\ncalm     {_CALM_S:.0f} s of normal operation, then a fault: {kind} in {stream}")
         _turn_until(daemon, world, clock.monotonic() + _CALM_S)
         early = [t for t in seen if t.state == "firing"]
         world.inject(kind, stream)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from streamae.config import Settings, load
 from streamae.config.convert import chosen_group, connection, filters, payload_specs, templates
@@ -21,6 +21,7 @@ from streamae.daemon.clock import Clock
 from streamae.errors import ConfigError
 from streamae.history.recordings import read_series, scan_messages
 from streamae.mqtt import ConnectionOptions
+from streamae.tools.record import Existing
 from streamae.tools.record import record as record_messages
 from streamae.tools.replay import Replayed, ReplayPace, replay_messages, replay_series
 from streamae.tools.simulate.faults import Fault
@@ -78,20 +79,25 @@ def write_history(plant: Plant, rows: int, folder: Path) -> str:
     return f"{len(paths)} series of {rows} rows, and events.json, in {folder}"
 
 
-def record(config: Path, out: Path, *, duration_s: float | None, topics: Sequence[str]) -> str:
+def record(
+    config: Path, out: Path, *, duration_s: float | None, topics: Sequence[str], existing: Existing = "refuse"
+) -> str:
     """Write what the broker carries on the configured topics (or others) to a file of JSON lines."""
     settings, clock, stopping = load(config), Clock(), _on_signal()
     wanted = tuple(topics) or filters(settings)
-    count = record_messages(
-        connection(settings),
-        wanted,
-        out,
-        now=clock.now,
-        monotonic=clock.monotonic,
-        jitter=clock.jitter,
-        duration_s=duration_s,
-        stopped=stopping.is_set,
-    )
+    with _count(f"recording to {out}") as progress:
+        count = record_messages(
+            connection(settings),
+            wanted,
+            out,
+            now=clock.now,
+            monotonic=clock.monotonic,
+            jitter=clock.jitter,
+            duration_s=duration_s,
+            stopped=stopping.is_set,
+            progress=progress,
+            existing=existing,
+        )
     return f"{count} messages of {', '.join(wanted)} written to {out}"
 
 
@@ -165,3 +171,13 @@ def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total or None)
+
+
+@contextmanager
+def _count(what: str) -> Iterator[Callable[[int], None]]:
+    """The number of messages so far, on standard error where that is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn(what), TextColumn("{task.completed:,.0f} messages"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as line:
+        task = line.add_task(what, total=None)
+        yield lambda done: line.update(task, completed=done)

@@ -55,6 +55,14 @@ class Access:
             return False
         return hmac.compare_digest(shown.strip().encode("latin-1"), self.token.encode())  # as h11 decoded it
 
+    def remedy(self, headers: Headers) -> str:
+        """Say why a request may not change anything, to the person who sent it."""
+        if self.token is None:
+            return "read-only: set web.token in the configuration to allow changes"
+        if not headers.get("authorization"):
+            return "a change needs the token of web.token: send it as `Authorization: Bearer TOKEN`"
+        return "wrong token: nothing was changed; it is the one that web.token in the configuration says"
+
 
 def _host(header: str) -> str:
     header = header.strip().lower()
@@ -103,8 +111,7 @@ class Guard:
         if origin is not None and _host(origin.partition("//")[2]) != _host(headers["host"]):
             return _error(403, "a change must come from this page itself")
         if not self._access.allows_change(headers):
-            remedy = "set web.token to allow changes" if self._access.token is None else "send the token as a bearer"
-            response = _error(401, f"read-only: {remedy}")
+            response = _error(401, self._access.remedy(headers))
             response.headers["www-authenticate"] = "Bearer"
             return response
         return None

@@ -1,11 +1,15 @@
 """The contract of the verbs, as a shell sees it."""
 
 import json
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from streamae.cli.options import DURATION
 
 CONFIGS = sorted((Path(__file__).parents[1] / "config").glob("invalid-*.yaml"))
 MINIMAL = """\
@@ -85,7 +89,7 @@ def test_a_simulated_plant_can_be_recorded_and_replayed(tmp_path, config, mosqui
         done = streamae(*simulate, "--fault", "leak:line1/pump02:10:20:4", "--labels", labels)
         assert done.returncode == 0, done.stderr
         assert "120 messages of 3 streams" in done.stdout
-        poll(lambda: len(live) == 120)
+        poll(lambda: len(live) == 120 and acknowledged(mosquitto) == 120)
     recorder.terminate()
     assert b"120 messages" in recorder.communicate(timeout=30)[0]
     (event,) = json.loads(labels.read_text())
@@ -95,6 +99,58 @@ def test_a_simulated_plant_can_be_recorded_and_replayed(tmp_path, config, mosqui
         assert done.returncode == 0, done.stderr
         poll(lambda: len(again) == 120)
     assert [(topic, payload) for topic, payload, _ in again] == [(topic, payload) for topic, payload, _ in live]
+
+
+def written(path):
+    """Return the payloads of a recording."""
+    return [json.loads(line)["payload"] for line in path.read_text().splitlines()]
+
+
+def test_record_takes_no_recording_away(tmp_path, config, mosquitto):
+    """A file that holds something is refused before anything is connected; --append goes on, --overwrite replaces."""
+    out = tmp_path / "r.jsonl"
+    out.write_text(before := '{"time_s":1.0,"topic":"plant/a/b","payload":"old"}\n')
+    record = ["record", "-c", config, out, "--topic", "plant/#"]
+    refused = streamae(*record, "--duration", "2s")
+    assert (refused.returncode, out.read_text()) == (65, before)
+    assert "--append" in refused.stderr
+    for choice, expected in (("--append", ["old", "new"]), ("--overwrite", ["new"])):
+        subscribed, recorded = mosquitto.log().count("Received SUBSCRIBE"), acknowledged(mosquitto)
+        recorder = subprocess.Popen([sys.executable, "-m", "streamae.cli", *map(str, record), choice])
+        poll(lambda seen=subscribed: mosquitto.log().count("Received SUBSCRIBE") > seen)
+        mosquitto.publish([("plant/a/b", "new")])
+        poll(lambda seen=recorded: acknowledged(mosquitto) > seen)
+        recorder.terminate()
+        assert (recorder.wait(30), written(out)) == (0, expected)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90.0), ("1.5", 1.5), ("90s", 90.0), ("3d", 259200.0)])
+def test_a_duration_is_written_as_in_the_configuration(text, seconds):
+    """A number with its unit; a number alone is seconds, as it always was."""
+    assert DURATION.convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("verb", ["record", "sniff"])
+@pytest.mark.parametrize("text", ["3 days", "0s", "-1", "nan", "inf"])
+def test_what_is_no_duration_is_refused_with_what_would_be(verb, text):
+    rest = ["-c", "x.yaml", "out"] if verb == "record" else ["--host", "x"]
+    done = streamae(verb, *rest, "--duration", text)
+    assert done.returncode == 2
+    assert "90s" in done.stderr
+
+
+def test_the_demo_refuses_a_taken_port_before_it_trains(tmp_path):
+    """The refusal names --port, and nothing was made."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = streamae("demo", "--port", taken.getsockname()[1], "--folder", tmp_path / "demo")
+    assert done.returncode == 69
+    assert "--port" in done.stderr
+    assert (done.stdout, (tmp_path / "demo").exists()) == ("", False)
+
+
+def acknowledged(mosquitto):
+    """Return how many messages the recorders have written and acknowledged."""
+    return len(re.findall("Received PUBACK from [^ ]*record", mosquitto.log()))
 
 
 def wait_for_subscription(mosquitto):

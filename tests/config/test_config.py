@@ -21,6 +21,7 @@ from streamae.config.check import check, fits
 from streamae.config.convert import alert_rule, align, connection, core_group, filters, payload_specs, stream_template
 from streamae.config.reload import applicable, changes
 from streamae.config.rules import overlap, warnings
+from streamae.config.settings import Settings
 from streamae.config.units import duration_text, parse_duration, parse_size, size_text
 from streamae.core.align import GridAlign, RowAlign
 from streamae.core.decode import PayloadSpec
@@ -435,6 +436,16 @@ def feeds_of_the_guide() -> list[str]:
     """Every block of deploy/README.md's section on feeds."""
     section = (EXAMPLE.parent / "README.md").read_text().split("## Feeds")[1].split("\n## ")[0]
     return re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+
+
+def test_each_section_of_the_example_stands_under_its_own_comment():
+    """A comment of the annotated configuration belongs to the key right below it, and no section goes without."""
+    lines = EXAMPLE.read_text().splitlines()
+    keys = [(n, line.split(":")[0].strip("#")) for n, line in enumerate(lines) if re.match(r"#?[a-z_]+:", line)]
+    above = {key: lines[n - 1] for n, key in keys}
+    assert set(above) == set(Settings.model_fields)
+    assert [key for key, comment in above.items() if not comment.startswith("# ")] == []
+    assert "page" in above["web"]
 
 
 def test_every_block_of_the_guide_loads(tmp_path):

@@ -146,8 +146,15 @@ def test_a_stop_before_the_commit_acknowledges_and_saves_nothing(tmp_path: Path)
     store.close()
 
 
+@pytest.mark.parametrize("connects", [0, 1])
+def test_where_the_broker_was_never_reached_nothing_is_saved(store: Store, connects: int) -> None:
+    """A snapshot tells the next start that the broker has a session of ours, which it then would miss."""
+    loop_over(Source(connects=connects), store).save()
+    assert store.stats().snapshots == connects
+
+
 def test_a_snapshot_is_taken_when_it_is_due_and_at_a_save(store: Store) -> None:
-    loop = loop_over(Source(messages(), messages(3, first_mid=4)), store, snapshot_every_s=60.0)
+    loop = loop_over(Source(messages(), messages(3, first_mid=4), connects=1), store, snapshot_every_s=60.0)
     loop.turn(0.0)
     assert store.stats().snapshots == 0
     loop_over.now_s = 61.0

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from streamae.core.types import Transition
+from streamae.core.types import BACKOFF_MAX_S, Transition
 from streamae.errors import StoreError
-from streamae.sinks.delivery import BACKOFF_MAX_S, Delivery, DeliveryPace
+from streamae.sinks.delivery import Delivery, DeliveryPace
 from streamae.sinks.sink import SinkRefusedError, SinkUnavailableError
 from streamae.store.silences import Silence
 from streamae.store.store import Store

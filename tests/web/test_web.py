@@ -192,10 +192,13 @@ def test_without_a_configured_token_everything_is_read_only():
 
 @pytest.mark.parametrize("shown", [None, b"Bearer", b"Bearer wrong", b"Basic sesame", f"Bearer {TOKEN}x".encode()])
 def test_a_change_without_the_right_token_is_refused(shown):
+    """Nothing is done; the answer tells a token that is missing from one that is wrong."""
     view = FakeView()
     headers = {} if shown is None else {"authorization": shown}
     answer = client(view, token=TOKEN).post("/api/v1/alerts/x/acknowledge", headers=headers)
     assert (answer.status_code, answer.headers["www-authenticate"], view.acts) == (401, "Bearer", [])
+    said = answer.json()["error"]
+    assert said.startswith("a change needs the token of web.token" if shown is None else "wrong token: "), said
 
 
 @pytest.mark.parametrize("action", ACTIONS)

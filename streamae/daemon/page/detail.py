@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from streamae.core.pipeline import Pipeline
-from streamae.core.types import F32, F64, I64, Bool
+from streamae.core.types import F32, F64, I64, Bool, round_score
 from streamae.daemon.page.memory import GroupHistory
 from streamae.web.answers import ChannelHistory, HistoryAnswer, ScoreHistory
 
@@ -195,8 +195,4 @@ def _own_units(raw: Raw, scaled: F32, place: list[int]) -> F64:
 def _rounded(values: Any) -> F64:
     """Six significant digits: what a chart can show."""
     wide = np.asarray(values, np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        digits = 5 - np.floor(np.log10(np.abs(wide)))
-    scale = np.power(10.0, np.where(np.isfinite(digits), np.clip(digits, -290, 290), 0))
-    rounded: F64 = np.where(np.isfinite(wide), np.round(wide * scale) / scale, np.nan)
-    return rounded
+    return round_score(np.where(np.isfinite(wide), wide, np.nan))

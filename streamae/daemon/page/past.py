@@ -190,13 +190,13 @@ class _Reading:
             return
         for _, batch, _ in self._past.rows(first, self._wanted, last):
             if held and (batch.broken or batch.thinning != held[0].thinning or messages >= _STEP_MESSAGES):
-                yield _joined(held)
+                yield _one_batch(held)
                 held, messages = [], 0
             if len(batch) or batch.broken:
                 held.append(batch)
                 messages += len(batch)
         if held:
-            yield _joined(held)
+            yield _one_batch(held)
 
     def _raw(self, parts: list[dict[str, list[Any]]], span: tuple[float, float], every: int) -> Raw:
         pipeline = self._alone.pipeline(self._loads)
@@ -228,7 +228,7 @@ def _at_the_peak(whole: dict[str, Any], span: tuple[float, float]) -> F32:
     return peak
 
 
-def _joined(batches: list[Batch]) -> Batch:
+def _one_batch(batches: list[Batch]) -> Batch:
     """Join batches of which only the first may say that messages were lost before it."""
     if len(batches) == 1:
         return batches[0]

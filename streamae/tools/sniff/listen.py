@@ -249,7 +249,7 @@ def _next_steps(group: str) -> list[str]:
     """Say how the block becomes a model that watches."""
     return [
         "# Put the block and `mqtt:` into streamae.yaml; then record some normal days, learn them, and watch:",
-        "#   streamae record -c streamae.yaml normal.jsonl --duration 259200",
+        "#   streamae record -c streamae.yaml normal.jsonl --duration 4d",
         f"#   streamae train --recording normal.jsonl --streams streamae.yaml --group {group}",
         "#   streamae check -c streamae.yaml && streamae run -c streamae.yaml",
     ]
