@@ -19,6 +19,7 @@ from streamae.bench.models import noise, scripted, spec_named
 from streamae.bench.rounds import BenchTable, Elapsed, Line, by_turns
 from streamae.model.detector import Detector
 from streamae.model.runtime import TorchReconstructor
+from streamae.stopping import child
 
 __all__ = ["Peer", "peers"]
 
@@ -34,8 +35,10 @@ class Peer:
         for python in pythons:
             command = [python, str(Path(foreign.__file__)), name]
             with tempfile.TemporaryFile("w+") as errors:
-                self._process = subprocess.Popen(  # noqa: S603  the interpreters are the operator's
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+                self._process = child(
+                    subprocess.Popen(  # noqa: S603  the interpreters are the operator's
+                        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+                    )
                 )
                 told = self._answer()
                 if told is not None:

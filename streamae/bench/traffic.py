@@ -16,6 +16,7 @@ from streamae.bench.rounds import BenchTable, Line, Timing, timed
 from streamae.errors import UnavailableError
 from streamae.ingest.mqtt import auto_batch_wait_s
 from streamae.model.runtime import TorchReconstructor
+from streamae.stopping import child
 from streamae.tools.broker import Broker, find_mosquitto
 
 __all__ = ["end_to_end", "ingest", "latency"]
@@ -33,7 +34,7 @@ class _Child:
 
     def __init__(self, module: str, plan: dict[str, Any]) -> None:
         command = [sys.executable, "-m", f"streamae.bench.{module}", json.dumps(plan)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        self.process = child(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))  # noqa: S603
         self._expect("ready")
 
     def _expect(self, word: str) -> None:

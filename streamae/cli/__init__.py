@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from streamae import __version__
+from streamae import __version__, stopping
 from streamae.cli.bench import bench
 from streamae.cli.check import check
 from streamae.cli.classify import classify
@@ -32,14 +32,26 @@ __all__ = ["main"]
 
 
 class _Verbs(click.Group):
-    """Turns expected errors into their message on standard error and their exit code."""
+    """Turns expected errors and signals into their message on standard error and their exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        result: Any = None
+        code: Any = 0
         try:
-            return super().invoke(ctx)
+            with stopping.listening():
+                result = super().invoke(ctx)
         except StreamaeError as error:
             click.echo(str(error), err=True)
-            sys.exit(error.exit_code)
+            code = error.exit_code
+        except stopping.Stopped as stopped:
+            click.echo(f"stopped by {stopped}", err=True)
+            code = stopping.exit_code(stopped.number)
+        except SystemExit as ended:
+            code = ended.code
+        stopping.leave(code)
+        if code:
+            sys.exit(code)
+        return result
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -1,6 +1,7 @@
 """The life of the process in three lines: start, turn until told to stop, stop within bounds.
 
-    SIGTERM, SIGINT   stop intake, finish the batch, commit, acknowledge, drain the sinks (at most DRAIN_S), exit 0
+    SIGTERM, SIGINT   stop intake, finish the batch, commit, acknowledge, drain the sinks, exit 0; all of it waits for
+                      others for STOP_S at most
     SIGHUP            read the configuration again; a bad one is refused and the old one goes on; windows survive
     systemd           READY when models are warm and the state is recovered; WATCHDOG only after progress of the loop
 
@@ -15,7 +16,6 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 
 from streamae import __version__, logs
 from streamae.config import Settings, load
@@ -38,6 +38,7 @@ from streamae.daemon.systemd import Notifier
 from streamae.errors import StoreError, StreamaeError, UnavailableError
 from streamae.metrics import Metrics
 from streamae.model.artifact import Artifact
+from streamae.stopping import Stopped, finishing
 from streamae.store.journal import JournalLimits
 from streamae.store.store import Store, StoreLimits
 from streamae.web.app import Access, create_app
@@ -46,7 +47,8 @@ from streamae.web.server import WebServer
 __all__ = ["Daemon", "run"]
 
 log = logging.getLogger(__name__)
-DRAIN_S = 10.0
+STOP_S = 1.6  # what a stop waits for others (broker, sinks, readers of the page), all together
+_DISK_S = 10.0  # and what it may take with a slow disk: then it ends where it stands, as safe as any crash
 _TAKE_S = 0.25  # longest wait for messages, and so for a signal to be noticed
 _PUBLISH_S = 1.0
 _HANG_ENDS_S = 120.0  # longer than a slow disk or the opening of many models at a reload should take
@@ -113,7 +115,7 @@ class Daemon:
         source = make_source(settings, clock, self.arrivals, self._heartbeats[0].beat, expect_session=expect_session)
         self.loop = Loop(
             source, groups, self.store, self.metrics,
-            now=clock.now, arrived=self.arrivals.now, monotonic=clock.monotonic, sleep=clock.sleep,
+            now=clock.now, arrived=self.arrivals.now, monotonic=clock.monotonic, sleep=self.stop_asked.wait,
             batch_max=settings.inbox.batch_max, snapshot_every_s=settings.state.snapshot_every_s,
             thinning_max=settings.inbox.thinning_max,
         )  # fmt: skip
@@ -265,22 +267,27 @@ class Daemon:
     def stop(self) -> None:
         """Stop intake, save, acknowledge, drain the sinks, disconnect; every step is bounded."""
         self.notifier.send("STOPPING=1")
+        end_s = self.clock.monotonic() + STOP_S
+
+        def left_s(part: float) -> float:
+            return part * max(0.1, end_s - self.clock.monotonic())
+
         self.loop.source.stop_intake()
         try:
-            self._drain()
+            self._drain(left_s(0.25))
             self.loop.save()
         except StoreError as error:
             log.error("the last snapshot could not be written; the journal has everything: %s", error)
-        self.home_assistant.stop(1.0)
-        self.sink_threads.stop(DRAIN_S)
-        self.loop.source.close()
-        self.web.stop()
+        self.home_assistant.stop(left_s(0.2))
+        self.sink_threads.stop(left_s(0.6))
+        self.loop.source.close(left_s(0.6))
+        self.web.stop(left_s(1.0))
         self.store.close()
         log.info("stopped")
 
-    def _drain(self) -> None:
-        """Carry through what is in the inbox, for half of the time that there is."""
-        deadline_s = self.clock.monotonic() + DRAIN_S / 2
+    def _drain(self, timeout_s: float) -> None:
+        """Carry through what is in the inbox; what is left comes again, for nobody has acknowledged it."""
+        deadline_s = self.clock.monotonic() + timeout_s
         try:
             while self.loop.source.status().waiting and self.clock.monotonic() < deadline_s:
                 if self.loop.turn(0.0) is None:
@@ -300,25 +307,20 @@ def run(path: Path) -> int:
     """The verb `run`: live until a signal; returns the exit code."""
     daemon = Daemon(path)
     logs.set_up(daemon.settings.log.level, daemon.settings.log.format)
-    asked: Mapping[int, threading.Event] = {
-        signal.SIGTERM: daemon.stop_asked,
-        signal.SIGINT: daemon.stop_asked,
-        signal.SIGHUP: daemon.reload_asked,
-    }
-
-    def note(number: int, _: FrameType | None) -> None:
-        asked[number].set()
-
-    for number in asked:
-        signal.signal(number, note)
-    daemon.start()
+    signal.signal(signal.SIGHUP, lambda *_: daemon.reload_asked.set())
     try:
-        while not daemon.stop_asked.is_set():
-            _end_where_it_hangs()
-            daemon.turn()
-    finally:
-        faulthandler.cancel_dump_traceback_later()
-        daemon.stop()
+        daemon.start()
+    except Stopped:
+        log.info("stopped while it started")
+        return 0
+    with finishing(daemon.stop_asked, grace_s=_DISK_S):
+        try:
+            while not daemon.stop_asked.is_set():
+                _end_where_it_hangs()
+                daemon.turn()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            daemon.stop()
     return 0
 
 

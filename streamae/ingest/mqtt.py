@@ -189,10 +189,10 @@ class MqttSource:
         self._accepting = False
         self._inbox.wake()
 
-    def close(self) -> None:
-        """Send the acknowledgements that are queued, say offline, disconnect; at most 5 s."""
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Send the acknowledgements that are queued, say offline, disconnect; at most `timeout_s`."""
         self._accepting = False
-        self._session.close()
+        self._session.close(timeout_s)
 
     def status(self) -> SourceStatus:
         """Return how the connection and the inbox are doing."""

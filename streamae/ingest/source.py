@@ -73,8 +73,8 @@ class Source(Protocol):
         """Take in nothing more."""
         ...
 
-    def close(self) -> None:
-        """Send what is to be sent, disconnect, end threads, within seconds."""
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Send what is to be sent, disconnect, end threads, within `timeout_s`."""
         ...
 
     def status(self) -> SourceStatus:

@@ -17,6 +17,7 @@ from streamae.mqtt.options import ConnectionOptions, make_client, tls_context
 
 __all__ = ["Publisher"]
 
+_END_S = 0.5  # for paho's thread to end; it is no longer needed, and may be connecting
 _QUIET_S = 60.0  # no PUBACK for so long, with messages in flight: the broker does not take them
 
 
@@ -92,8 +93,7 @@ class Publisher:
         accepted, reason = self._answer or (False, "no CONNACK in time")
         if not accepted:
             client.on_disconnect = None
-            client.disconnect()
-            client.loop_stop()
+            _end(client)
             return reason
         self._client = client
         return None
@@ -175,5 +175,12 @@ class Publisher:
             if wait:
                 self.flush()
         finally:
-            client.disconnect()
-            client.loop_stop()
+            _end(client)
+
+
+def _end(client: paho.Client) -> None:
+    """Disconnect; `loop_stop` waits for paho's thread, and that for whatever it is at, so it is left to itself."""
+    client.disconnect()
+    ending = threading.Thread(target=client.loop_stop, name="publisher-end", daemon=True)
+    ending.start()
+    ending.join(_END_S)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from streamae.errors import UnavailableError
+from streamae.stopping import child
 
 __all__ = ["Broker", "find_mosquitto"]
 
@@ -91,7 +92,7 @@ class Broker:
         folder = Path(self._folder.name)
         log = folder / "broker.log"
         with log.open("wb") as output:
-            self._process = subprocess.Popen(self._command(folder), stdout=output, stderr=output)  # noqa: S603
+            self._process = child(subprocess.Popen(self._command(folder), stdout=output, stderr=output))  # noqa: S603
         deadline_s = self._monotonic() + timeout_s
         while not self._accepts():
             if self._process.poll() is not None or self._monotonic() > deadline_s:

@@ -26,6 +26,7 @@ from streamae.daemon.clock import Clock
 from streamae.daemon.daemon import Daemon
 from streamae.errors import StreamaeError, UnavailableError
 from streamae.mqtt import ConnectionOptions
+from streamae.stopping import grace
 from streamae.tools.broker import Broker
 from streamae.tools.replay import ReplayPace
 from streamae.tools.simulate.faults import Fault
@@ -41,6 +42,7 @@ _HISTORY_ROWS = 3600  # what the model learns from: more than one day of each pu
 _CALM_S = 20.0  # normal operation before the first fault
 _FAULT_S = 40.0
 _PATIENCE_S = 45.0
+_TIDY_S = 10.0  # a stop ends the daemon, the broker and the folder in far less; on a busy machine they are to end too
 _TOPIC = "plant/{line}/{pump}"
 _FAULTS = ("oscillation", "leak", "stuck", "drift", "spike")
 _CONFIG = """\
@@ -83,7 +85,7 @@ class _World:
 
     def stop(self) -> None:
         self.stopping.set()
-        self._thread.join(10.0)
+        self._thread.join(0.5)
 
     def inject(self, kind: str, stream: str) -> None:
         """Ask for a fault, which begins with the next row."""
@@ -125,7 +127,7 @@ def demo(folder: Path | None, *, exit_after_alert: bool, page: int, broker_kind:
     logs.set_up("warning", "human")
     logging.getLogger("streamae.alerts").setLevel(logging.CRITICAL)  # the demo tells of alerts itself
     try:
-        with Broker(monotonic=clock.monotonic, sleep=clock.sleep, kind=broker_kind) as broker:
+        with grace(_TIDY_S), Broker(monotonic=clock.monotonic, sleep=clock.sleep, kind=broker_kind) as broker:
             click.echo(f"broker   {broker.kind} on {broker.url}")
             return _play(folder, broker, exit_after_alert=exit_after_alert, page=page, clock=clock)
     finally:

@@ -4,8 +4,6 @@ Each takes the broker, the topics and the payloads from a configuration, so that
 with that configuration understands.
 """
 
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +19,7 @@ from streamae.daemon.clock import Clock
 from streamae.errors import ConfigError
 from streamae.history.recordings import read_series, scan_messages
 from streamae.mqtt import ConnectionOptions
+from streamae.stopping import finishing
 from streamae.tools.record import Existing
 from streamae.tools.record import record as record_messages
 from streamae.tools.replay import Replayed, ReplayPace, replay_messages, replay_series
@@ -54,20 +53,23 @@ def simulate(
     config: Path, plant: Plant, *, speed: float | None, rows: int | None, group: str | None, labels: Path | None
 ) -> str:
     """Publish a plant until `rows` are out or a signal comes; writes its faults to `labels` at the end."""
-    settings, clock, stopping = load(config), Clock(), _on_signal()
+    settings, clock = load(config), Clock()
     template, spec = _topics(settings, group)[0]
     _fits(template, plant)
-    count = publish_plant(
-        plant,
-        connection(settings),
-        template,
-        spec,
-        pace=ReplayPace(speed, clock.monotonic, clock.sleep),
-        rows=rows,
-        stopped=stopping.is_set,
-    )
-    if labels is not None:
-        write_events(plant, labels)
+    try:
+        with finishing() as stopping:
+            count = publish_plant(
+                plant,
+                connection(settings),
+                template,
+                spec,
+                pace=ReplayPace(speed, clock.monotonic, stopping.wait),
+                rows=rows,
+                stopped=stopping.is_set,
+            )
+    finally:  # what was published is labelled, also where the broker has gone
+        if labels is not None:
+            write_events(plant, labels)
     return f"{count} messages of {len(plant.names)} streams, {plant.steps} rows each" + (
         f"; faults in {labels}" if labels else ""
     )
@@ -83,9 +85,9 @@ def record(
     config: Path, out: Path, *, duration_s: float | None, topics: Sequence[str], existing: Existing = "refuse"
 ) -> str:
     """Write what the broker carries on the configured topics (or others) to a file of JSON lines."""
-    settings, clock, stopping = load(config), Clock(), _on_signal()
+    settings, clock = load(config), Clock()
     wanted = tuple(topics) or filters(settings)
-    with _count(f"recording to {out}") as progress:
+    with finishing() as stopping, _count(f"recording to {out}") as progress:
         count = record_messages(
             connection(settings),
             wanted,
@@ -103,16 +105,18 @@ def record(
 
 def sniff(broker: Path | ConnectionOptions, *, seconds: float, topics: Sequence[str]) -> str:
     """Return a `streams:` block for what the broker carries; `broker` is a configuration, or where it is."""
-    clock, stopping = Clock(), _on_signal()
-    found = sniff_messages(
-        connection(load(broker)) if isinstance(broker, Path) else broker,
-        tuple(topics) or ("#",),
-        seconds,
-        now=clock.now,
-        monotonic=clock.monotonic,
-        jitter=clock.jitter,
-        stopped=stopping.is_set,
-    )
+    clock = Clock()
+    where = connection(load(broker)) if isinstance(broker, Path) else broker
+    with finishing() as stopping:
+        found = sniff_messages(
+            where,
+            tuple(topics) or ("#",),
+            seconds,
+            now=clock.now,
+            monotonic=clock.monotonic,
+            jitter=clock.jitter,
+            stopped=stopping.is_set,
+        )
     return propose(found, now_s=clock.now(), seconds=seconds)
 
 
@@ -149,13 +153,6 @@ def _fits(template: Template, plant: Plant) -> None:
             f"topic {template.text}: has the labels {', '.join(wanted) or 'none'}; the simulated plant has "
             f"{', '.join(plant.labels[0])}: use them in the topic"
         )
-
-
-def _on_signal() -> threading.Event:
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
-    return stopping
 
 
 def _said(recording: Path, done: Replayed) -> str:

@@ -12,6 +12,7 @@ from streamae.mqtt import ConnectionOptions, Subscription, transient
 
 __all__ = ["Existing", "record"]
 
+_END_S = 0.5  # for the connection to end; it has nothing left to say
 Existing = Literal["refuse", "append", "overwrite"]  # what to do with a file that holds something already
 
 
@@ -61,5 +62,5 @@ def record(
                 if progress is not None:
                     progress(count)
     finally:
-        source.close()
+        source.close(_END_S)
     return count

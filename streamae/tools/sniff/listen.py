@@ -22,6 +22,7 @@ from streamae.tools.sniff.shapes import REST, Shape, TopicKind, kinds_of, shape_
 
 __all__ = ["Found", "Seen", "Sniffed", "propose", "sniff", "understand"]
 
+_END_S = 0.5  # for the connection to end; it has nothing left to say
 _KEPT = 3  # payloads of a topic
 _TOPICS_MAX = 50_000
 _OWN = ("streamae/", "homeassistant/", "$")  # what we and the broker say ourselves
@@ -104,7 +105,7 @@ def sniff(
                 advice = "check host, port, credentials, and the right to read these topics"
                 raise UnavailableError(f"broker {connection.address}: {status.error or 'no answer'}; {advice}")
     finally:
-        source.close()
+        source.close(_END_S)
     return sniffed
 
 
