@@ -50,7 +50,7 @@ class _Ending:
     def __init__(self) -> None:
         self.event: threading.Event | None = None
         self.grace_s = GRACE_S
-        self.noted = self.raised = False
+        self.listens = self.noted = self.raised = False
         self.children: WeakSet[subprocess.Popen[bytes] | subprocess.Popen[str]] = WeakSet()
 
     def note(self, number: int, _: FrameType | None) -> None:
@@ -70,7 +70,8 @@ class _Ending:
             return
         over = threading.Event()  # never set: the process ends sooner, or this ends it
         over.wait(_RAISES_AT * self.grace_s)
-        signal.pthread_kill(threading.main_thread().ident or 0, told[0])
+        if self.listens:
+            signal.pthread_kill(threading.main_thread().ident or 0, told[0])
         over.wait((1.0 - _RAISES_AT) * self.grace_s)
         self.end_children()
         os._exit(exit_code(told[0]))
@@ -88,13 +89,13 @@ _ending = _Ending()
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Let both signals end what runs within, in the main thread; elsewhere this does nothing."""
-    if threading.current_thread() is not threading.main_thread():
+    """Let both signals end what runs within, in the main thread; elsewhere, and within another, this does nothing."""
+    if _ending.listens or threading.current_thread() is not threading.main_thread():
         yield
         return
     ear, mouth = socket.socketpair()
     mouth.setblocking(False)
-    _ending.event, _ending.grace_s, _ending.noted, _ending.raised = None, GRACE_S, False, False
+    _ending.event, _ending.grace_s, _ending.listens, _ending.noted, _ending.raised = None, GRACE_S, True, False, False
     before = [signal.signal(number, _ending.note) for number in _SIGNALS]
     before_fd = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
     watching = threading.Thread(target=_ending.watch, args=(ear,), name="stopping", daemon=True)
@@ -105,6 +106,7 @@ def listening() -> Iterator[None]:
         _ending.end_children()
         raise
     finally:
+        _ending.listens = False
         signal.set_wakeup_fd(before_fd)
         for number, handler in zip(_SIGNALS, before, strict=True):
             signal.signal(number, handler)

@@ -38,7 +38,7 @@ from streamae.daemon.systemd import Notifier
 from streamae.errors import StoreError, StreamaeError, UnavailableError
 from streamae.metrics import Metrics
 from streamae.model.artifact import Artifact
-from streamae.stopping import Stopped, finishing
+from streamae.stopping import Stopped, finishing, listening
 from streamae.store.journal import JournalLimits
 from streamae.store.store import Store, StoreLimits
 from streamae.web.app import Access, create_app
@@ -308,11 +308,17 @@ def run(path: Path) -> int:
     daemon = Daemon(path)
     logs.set_up(daemon.settings.log.level, daemon.settings.log.format)
     signal.signal(signal.SIGHUP, lambda *_: daemon.reload_asked.set())
-    try:
-        daemon.start()
-    except Stopped:
-        log.info("stopped while it started")
-        return 0
+    with listening():
+        try:
+            daemon.start()
+        except Stopped:
+            log.info("stopped while it started")
+            return 0
+        _live(daemon)
+    return 0
+
+
+def _live(daemon: Daemon) -> None:
     with finishing(daemon.stop_asked, grace_s=_DISK_S):
         try:
             while not daemon.stop_asked.is_set():
@@ -321,7 +327,6 @@ def run(path: Path) -> int:
         finally:
             faulthandler.cancel_dump_traceback_later()
             daemon.stop()
-    return 0
 
 
 def _end_where_it_hangs() -> None:
