@@ -41,6 +41,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check streamae tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/vulture
 	$(BIN)/python -m pytest tests/test_tidy.py tests/deploy/test_docs.py
 
 docs: $(STAMP)

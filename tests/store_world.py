@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from streamae.core.types import Batch, Drops, Report, Transition
+from streamae.store.alerts import decode_transition
 from streamae.store.store import Store
 
 
@@ -75,6 +76,13 @@ def text_of(batch: Batch) -> tuple[tuple[bytes, bytes], ...]:
 
 def opened(folder: Path, durability: str = "process", **options: object) -> Store:
     return Store.open(folder, durability, Clock(), **options)
+
+
+def timeline(store: Store, alert: str) -> list[Transition]:
+    """The transitions of an alert as the file has them, in order."""
+    with store._database.read() as connection:
+        rows = connection.execute("SELECT body, crc FROM transition WHERE alert = ? ORDER BY seq", (alert,)).fetchall()
+    return [decode_transition(*row) for row in rows]
 
 
 def crash(store: Store) -> None:

@@ -67,6 +67,41 @@ def test_public_names_are_pinned(path):
         assert hasattr(module, public), public
 
 
+UNUSED = {
+    "model/artifact.py": {"read_manifest"},  # what a user's script asks of a model file
+}
+
+
+def test_no_public_name_is_there_for_tests_alone():
+    """What `__all__` offers somebody in the package takes, or its own module; vulture takes `__all__` for a use."""
+    trees = {path: ast.parse(path.read_text()) for path in FILES}
+    taken = {path: set(names_taken(tree)) for path, tree in trees.items()}
+    for path, tree in trees.items():
+        inside = str(path.relative_to(ROOT / "streamae"))
+        if path.name == "__init__.py" or inside.startswith("cli/"):  # these take by name what others offer
+            continue
+        others = set().union(*(names for other, names in taken.items() if other != path))
+        own = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        assert set(offered(tree)) - others - own == UNUSED.get(inside, set()), inside
+
+
+def offered(tree):
+    """Return the names in `__all__`."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            return ast.literal_eval(node.value)
+    return []
+
+
+def names_taken(tree):
+    """Yield what a module imports by name, or takes as an attribute of something."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+
+
 def test_nothing_of_the_machine_is_committed():
     """No absolute path of a home or work folder, and no package index, stands in the sources."""
     words = re.compile("/" + "root/|/" + "work/|pypi" + r"\.org|files\.python" + "hosted|download\\.py" + "torch")

@@ -96,7 +96,7 @@ class Scoring:
         self._groups = int(self._group.max()) + 1
         self._weight0 = np.asarray(calibration["weight"], np.float64)
         self._level0 = np.maximum(np.asarray(calibration["level"], np.float64), _TINY)
-        self._zero0, self._cold0 = float(calibration["zero"]), float(calibration["cold_zero"])
+        self._cold0 = float(calibration["cold_zero"])
         self._learn = int(calibration["learn_windows"])
         self._floor = float(calibration["level_floor"])
         self._smoothing = float(calibration["smoothing"])

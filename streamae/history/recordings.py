@@ -1,4 +1,4 @@
-r"""Recordings of messages, as JSON lines, and the source that drives the pipeline with a recording's own time.
+r"""Recordings of messages, as JSON lines.
 
 A line is `{"time_s": 1714564800.25, "topic": "plant/a/p1", "payload": "{\"flow\": 3.2}"}`; a payload that is not
 UTF-8 stands as base64 under `payload_b64`. `arrival_s` of a message that is read back is the recorded time, so the
@@ -8,7 +8,7 @@ pipeline runs as it did then, however fast the file is read. Series (see series.
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,12 @@ from streamae.core.types import Batch
 from streamae.errors import SeriesError
 from streamae.history.encode import MessageEncoder
 from streamae.history.series import Series, open_text, read_series, write_series
-from streamae.ingest.source import SourceStatus
 
 __all__ = [
     "Message",
-    "RecordingSource",
     "Series",
     "message_line",
     "read_batches",
-    "read_messages",
     "read_series",
     "scan_messages",
     "series_messages",
@@ -71,14 +68,6 @@ def _parse(path: Path, number: int, line: str) -> Message:
         raise SeriesError(f"{path}:{number}: {cause}; a line of a recording is {shape}") from error
 
 
-def read_messages(path: Path | str) -> Batch:
-    """Read a whole recording as one batch.
-
-    :raises SeriesError: see `scan_messages`.
-    """
-    return _batch(list(scan_messages(path)))
-
-
 def read_batches(path: Path | str, size: int = 4096) -> Iterator[Batch]:
     """Read a recording in batches, in bounded memory.
 
@@ -105,55 +94,3 @@ def series_messages(series: Series, encoder: MessageEncoder) -> Iterator[Message
     for time_s, row in zip(series.time_s.tolist(), series.values.tolist(), strict=True):
         for topic, payload in encoder.encode(time_s, row):
             yield time_s, topic.encode(), payload.encode()
-
-
-class RecordingSource:
-    """A `Source` that gives recorded messages as fast as they are taken, and is then `exhausted`.
-
-    The pipeline's time is to be the batch's own last `arrival_s`. There is nothing to acknowledge.
-    """
-
-    def __init__(self, messages: Iterable[Message]) -> None:
-        self._messages = iter(messages)
-        self._exhausted = False
-        self._received = 0
-        self._bytes = 0
-
-    def start(self) -> None:
-        """Nothing has to be started."""
-
-    def take(self, limit: int, timeout_s: float) -> Batch:
-        """Return the next `limit` messages; empty when there are no more.
-
-        :raises SeriesError: the recording is damaged here.
-        """
-        messages = [] if self._exhausted else list(islice(self._messages, limit))
-        self._exhausted = len(messages) < limit
-        self._received += len(messages)
-        self._bytes += sum(len(payload) for _, _, payload in messages)
-        return _batch(messages)
-
-    def ack(self, batch: Batch) -> None:
-        """A file needs no acknowledgement."""
-
-    def stop_intake(self) -> None:
-        """Give no more messages."""
-        self._exhausted = True
-
-    def close(self) -> None:
-        """Give no more messages."""
-        self._exhausted = True
-
-    def status(self) -> SourceStatus:
-        """Return the counts; a recording is always connected."""
-        return SourceStatus(
-            connected=True,
-            subscribed=True,
-            last_message_age_s=0.0 if self._received else None,
-            epoch=1,
-            received=self._received,
-            received_bytes=self._bytes,
-            exhausted=self._exhausted,
-            protocol="recording",
-            connects=1,
-        )

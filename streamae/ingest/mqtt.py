@@ -103,8 +103,6 @@ class MqttSource:
         )
         self._taken: deque[tuple[Batch, list[int]]] = deque()
         self._accepting = True
-        self._received = 0
-        self._received_bytes = 0
         self._taken_epoch = 0
         self._stamp_s = float("-inf")  # of the next message, at least
         self._last_message_s: float | None = None
@@ -203,8 +201,6 @@ class MqttSource:
             subscribed=state.subscribed,
             last_message_age_s=None if last_s is None else max(0.0, self._monotonic() - last_s),
             epoch=state.epoch,
-            received=self._received,
-            received_bytes=self._received_bytes,
             lost=Drops(self._inbox.lost_total),
             protocol=state.protocol,
             session_present=state.session_present,
@@ -216,7 +212,6 @@ class MqttSource:
             error=state.error,
             fatal=state.fatal or ("" if self._session.alive or not self._accepting else "the network thread is dead"),
             waiting=self._inbox.messages,
-            waiting_bytes=self._inbox.bytes,
             fill=self._inbox.fill,
             unacknowledged=self._unacknowledged(),
             window_limited=self._window_limited,
@@ -245,8 +240,6 @@ class MqttSource:
         self._last_message_s = self._monotonic()
         if self._answered_s is None:
             self._answered_s = self._last_message_s
-        self._received += len(topics)
-        self._received_bytes += sum(map(len, payloads))
         plain = max(map(len, payloads)) <= self._limits.max_payload and not any(flag & _RETAINED for flag in set(flags))
         arrival_s = max(self._now(), self._stamp_s)
         self._stamp_s = arrival_s + len(topics) * STAMP_STEP_S

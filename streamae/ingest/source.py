@@ -16,23 +16,19 @@ __all__ = ["Source", "SourceStatus"]
 class SourceStatus:
     """How a source is doing, for metrics, /readyz and the page; counters run since `start`.
 
-    `last_message_age_s` is None before the first message. `exhausted`: a recording is at its end, and nothing more
-    will come. `fresh_epochs` are the newest epochs that began a session: packet ids start anew there. `error` says
-    why nothing may be coming, `fatal` that it never will. `unacknowledged` counts QoS 1 messages taken or waiting
-    of the current connection; `window_limited` how often that stood at `window`, the limit that we gave the broker or
-    that it has shown to have: it then waits for our commits. `fill` is how much of the inbox's bounds is in use, 0 to
-    1. `broker_dropped` is the broker's own count of messages that it dropped for any client since it started, None
-    where it does not say.
+    `last_message_age_s` is None before the first message. `fresh_epochs` are the newest epochs that began a session:
+    packet ids start anew there. `error` says why nothing may be coming, `fatal` that it never will. `unacknowledged`
+    counts QoS 1 messages taken or waiting of the current connection; `window_limited` how often that stood at `window`,
+    the limit that we gave the broker or that it has shown to have: it then waits for our commits. `fill` is how much of
+    the inbox's bounds is in use, 0 to 1. `broker_dropped` is the broker's own count of messages that it dropped for any
+    client since it started, None where it does not say.
     """
 
     connected: bool = False
     subscribed: bool = False
     last_message_age_s: float | None = None
     epoch: int = 0
-    received: int = 0
-    received_bytes: int = 0
     lost: Drops = field(default_factory=Drops)
-    exhausted: bool = False
     protocol: str = ""
     session_present: bool = False
     sessions_lost: int = 0
@@ -43,7 +39,6 @@ class SourceStatus:
     error: str = ""
     fatal: str = ""
     waiting: int = 0
-    waiting_bytes: int = 0
     fill: float = 0.0
     unacknowledged: int = 0
     window_limited: int = 0

@@ -190,16 +190,6 @@ class AlertStore:
         found = self._select("WHERE a.id = ?", alert_id)
         return found[0] if found else None
 
-    def timeline(self, alert_id: str) -> list[Transition]:
-        """An alert's transitions in order."""
-        with self._database.read() as connection:
-            rows = connection.execute(
-                """SELECT t.body, t.crc FROM alert a JOIN transition t ON t.alert = a.id
-                   AND t.seq BETWEEN a.first AND a.last WHERE a.id = ? ORDER BY t.sequence""",
-                (alert_id,),
-            ).fetchall()
-        return [transition for row in rows if (transition := decoded(*row))]
-
     def acknowledge(self, alert_id: str, by: str, now_s: float, note: str | None = None) -> bool:
         """Someone takes care of it: no sink is reminded of it; False when there is no such alert."""
         with self._database.write() as connection:

@@ -17,9 +17,8 @@ from streamae.core.topics import Router, Streams, Template
 from streamae.errors import SeriesError
 from streamae.history.encode import MessageEncoder, encoder_for
 from streamae.history.recordings import (
-    RecordingSource,
     message_line,
-    read_messages,
+    read_batches,
     read_series,
     scan_messages,
     series_messages,
@@ -174,7 +173,8 @@ def test_recorded_messages_are_read_again(tmp_path_factory: pytest.TempPathFacto
     expected = [(time_s, topic.encode(errors="replace"), payload) for time_s, topic, payload in messages]
     path.write_text("".join(message_line(*message) for message in expected), newline="")
     assert list(scan_messages(path)) == expected
-    assert len(read_messages(path)) == len(expected)
+    parts = [len(expected[n : n + 4]) for n in range(0, len(expected), 4)]
+    assert [len(batch) for batch in read_batches(path, 4)] == parts
 
 
 @pytest.mark.parametrize(
@@ -194,21 +194,7 @@ def test_damaged_recordings_are_named(tmp_path: Path, line: str, message: str) -
     path = tmp_path / "r.jsonl"
     path.write_text('{"time_s": 1, "topic": "a", "payload": "1"}\n' + line + "\n")
     with pytest.raises(SeriesError, match=message):
-        read_messages(path)
-
-
-def test_recording_source_gives_everything_in_portions_with_its_own_time() -> None:
-    """The source gives each message once, arriving at its recorded time, and is exhausted at the end."""
-    source = RecordingSource((float(i), b"t", str(i).encode()) for i in range(10))
-    source.start()
-    batches = []
-    while not source.status().exhausted:
-        batches.append(source.take(4, 0))
-        source.ack(batches[-1])
-    assert [len(b) for b in batches] == [4, 4, 2]
-    assert np.concatenate([b.arrival_s for b in batches]).tolist() == list(range(10))
-    assert source.status().received == 10
-    source.close()
+        list(read_batches(path))
 
 
 SPECS = [

@@ -20,7 +20,7 @@ from streamae.sinks.sink import SinkUnavailableError
 from streamae.store.schema import MIGRATIONS
 from streamae.store.silences import Silence, SilenceLimits
 from streamae.store.store import Store, StoreLimits
-from tests.store_world import Clock, crash, numbered, opened, report, transition
+from tests.store_world import Clock, crash, numbered, opened, report, timeline, transition
 
 NOW = 1_700_000_000.0
 
@@ -94,7 +94,7 @@ def test_a_silenced_alert_is_stored_and_shown_and_not_told(store: Store) -> None
     assert store.alerts.get(steps[0].id).silence == made.id
     assert store.outbox.stats()["a"].withheld == 2
     store.publish(steps[2:], NOW)
-    assert store.alerts.timeline(steps[0].id) == steps
+    assert timeline(store, steps[0].id) == steps
     assert store.alerts.get(steps[0].id).silence == made.id, "what ended under a silence is marked for good"
     stats = store.outbox.stats()["a"]
     assert (stats.withheld, stats.silenced, stats.pending) == (0, 3, 1)

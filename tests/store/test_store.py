@@ -17,7 +17,7 @@ from streamae.errors import StoreError
 from streamae.store.alerts import AlertLimits
 from streamae.store.journal import JournalLimits
 from streamae.store.store import Store, StoreLimits
-from tests.store_world import batch, crash, folded, numbered, opened, report, text_of, transition
+from tests.store_world import batch, crash, folded, numbered, opened, report, text_of, timeline, transition
 
 NOW = 1_700_000_000.0
 NOTHING = Report(0, 0, 0, Drops(), {}, ())
@@ -259,7 +259,7 @@ def test_closed_alerts_are_forgotten_oldest_first(tmp_path: Path) -> None:
     store.commit(numbered(1), report(), NOW, b"s")
     kept = {int(alert.transition.id, 16) for alert in store.alerts.history()}
     assert kept == {0, 1, 7, 8, 9}
-    assert store.alerts.timeline(transition(2).id) == []
+    assert timeline(store, transition(2).id) == []
     store.close()
 
 
@@ -276,7 +276,7 @@ def test_alerts_show_their_present_state_and_their_past(store: Store) -> None:
     assert store.alerts.history(group="fans") == []
     (closed,) = store.alerts.history(stream="north/p2")
     assert (closed.opened_s, closed.closed_s) == (transition(2).onset_s, transition(2, 2).time_s)
-    assert [t.sequence for t in store.alerts.timeline(transition(1).id)] == [1, 2]
+    assert [t.sequence for t in timeline(store, transition(1).id)] == [1, 2]
     assert store.alerts.acknowledge(transition(1).id, "ada", NOW, "on my way")
     assert store.alerts.give_feedback(transition(1).id, "true_alarm", NOW)
     alert = store.alerts.get(transition(1).id)

@@ -13,7 +13,7 @@ import pytest
 from streamae.core.decode import PayloadSpec
 from streamae.core.topics import Template
 from streamae.errors import UnavailableError
-from streamae.history.recordings import read_messages, read_series
+from streamae.history.recordings import read_batches, read_series
 from streamae.ingest.mqtt import MqttSource, ReceiveLimits
 from streamae.mqtt import ConnectionOptions, Subscription
 from streamae.tools.broker import Broker, find_mosquitto
@@ -124,7 +124,7 @@ def test_recorded_broker_can_be_replayed(mosquitto: Mosquitto, tmp_path: Path) -
     count = record(connection_to(mosquitto), ["t/#"], path, messages_max=200, duration_s=30, **clocks)
     thread.join()
     assert count == 200
-    batch = read_messages(path)
+    (batch,) = read_batches(path)
     assert list(zip(batch.topics, batch.payloads, strict=True)) == [(t.encode(), p) for t, p in sent]
     assert (np.diff(batch.arrival_s) >= 0).all()
     messages = zip(batch.arrival_s.tolist(), batch.topics, batch.payloads, strict=True)

@@ -9,12 +9,11 @@ import numpy as np
 from streamae.core.types import Drop
 
 __all__ = [
-    "AUTO_SIZES", "AUTO_UNITS", "FLOAT32_MAX", "SECONDS_A_UNIT", "TIME_UNITS", "Path", "lookup", "parse_path",
+    "AUTO_SIZES", "AUTO_UNITS", "FLOAT32_MAX", "SECONDS_A_UNIT", "Path", "lookup", "parse_path",
     "to_number", "to_seconds",
 ]  # fmt: skip
 
 Path = tuple[str | int, ...]
-TIME_UNITS = ("auto", "s", "ms", "us", "ns", "rfc3339")
 SECONDS_A_UNIT = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 AUTO_UNITS, AUTO_SIZES = ("s", "ms", "us", "ns"), (1e11, 1e14, 1e17)  # numbers below the nth size are of the nth unit
 FLOAT32_MAX = float(np.finfo(np.float32).max)

@@ -24,7 +24,6 @@ from streamae.daemon.page.mailbox import Mailbox
 from streamae.daemon.page.memory import GroupHistory
 from streamae.daemon.page.past import StreamReplay
 from streamae.daemon.page.tables import tables
-from streamae.ingest.source import SourceStatus
 from streamae.metrics import Metrics
 from streamae.model.artifact import Artifact
 from streamae.store.alerts import AlertRecord
@@ -56,7 +55,6 @@ class DaemonView:
         self._snapshot = Snapshot(taken_s=now())
         self._counted = {"messages": 0, "rows": 0, "windows": 0, "dropped": 0}
         self._published_s = self._started_s = monotonic()
-        self._status: SourceStatus | None = None
         self.thread_faults: Callable[[], Sequence[str]] = list
         self.conditions: Callable[[], Iterable[Condition]] = list
         self.artifacts: Mapping[str, Artifact] = {}
@@ -97,7 +95,7 @@ class DaemonView:
         """Make a new picture; `sinks` says how each sink is doing."""
         passed_s = max(self._monotonic() - self._published_s, 1e-9)
         self._published_s += passed_s
-        self._status = status = self._loop.source.status()
+        status = self._loop.source.status()
         pipelines = self._loop.groups.pipelines
         self._histories = {name: self._history(name) for name in pipelines}
         made = tables(self._loop.groups, self._histories, self._monotonic(), self._now())
