@@ -66,6 +66,15 @@ def test_what_holds_when_it_is_calm_is_told_then():
     assert stage.step([end], lambda _: 190.0) == [end]
 
 
+def test_what_grew_critical_while_it_was_held_back_begins_with_what_is_told_of_it():
+    """Nobody has heard of it: its first notice is its beginning, number 0, and says how bad it is by now."""
+    stage = Flapping(RULE)
+    grown = replace(alert(9, "firing", 85.0, 1), severity="critical")
+    told(stage, [*toggled([0, 20, 40, 60]), alert(9, "firing", 80.0), grown])
+    (said,) = stage.step([], lambda _: 180.0)[1:]
+    assert (said.id, said.state, said.sequence, said.severity) == ("a9", "firing", 0, "critical")
+
+
 def test_an_alert_that_was_told_ends_also_while_it_flaps():
     """Nothing that a sink was told fires for ever: of each told alert the end is told."""
     stage = Flapping(RULE)

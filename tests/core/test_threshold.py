@@ -49,6 +49,17 @@ def test_a_stream_starts_at_the_calibrated_threshold(known):
     assert run(threshold(known=known), [0.3])[0] == 1.0
 
 
+@pytest.mark.parametrize("silence_s", [86400.0, 30 * 86400.0])
+def test_silence_counts_as_an_hour_without_alarm_at_most(silence_s):
+    """Who was silent for a month has not shown for a month that it is well: what an alarm added stays."""
+    after = {}
+    for idle_s in (3600.0, silence_s):
+        made = threshold()
+        run(made, [0.4, 5.0])  # an onset
+        after[idle_s] = run(made, [0.4, 0.4], start_s=1.0 + idle_s)[1]
+    assert after[silence_s] == after[3600.0] > 1.0
+
+
 def test_normal_is_left_in_peace():
     """Scores as calibrated stay below, and the threshold stays where it can see a fault."""
     score = normal(5000)

@@ -77,7 +77,8 @@ def test_a_real_prometheus_gets_every_metric_of_the_catalogue(prometheus, daemon
     before = prometheus.value("streamae_messages_received_total")
     assert before > 0
     wait_until(lambda: prometheus.value("streamae_messages_received_total") > before, 20, "the counter grows")
-    assert {one["metric"]["stream"] for one in prometheus.query("streamae_anomaly_score")} == set(daemon.streams())
+    scored = "streamae_anomaly_score"
+    wait_until(lambda: {s["metric"]["stream"] for s in prometheus.query(scored)} == set(daemon.streams()), 30, "all")
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed: apt-get install prometheus")
@@ -98,14 +99,14 @@ def test_a_deaf_subscriber_is_not_ready(daemon, feed):
         wait_until(lambda: daemon.get("/readyz")[0] == 503, 30, "not ready though deaf")
         _, why = daemon.get("/readyz")
         assert re.search(r"connected, but no message has arrived for \d+ s", why), why
-        assert daemon.metric("streamae_source_last_message_age_seconds") > SILENT_S
+        wait_until(lambda: daemon.metric("streamae_source_last_message_age_seconds") > SILENT_S, 10, "the age")
         assert daemon.metric("streamae_source_connected") == 1
         assert daemon.metric("streamae_source_subscribed") == 1
         assert daemon.get("/healthz")[0] == 200
     finally:
         feed.go_on()
     wait_until(lambda: daemon.get("/readyz")[0] == 200, 30, "ready again")
-    assert daemon.metric("streamae_source_last_message_age_seconds") < SILENT_S
+    wait_until(lambda: daemon.metric("streamae_source_last_message_age_seconds") < SILENT_S, 10, "the age")
 
 
 def rows_and_windows(daemon):

@@ -40,6 +40,11 @@ class Driven:
     def rows(self) -> int:
         return sum(report.rows for report in self.reports)
 
+    def looks(self) -> None:
+        """Wait until the daemon has looked at the wall clock, as it does before each new picture for the page."""
+        seen = self.daemon.view.snapshot().sequence
+        wait_until(lambda: self.daemon.view.snapshot().sequence >= seen + 2, 20, "a look at the wall clock")
+
     def stop(self) -> None:
         self._stopping.set()
         self._loop.join(10)
@@ -71,7 +76,7 @@ def test_samples_without_a_time_of_their_own_survive_a_step(
         play(30)
         driven.step_s = step_s
         play(30)
-        time.sleep(1.2)  # the daemon looks at the wall clock
+        driven.looks()
         play(10)
         wait_until(lambda: driven.rows() == 140, 20, "every sample is a row")
         assert sum(report.windows for report in driven.reports) == 140 - 2 * 7

@@ -304,7 +304,7 @@ def test_a_fault_turns_a_real_pumps_sensor_on_and_everything_survives_restarts(m
         wait_until(lambda: home.available(name) == b"online", 20, "the pump is available")
         assert home.retained["streamae/plant-1/status"] == b"online"
         wait_until(lambda: daemon.metric("streamae_home_assistant_devices") == 2, 20, "the metric")
-        assert daemon.metric("streamae_home_assistant_streams_left_out") > 0
+        wait_until(lambda: daemon.metric("streamae_home_assistant_streams_left_out") > 0, 20, "the other metric")
         assert "raise home_assistant.max_devices" in daemon.log()
 
         feed.inject("leak", name.replace("-", "/"), 12.0, 3000.0)

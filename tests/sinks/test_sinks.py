@@ -149,9 +149,10 @@ def mqtt_case(request: pytest.FixtureRequest) -> Case:
     sink = MqttSink(BrokerPublisher(connection), timeout_s=2.0)
 
     def told() -> list[str]:
+        last = transition(999)
         with broker.collect("streamae/#") as received:
-            sink.send([transition(999)])  # behind it, all that is retained has come
-            wait_until(lambda: any(b"999" in payload for _, payload, _ in received))
+            sink.send([last])  # behind it, all that is retained has come; it may be retained itself from before
+            wait_until(lambda: any(last.id.encode() in payload and not kept for _, payload, kept in received))
             return [payload.decode() for _, payload, _ in received]
 
     return Case(sink, told, broker.kill, lambda: broker.start() and None)
