@@ -97,8 +97,8 @@ class Daemon:
         for name, artifact in artifacts.items():
             log.info("group %s is scored by %s", name, artifact.reconstructor.executor)
         broker, page = f"{settings.mqtt.host}:{settings.mqtt.port}", f"http://{settings.web.host}:{self.web.port}/"
-        groups = ", ".join(groups.pipelines)
-        log.info("streamae %s runs: %s, page %s; it connects to broker %s", __version__, groups, page, broker)
+        names = ", ".join(groups.pipelines)
+        log.info("streamae %s runs: %s, page %s; it connects to broker %s", __version__, names, page, broker)
         self.notifier.send("READY=1", "STATUS=running")
 
     def _wire(self, settings: Settings, groups: Groups, artifacts: Mapping[str, Artifact]) -> None:
