@@ -25,7 +25,7 @@ SLOTS = 60
 class Fleet:
     """Implements `View` over made-up numbers; `tick` publishes the next picture, `fire` opens an alert."""
 
-    def __init__(self, streams: int = 40, *, learning: int = 2, xss: bool = False) -> None:
+    def __init__(self, streams: int = 40, *, learning: int = 2, filling: int = 0, xss: bool = False) -> None:
         self.names = [f"line{1 + i % 4}/pump{i:04d}" for i in range(streams)] + [XSS] * xss
         n = len(self.names)
         self._rng = np.random.default_rng(7)
@@ -37,6 +37,9 @@ class Fleet:
         if learning:
             last = np.arange(n - xss - learning, n - xss)
             self._state[last], self._score[last], self._spark[last], self._worst[last] = -1, np.nan, np.nan, -1
+        if filling:
+            first = slice(0, filling)
+            self._state[first], self._score[first], self._spark[first], self._worst[first] = -2, np.nan, np.nan, -1
         self._alerts: list[dict[str, Any]] = []
         self.acts: list[tuple[str, str, str]] = []
         self.marks: dict[int, list[str]] = {}
@@ -61,16 +64,20 @@ class Fleet:
                 self._spark = np.roll(self._spark, -1, axis=1)
                 self._spark[:, -1] = self._score
             learned = np.full(len(self.names), 300)
-            learned[self._state < 0] = 120 + self._ticks
+            learned[self._state == AlertState.LEARNING] = 120 + self._ticks
+            rows = np.where(self._state == AlertState.FILLING, 9, learned)
+            needed = np.where(self._state == AlertState.FILLING, 16, 316)
+            eta_s = np.where(self._state < 0, (needed - rows) * 480.0, np.nan)
             n = len(self.names)
             table = StreamTable(
                 "pumps", list(self.names), CHANNELS, self._score.copy(), np.ones(n), self._state.copy(),
                 self._worst.copy(), np.full(n, TIME_S + self._ticks), learned, 300, self._spark.copy(), 1.0,
-                template=TEMPLATE, marks=self.marks,
+                template=TEMPLATE, marks=self.marks, rows=rows, needed=needed, eta_s=eta_s,
             )  # fmt: skip
             status = {
                 "connected": True, "messages_per_s": 5.0 * n, "windows_per_s": 5.0 * n, "streams": n, "lag_s": 0.012,
-                "dropped": 3, "dropped_per_s": 0.0, "learning": int((self._state < 0).sum()),
+                "dropped": 3, "dropped_per_s": 0.0, "learning": int((self._state == AlertState.LEARNING).sum()),
+                "filling": int((self._state == AlertState.FILLING).sum()),
                 "firing": int((self._state == AlertState.FIRING).sum()), "sinks": self.sinks,
             }  # fmt: skip
             self._snapshot = Snapshot(
@@ -125,6 +132,8 @@ class Fleet:
     def closeup(self, group: str, stream: str, rows: int) -> Mapping[str, Any] | None:
         if stream not in self.names:
             return None
+        if self._state[self.names.index(stream)] < 0:
+            return self._picture(stream, np.zeros(0))
         return self._picture(stream, TIME_S + self._ticks - 0.2 * np.arange(min(rows, 512))[::-1])
 
     def past(self, group: str, stream: str, from_s: float, until_s: float, points: int) -> Mapping[str, Any] | None:

@@ -2,10 +2,11 @@
 
     inactive --score > threshold--> pending --for_s--> firing --calm for keep_firing_for_s--> inactive (resolved)
 
-A pending alert that falls below its threshold is forgotten. The threshold itself is lower while it is exceeded
-(`core.threshold`), so that a score that dithers around it is one alert. Times are event times: an alert lives in the
-time of its stream, and a replay gives the same life. A firing alert is `warning`, or `critical` once its score has
-reached `critical_ratio` times the threshold; it never steps down before it is resolved.
+A pending alert that falls below its threshold is forgotten. A score that is not known (NaN) changes nothing: an alert
+that fires when another model takes over goes on until that model can judge the stream. The threshold itself is lower
+while it is exceeded (`core.threshold`), so that a score that dithers around it is one alert. Times are event times: an
+alert lives in the time of its stream, and a replay gives the same life. A firing alert is `warning`, or `critical` once
+its score has reached `critical_ratio` times the threshold; it never steps down before it is resolved.
 """
 
 from dataclasses import dataclass
@@ -79,7 +80,8 @@ class Alerts:
         peak = np.where(begins, score, np.where(high | (old != AlertState.INACTIVE), np.fmax(score, peak), peak))
         last_high_s = np.where(high, time_s, self._last_high_s[stream])
         fires = high & (time_s - onset_s >= self.rule.for_s)
-        stays = (old == AlertState.FIRING) & (high | (time_s - last_high_s < self.rule.keep_firing_for_s))
+        unknown = np.isnan(score)
+        stays = (old == AlertState.FIRING) & (high | unknown | (time_s - last_high_s < self.rule.keep_firing_for_s))
         firing, pending = fires | stays, high & ~fires & ~stays
         new = np.where(firing, AlertState.FIRING, np.where(pending, AlertState.PENDING, AlertState.INACTIVE))
         new = new.astype(np.int8)
@@ -94,20 +96,33 @@ class Alerts:
         self._state[stream], self._severity[stream] = new, severity
         self._onset_s[stream], self._last_high_s[stream], self._peak[stream] = onset_s, last_high_s, peak
         self._sequence[stream[changed]] = sequence[changed]
-        shown = np.where(np.isnan(score), _LEARNING, new).astype(np.int8)
+        shown = np.where(unknown & ~firing, _LEARNING, new).astype(np.int8)
         return shown, Changes(changed, new[changed], told[changed], sequence[changed], onset_s[changed], peak[changed])
 
     def firing(self, streams: int) -> I64:
         """Return which of the first S streams have a firing alert."""
         return np.flatnonzero(self._state[:streams] == AlertState.FIRING)
 
+    def standing(self, streams: int) -> I8:
+        """Return the state of the alert of each of the first S streams, `[S]`."""
+        return self._state[:streams].copy()
+
+    def hold(self, stream: int, severity: str, sequence: int, times_s: tuple[float, float], peak: float) -> None:
+        """Go on with an alert that fires: `times_s` are those of its onset and of the last sample that counts as high.
+
+        `sequence` is that of the last transition that was told of it.
+        """
+        self._state[stream], self._severity[stream] = AlertState.FIRING, SEVERITIES.index(severity)
+        self._sequence[stream], self._peak[stream] = sequence, peak
+        self._onset_s[stream], self._last_high_s[stream] = times_s
+
     def onset_s(self, stream: I64) -> F64:
         """Return the event time of the onset of these streams' alerts."""
         return self._onset_s[stream]
 
-    def peak(self, stream: int) -> float:
-        """Return the highest score since the onset of a stream's alert; NaN where there has been none."""
-        return float(self._peak[stream])
+    def peaks(self, streams: int) -> F64:
+        """Return the highest score since the onset of each stream's alert, `[S]`; NaN where there has been none."""
+        return self._peak[:streams].copy()
 
     def state(self, streams: int) -> State:
         """Return what a snapshot keeps of the first S streams."""

@@ -109,6 +109,11 @@ class Flapping:
         record.began_s, record.told, record.held = [], None, None
         return said
 
+    def release(self) -> None:
+        """Forget which anomalies are held back: another model judges the streams now, and finds its own."""
+        for (_, rule, _), record in self._records.items():
+            record.held = None if rule == ANOMALY else record.held
+
     def state(self) -> State:
         """Return what a snapshot keeps."""
         records: list[Any] = [[*key, asdict(record)] for key, record in self._records.items()]

@@ -8,15 +8,17 @@ to the first group that has a template for its topic, and to the groups that onl
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from streamae.core.align import GridAlign
 from streamae.core.pipeline import Group, Pipeline
-from streamae.core.types import Batch, Drop, Drops, Maintenance, Report
+from streamae.core.takeover import refill
+from streamae.core.types import Batch, Drop, Drops, Maintenance, Report, State
 
 __all__ = ["Groups"]
 
@@ -29,7 +31,9 @@ class Groups:
     """All groups of an instance."""
 
     def __init__(self, instance: str, groups: Sequence[Group], loads: Callable[[bytes], Any] = json.loads) -> None:
+        self.instance, self._loads = instance, loads
         self.pipelines = {group.name: Pipeline(instance, group, loads) for group in groups}
+        self.aside: Collection[str] = ()  # groups that take nothing for now: they are refilled afterwards
         self.arrival_s = -np.inf  # the newest arrival of any message
         self.maintenance: tuple[Maintenance, ...] = ()
         self._pipeline_of: dict[bytes, Pipeline | None] = {}
@@ -45,7 +49,7 @@ class Groups:
         self.arrival_s = max(self.arrival_s, float(batch.arrival_s.max(initial=-np.inf)))
         if batch.maintenance is not None:
             self._plan(batch.maintenance)
-        if len(self.pipelines) == 1:
+        if len(self.pipelines) == 1 and not self.aside:
             (pipeline,) = self.pipelines.values()
             interrupted = pipeline.interrupt(batch.holes) if batch.broken else 0
             report, _ = pipeline.step(
@@ -71,14 +75,15 @@ class Groups:
         interrupted = self._interrupt(batch.holes) if batch.broken else 0
         drops, mine = Drops(batch.lost), {name: [] for name in self.pipelines}  # type: tuple[Drops, dict[str, list[int]]]
         for i, topic in enumerate(batch.topics):
-            pipeline = self._find(topic)
-            listeners = self._listeners(topic, pipeline) if self._listening else ()
-            if pipeline is None and not listeners:
+            takers = self.takers(topic)
+            if not takers:
                 drops[Drop.TOPIC] += 1
-            for one in (pipeline, *listeners) if pipeline is not None else listeners:
+            for one in takers:
                 mine[one.group.name].append(i)
         reports = []
         for name, at in mine.items():
+            if name in self.aside:
+                continue
             pipeline, arrival_s = self.pipelines[name], batch.arrival_s[at] if at else np.zeros(0)
             topics, payloads = [batch.topics[i] for i in at], [batch.payloads[i] for i in at]
             reports.append(pipeline.step(topics, payloads, arrival_s, wall_s=now_s, thinning=batch.thinning)[0])
@@ -106,6 +111,37 @@ class Groups:
             interrupted += pipeline.interrupt(mine) if mine else 0
         return interrupted
 
+    def takers(self, topic: bytes) -> Sequence[Pipeline]:
+        """Return the groups that a message of this topic goes to: the first with a template for it, and listeners."""
+        pipeline = self._find(topic)
+        listeners = self._listeners(topic, pipeline) if self._listening else ()
+        return (pipeline, *listeners) if pipeline is not None else listeners
+
+    def renew(self, name: str, streams: Sequence[str] = ()) -> None:
+        """Give a group a pipeline without any state, but with these streams."""
+        self.pipelines[name] = pipeline = Pipeline(self.instance, self.pipelines[name].group, self._loads)
+        for stream in streams:
+            pipeline.streams.add(stream)
+        pipeline.begin()
+        pipeline.maintenance.plan(self.maintenance)
+        self._pipeline_of, self._listeners_of = {}, {}
+        self._listening = [x for x in self.pipelines.values() if any(spec.listens for spec in x.group.payloads)]
+
+    def refill(self, names: Collection[str], batch: Batch, now_s: float) -> None:
+        """Give these groups their part of a batch of the past; see `core.takeover`."""
+        for name in names:
+            pipeline = self.pipelines[name]
+            if batch.maintenance is not None:
+                pipeline.maintenance.plan(batch.maintenance)
+            if batch.broken:
+                holes = batch.holes
+                pipeline.interrupt(
+                    None if holes is None else [topic for topic in holes if self._find(topic) is pipeline]
+                )
+            at = [i for i, topic in enumerate(batch.topics) if pipeline in self.takers(topic)]
+            topics, payloads = [batch.topics[i] for i in at], [batch.payloads[i] for i in at]
+            refill(pipeline, topics, payloads, batch.arrival_s[at] if at else np.zeros(0), now_s)
+
     def _find(self, topic: bytes) -> Pipeline | None:
         """Return the first group's pipeline that has a template for this topic."""
         if topic in self._pipeline_of:
@@ -132,7 +168,7 @@ class Groups:
             "format": _SNAPSHOT_FORMAT,
             "arrival_s": self.arrival_s if np.isfinite(self.arrival_s) else None,
             "maintenance": self.maintenance,
-            "groups": {n: {"model": x.profile.digest, "streams": x.streams.names} for n, x in self.pipelines.items()},
+            "groups": {n: _about(x) | {"streams": x.streams.names} for n, x in self.pipelines.items()},
         }
         arrays = {f"{n}/{key}": a for n, pipeline in self.pipelines.items() for key, a in pipeline.state().items()}
         out = io.BytesIO()
@@ -140,30 +176,64 @@ class Groups:
         return out.getvalue()
 
     def restore(self, snapshot: bytes) -> list[str]:
-        """Take over a snapshot; returns the groups that could not be restored because their model is another now.
+        """Take over a snapshot; returns the groups that go without: their model or their rows are others now, or the
+        snapshot or the configuration does not have them.
 
         Raises ValueError where the bytes are not a snapshot that this version can read.
         """
-        try:
-            with np.load(io.BytesIO(snapshot), allow_pickle=False) as kept:
-                arrays = {name: kept[name] for name in kept.files}
-            about: Mapping[str, Any] = json.loads(arrays.pop("about").tobytes())
-        except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(f"not a snapshot: {error}") from error
-        if about["format"] not in _READABLE:
-            raise ValueError(f"snapshot format {about['format']}: this version reads up to {_SNAPSHOT_FORMAT}")
+        about, arrays = _opened(snapshot)
         if about.get("arrival_s") is not None:
             self.arrival_s = float(about["arrival_s"])
         self._plan([Maintenance(*one) for one in about.get("maintenance", ())])
         skipped = []
         for name, said in about["groups"].items():
             pipeline = self.pipelines.get(name)
-            if pipeline is None or pipeline.profile.digest != said["model"]:
+            if pipeline is None or {**_about(pipeline), **said} != {**said, **_about(pipeline)}:
                 skipped.append(name)
                 continue
-            mine = {key.partition("/")[2]: a for key, a in arrays.items() if key.startswith(f"{name}/")}
-            pipeline.restore(said["streams"], mine)
-        return skipped
+            try:
+                pipeline.restore(said["streams"], _part(arrays, name))
+            except (ValueError, KeyError, IndexError):  # of another form than this version's, or these settings'
+                self.renew(name)
+                skipped.append(name)
+        return skipped + [name for name in self.pipelines if name not in about["groups"]]
+
+    def heritage(self, snapshot: bytes) -> dict[str, tuple[Sequence[str], State]]:
+        """Return what a snapshot has of each group that does not depend on the model: its streams, and its state as far
+        as channels and rows are still the same. Nothing where streams have other names now, or nobody knows.
+        """
+        about, arrays = _opened(snapshot)
+        found: dict[str, tuple[Sequence[str], State]] = {}
+        for name, said in about["groups"].items():
+            now = _about(self.pipelines[name]) if name in self.pipelines else {}
+            if name in self.pipelines and said.get("stream") == now["stream"]:
+                same = all(said.get(key) == now[key] for key in ("channels", "every_s"))
+                found[name] = said["streams"], _part(arrays, name) if same else {}
+        return found
+
+
+def _about(pipeline: Pipeline) -> dict[str, Any]:
+    """What a group's state means something under; snapshots of former releases have the model alone."""
+    group = pipeline.group
+    every_s = group.align.every_s if isinstance(group.align, GridAlign) else None
+    shape = {"channels": list(pipeline.profile.channels), "every_s": every_s, "stream": group.stream_template}
+    return {"model": pipeline.profile.digest, **shape}
+
+
+def _opened(snapshot: bytes) -> tuple[Mapping[str, Any], State]:
+    try:
+        with np.load(io.BytesIO(snapshot), allow_pickle=False) as kept:
+            arrays = {name: kept[name] for name in kept.files}
+        about: Mapping[str, Any] = json.loads(arrays.pop("about").tobytes())
+    except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"not a snapshot: {error}") from error
+    if about["format"] not in _READABLE:
+        raise ValueError(f"snapshot format {about['format']}: this version reads up to {_SNAPSHOT_FORMAT}")
+    return about, arrays
+
+
+def _part(arrays: State, name: str) -> State:
+    return {key.partition("/")[2]: array for key, array in arrays.items() if key.startswith(f"{name}/")}
 
 
 def _matches(pipeline: Pipeline, topic: str, *, listens: bool) -> bool:

@@ -33,7 +33,6 @@ from streamae.core.transitions import Transitions, alert_id
 from streamae.core.types import (
     F32,
     F64,
-    I8,
     I32,
     I64,
     AlertState,
@@ -50,7 +49,9 @@ from streamae.core.types import (
 )
 from streamae.core.window import Rings
 
-__all__ = ["Group", "Latest", "Pipeline", "alert_id"]
+__all__ = ["QUARANTINED", "Group", "Latest", "Pipeline", "alert_id"]
+
+QUARANTINED = "quarantined"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,20 +83,17 @@ class Latest:
     row_s: F64 = field(default_factory=lambda: np.zeros(0))
     score: F64 = field(default_factory=lambda: np.zeros(0))
     threshold: F64 = field(default_factory=lambda: np.zeros(0))
-    state: I8 = field(default_factory=lambda: np.zeros(0, np.int8))
     worst: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
 
     def grow(self, streams: int) -> None:
         """Make room for at least this many streams."""
         for name in ("time_s", "row_s", "score", "threshold"):
             setattr(self, name, grown(getattr(self, name), streams, np.nan))
-        self.state = grown(self.state, streams, AlertState.LEARNING)
         self.worst = grown(self.worst, streams, -1)
 
     def note(self, v: Verdicts) -> None:
         """Remember the verdicts; of several for a stream the last one stays."""
         self.time_s[v.stream], self.score[v.stream], self.threshold[v.stream] = v.time_s, v.score, v.threshold
-        self.state[v.stream] = v.state
         self.worst[v.stream] = v.share.argmax(axis=1) if v.share.shape[1] else -1
 
 
@@ -110,9 +108,9 @@ class Pipeline:
         self.router = Router(group.templates, channels, self.streams, deferred(group.payloads))
         self._transitions = Transitions(instance, group.name, self.streams, self.profile)
         self.decoder = Decoder(self.router, group.payloads, channels, future_max_s=group.future_max_s, loads=loads)
-        self._align = align_stage(group.align, len(channels))
+        self.align = align_stage(group.align, len(channels))
         self.scale = Scale(len(channels), warmup_rows, self.profile.calibration.get("calm"))
-        gap_max_s = self.profile.gap_max_s if self._align.gap_max_s is None else self._align.gap_max_s
+        gap_max_s = self.profile.gap_max_s if self.align.gap_max_s is None else self.align.gap_max_s
         self.calendar = Calendar.of(self.profile.calendar)
         read = len(channels) + len(self.calendar)
         self.rings = Rings(self.profile.window, read, gap_max_s=gap_max_s, stride=group.stride)
@@ -147,7 +145,7 @@ class Pipeline:
         samples = readings.samples()
         calm = self.maintenance.touches(samples.stream, samples.time_s, samples.time_s)
         findings = self.health.step(samples, calm, self.maintenance.now(wall_s), wall_s)
-        rows, refused = self._align.step(readings)
+        rows, refused = self.align.step(readings)
         report, verdicts = self._judge(rows, len(topics), drops + refused, thinning)
         told = [*report.transitions, *(self._transitions.finding(finding) for finding in findings)]
         lost = self.decoder.sequences.taken()
@@ -167,7 +165,7 @@ class Pipeline:
         """Begin the windows of the streams of these topics (None: of all) anew; returns how many held rows."""
         found = {-1} if topics is None else {s for topic in topics if (s := self.router.find(topic)) is not None}
         stream = np.array(sorted(range(len(self.streams)) if -1 in found else found), np.int32)
-        self._align.interrupt(stream)
+        self.align.interrupt(stream)
         return self.rings.interrupt(stream)
 
     def step_rows(self, names: Sequence[str], rows: Rows) -> tuple[Report, Verdicts]:
@@ -180,7 +178,7 @@ class Pipeline:
         """Start the stages for streams that have appeared."""
         if self._begun == len(self.streams):
             return
-        stages = (self._align, self.scale, self.rings, self.scoring, self.threshold, self.alerts, self.quarantine)
+        stages = (self.align, self.scale, self.rings, self.scoring, self.threshold, self.alerts, self.quarantine)
         for stage in (*stages, self.health, self.latest):
             stage.grow(len(self.streams))
         for stream in range(self._begun, len(self.streams)):
@@ -195,17 +193,20 @@ class Pipeline:
         self._begun = len(self.streams)
 
     def _judge(self, rows: Rows, messages: int, drops: Drops, thinning: int = 1) -> tuple[Report, Verdicts]:
-        kept, values = self.scale.step(rows, self.maintenance.touches(rows.stream, rows.time_s, rows.time_s))
-        self.latest.row_s[rows.stream] = rows.time_s
-        stream, time_s = rows.stream[kept], rows.time_s[kept]
-        self.newest = stream, time_s, values
-        windows, _ = self.rings.push(stream, time_s, self.calendar.beside(values, time_s), thinning)
-        windows, errors, notices = self._errors(windows, drops)
+        windows, errors, notices = self._errors(self.windows(rows, thinning), drops)
         verdicts, transitions = self._score(windows, errors, thinning)
         self.latest.note(verdicts)
         told, skipped = {self.group.name: verdicts}, self.rings.skipped
         report = Report(messages, len(rows), len(windows), drops, told, transitions, notices, skipped)
         return report, verdicts
+
+    def windows(self, rows: Rows, thinning: int = 1) -> Windows:
+        """Scale the rows of streams whose scale is known; returns the windows that came due with them."""
+        kept, values = self.scale.step(rows, self.maintenance.touches(rows.stream, rows.time_s, rows.time_s))
+        self.latest.row_s[rows.stream] = rows.time_s
+        stream, time_s = rows.stream[kept], rows.time_s[kept]
+        self.newest = stream, time_s, values
+        return self.rings.push(stream, time_s, self.calendar.beside(values, time_s), thinning)[0]
 
     def _errors(self, windows: Windows, drops: Drops) -> tuple[Windows, F32, list[str]]:
         """Run the model; returns the windows that it could judge, their errors, and what to say of the rest."""
@@ -270,7 +271,7 @@ class Pipeline:
         for stream in np.flatnonzero(self.maintenance.now(now_s)).tolist():
             found[stream].append("maintenance")
         for stream in self.quarantine.held(len(self.streams)).tolist():
-            found[stream].append("quarantined")
+            found[stream].append(QUARANTINED)
         for stream, channel, rule, _ in self.health.open():
             if stream >= 0:
                 words = rule.replace("_", " ")
@@ -286,7 +287,7 @@ class Pipeline:
         S = len(self.streams)
         stages = {
             "decode": self.decoder.state(),
-            "align": self._align.state(S),
+            "align": self.align.state(S),
             "scale": self.scale.state(S),
             "rings": self.rings.state(S),
             "scoring": self.scoring.state(),
@@ -309,7 +310,7 @@ class Pipeline:
             stage, _, name = key.partition(".")
             parts[stage][name] = array
         self.decoder.restore(parts["decode"])
-        self._align.restore(parts["align"])
+        self.align.restore(parts["align"])
         self.scale.restore(parts["scale"])
         self.rings.restore(parts["rings"])
         self.scoring.restore(parts["scoring"])
@@ -318,6 +319,3 @@ class Pipeline:
         self.quarantine.restore(parts["quarantine"])
         self.health.restore(parts["health"])
         self.flapping.restore(parts["flapping"])
-        S = np.arange(len(names), dtype=np.int32)
-        learnt = (self.scale.seen(len(S)) >= self.scale.warmup_rows) & (self.scoring.remaining(S) == 0)
-        self.latest.state[S] = np.where(learnt, parts["alerts"]["state"], AlertState.LEARNING)

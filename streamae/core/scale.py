@@ -109,6 +109,10 @@ class Scale:
         scaled: F32 = np.clip(units, -SCALED_MAX, SCALED_MAX).astype(np.float32)
         return scaled
 
+    def of(self, stream: int) -> tuple[F64, F64]:
+        """Return copies of a stream's location and scale, `[C]` each."""
+        return self._location[stream].copy(), self._scale[stream].copy()
+
     def raw(self, stream: int, values: F32) -> F64:
         """Return scaled `values[n, C]` of one stream in its own units."""
         own: F64 = values * self._scale[stream] + self._location[stream]
@@ -123,7 +127,10 @@ class Scale:
             self._slot[stream] = self._take_slot()
         self._kept[self._slot[s], self._seen[s]] = rows.values[index]
         self._seen[s] += 1
-        done = s[self._seen[s] == self.warmup_rows]
+        self._estimate(s[self._seen[s] == self.warmup_rows])
+
+    def _estimate(self, done: npt.NDArray[np.integer[Any]]) -> None:
+        """Estimate from their warm-up rows, all of which are there, and forget these."""
         if len(done):
             self._location[done], self._scale[done] = early_estimate(self._kept[self._slot[done]], self._calm)
             self._free += self._slot[done].tolist()
@@ -157,4 +164,17 @@ class Scale:
             getattr(self, f"_{name}")[:streams] = state[name]
         self._slot[:streams] = -1
         self._kept, self._free = state["kept"].copy(), []
-        self._slot[state["learning"]] = np.arange(len(self._kept))
+        learning = state["learning"]
+        self._slot[learning] = np.arange(len(self._kept))
+        if self._kept.shape[1] not in (0, self.warmup_rows):
+            self._resize(np.asarray(learning, np.int64), streams)
+
+    def _resize(self, learning: I64, streams: int) -> None:
+        """Go on with a warm-up of another length than that of the state: who has learnt stays so, all others go on."""
+        n, rows = self._kept.shape[:2]
+        self._seen[:streams][self._seen[:streams] >= rows] = self.warmup_rows
+        kept = np.zeros((n, self.warmup_rows, self._kept.shape[2]))
+        both = min(rows, self.warmup_rows)
+        kept[:, :both] = self._kept[:, :both]
+        self._kept, self._seen[learning] = kept, np.minimum(self._seen[learning], self.warmup_rows)
+        self._estimate(learning[self._seen[learning] == self.warmup_rows])

@@ -131,10 +131,20 @@ class Scoring:
             s["weight"][stream_id], s["zero"][stream_id] = self._weight0, self._cold0
             s["left"][stream_id] = self._learn
 
+    @property
+    def learn_windows(self) -> int:
+        """Windows from which a stream that the model does not know learns its level."""
+        return self._learn
+
     def remaining(self, stream: I32) -> I32:
         """Windows that each of the streams still learns from before it is scored."""
         left: I32 = self._state["left"][stream]
         return left
+
+    def judged(self, streams: int) -> Bool:
+        """Return which of the first S streams have ever had a score, `[S]`."""
+        known: Bool = ~np.isnan(self._state["smooth"][:streams])
+        return known
 
     def step(self, stream: I32, errors: F32, maintenance: Bool | None = None) -> tuple[F64, F32]:
         """errors[B, E] of distinct streams -> score[B] (NaN while a stream learns its level), share[B, C].

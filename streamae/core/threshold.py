@@ -130,6 +130,10 @@ class Threshold:
         s["on"][stream], s["last_s"][stream] = exceeds, time_s
         s["seen"][stream] += rows * learns
 
+    def hold(self, stream: int) -> None:
+        """Know that the threshold is exceeded already: a stream whose alert goes on begins no other one."""
+        self._state["on"][stream] = True
+
     def earlier(self, stream: int, time_s: float, onsets: int) -> dict[str, np.ndarray]:
         """Estimate what `state` had of one stream at an earlier time, since when so many alarms have begun.
 

@@ -194,12 +194,21 @@ class Windows:
 
 
 class AlertState(IntEnum):
-    """The life of an alert, as in Prometheus, and the warm-up before it."""
+    """The life of an alert, as in Prometheus, and what comes before it: nobody knows yet whether the stream is well.
 
+    FILLING: its window is not full, at the start or after a gap. LEARNING: what is normal for it is not known yet.
+    """
+
+    FILLING = -2
     LEARNING = -1
     INACTIVE = 0
     PENDING = 1
     FIRING = 2
+
+    @property
+    def word(self) -> str:
+        """The state in a word for people: a stream that is judged and has no alert is ok."""
+        return "ok" if self is AlertState.INACTIVE else self.name.lower()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -115,6 +115,14 @@ class Rings:
         """Return how many contiguous rows each of the first streams holds, at most T: `[S]`."""
         return np.minimum(self._count[:streams], self.window)
 
+    def spacing_s(self, stream: I64) -> F64:
+        """Return how far apart the rows that some streams hold came, on average; NaN for fewer than two."""
+        count, place = self._count[stream, None], np.arange(self.window)
+        oldest = np.where(count > self.window, count % self.window, 0)
+        steps = np.where((place < count) & (place != oldest), self._steps[stream], 0).sum(axis=1, dtype=np.int64)
+        rows = np.minimum(count[:, 0], self.window)
+        return np.where(rows > 1, steps * self._tick_s / np.maximum(rows - 1, 1), np.nan)
+
     def latest(self, stream: int) -> tuple[F64, F32]:
         """Return the rows that a stream holds, oldest first: times `[n]` and values `[n, C]`, n <= T."""
         count = int(self._count[stream])

@@ -32,7 +32,7 @@ from streamae.daemon.homeassistant import HomeAssistantThread
 from streamae.daemon.json_parser import json_loads
 from streamae.daemon.loop import Loop
 from streamae.daemon.page.view import DaemonView
-from streamae.daemon.recover import fold, keep, orphans
+from streamae.daemon.recover import keep, recover
 from streamae.daemon.sink_threads import SinkThreads
 from streamae.daemon.systemd import Notifier
 from streamae.errors import StoreError, StreamaeError, UnavailableError
@@ -82,11 +82,8 @@ class Daemon:
             [s.name for s in settings.sinks],
         )
         try:
-            notes = fold(self.store, groups)
-            left = orphans(self.store, groups)
-            self.store.publish(left, clock.now())
-            notes += [f"resolved {len(left)} alerts that no stream stands behind any more"] if left else []
-            notes += keep(self.store, groups, clock.now())
+            found = recover(self.store, groups)
+            notes = found.notes + keep(self.store, groups, clock.now(), found)
             self.store.silences.follow(planned(settings.maintenance, clock.now()), clock.now())
             self._wire(settings, groups, artifacts)
         except BaseException:
@@ -158,7 +155,7 @@ class Daemon:
                 self.sink_threads.wake()
             self.on_report(report)
         self.view.answer()
-        if self.reload_asked.is_set():
+        if self.reload_asked.is_set() and not self.stop_asked.is_set():
             self.reload_asked.clear()
             self.reload()
         now_s = self.clock.monotonic()
@@ -210,14 +207,16 @@ class Daemon:
         return [*own, *hung, *self.sink_threads.faults(), *self.home_assistant.faults()]
 
     def reload(self) -> None:
-        """Take over the configuration as it is now, or refuse it whole; windows, thresholds and alerts survive."""
+        """Take over the configuration as it is now, or refuse it whole; the state goes on as over a restart."""
         self.notifier.send(f"RELOADING=1\nMONOTONIC_USEC={int(self.clock.monotonic() * 1e6)}")
         try:
             wanted = load(self.path)
             settings = applicable(self.settings, wanted)
             artifacts = self.models.open(settings)
             groups = Groups(settings.instance, groups_of(settings, artifacts), json_loads())
-            lost = groups.restore(self.loop.groups.snapshot())
+            found = recover(self.store, groups, self.loop.groups)
+            # Once it stands, a crash leaves what the old rules and models made of the rows before.
+            self.loop.adopt(groups, found.resolved)
         except StreamaeError as error:
             log.error("reload refused, the old configuration goes on:\n%s", error)
             self.conditions.reload.failed(str(error))
@@ -226,12 +225,15 @@ class Daemon:
             return
         for change in changes(self.settings, wanted):
             log.warning("reload: %s", change)
-        for name in lost:
-            log.warning("group %s starts cold: it has another model now, or is gone", name)
-        log.info("reloaded: %s read again, windows and alerts went on", self.path.name)
+        for note in found.notes:
+            log.info("reload: %s", note)
+        log.info("reloaded: %s read again", self.path.name)
         self._replace(settings, groups)
         self.conditions.reload.works()
         self.view.artifacts = artifacts
+        if found.resolved:
+            self.sink_threads.wake()
+            self.view.silences_moved()
         self.metrics.observe_reload(successful=True)
         self.notifier.send("READY=1", "STATUS=running")
 
@@ -257,11 +259,6 @@ class Daemon:
             self.home_assistant.stop(5.0, withdraw=True)
             self.home_assistant = HomeAssistantThread(settings, lambda: self.view.snapshot().tables, self.clock)
             self.home_assistant.start()
-        self.loop.groups = groups
-        try:  # after a crash the old rules' rows must not be folded once more, by the new ones
-            self.loop.save()
-        except StoreError as error:
-            log.warning("the state could not be saved after the reload; the next snapshot does: %s", error)
         self._declare(groups)
 
     def stop(self) -> None:

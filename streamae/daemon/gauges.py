@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 from streamae import __version__
 from streamae.core.pipeline import Pipeline
+from streamae.core.takeover import states
 from streamae.ingest.source import SourceStatus
 from streamae.metrics import Metrics
 from streamae.store.alerts import AlertLimits
@@ -55,7 +56,7 @@ class Gauges:
         """Set how the streams of each group are doing, and its model."""
         for name, pipeline in pipelines.items():
             streams = len(pipeline.streams)
-            self._metrics.observe_streams(name, pipeline.latest.state[:streams], pipeline.maintenance.now(self._now()))
+            self._metrics.observe_streams(name, states(pipeline), pipeline.maintenance.now(self._now()))
             self._metrics.gauge("streams_quarantined", len(pipeline.quarantine.held(streams)), name)
             self._metrics.observe_health(name, pipeline.verdicts())
             self._metrics.gauge("model_broken", bool(pipeline.broken), name)

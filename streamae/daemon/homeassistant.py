@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from streamae.condition import Condition
 from streamae.config import Settings
 from streamae.config.convert import connection, home_assistant
+from streamae.core.pipeline import QUARANTINED
 from streamae.daemon.clock import Clock
 from streamae.daemon.heartbeat import Heartbeat
 from streamae.errors import UnavailableError
@@ -150,4 +151,5 @@ def _streams(table: StreamTable) -> DeviceStreams:
         table.worst,
         table.time_s,
         table.learned,
+        range(len(table.names)) if table.broken else {i for i, marks in table.marks.items() if QUARANTINED in marks},
     )

@@ -6,14 +6,14 @@ turn repeats the commit, takes in nothing more, and says so; the broker keeps wh
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from streamae.condition import Condition
 from streamae.core.groups import Groups
-from streamae.core.types import Batch, Bool, Report
+from streamae.core.types import Batch, Bool, Report, Transition
 from streamae.daemon.load_shedding import LoadShedding
 from streamae.errors import StoreError
 from streamae.ingest.source import Source
@@ -140,9 +140,17 @@ class Loop:
         """
         if self._given_up or not (self.source.status().connects or self.store.stats().uncovered_bytes):
             return
+        self._store_state(self.groups)
+
+    def adopt(self, groups: Groups, resolved: Sequence[Transition]) -> None:
+        """Go on with another pipeline, once its state and the ends of alerts stand in the store; else StoreError."""
+        self._store_state(groups, resolved)
+        self.groups = groups
+
+    def _store_state(self, groups: Groups, resolved: Sequence[Transition] = ()) -> None:
         nothing = Batch([], [], np.zeros(0))
-        report = Report(0, 0, 0, nothing.lost, {}, ())
-        self.store.commit(nothing, report, self._now(), self.groups.snapshot())
+        report = Report(0, 0, 0, nothing.lost, {}, resolved)
+        self.store.commit(nothing, report, self._now(), groups.snapshot())
         self._snapshot_s = self._monotonic()
 
     def _commit(self, batch: Batch, report: Report, now_s: float) -> bool:

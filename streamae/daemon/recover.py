@@ -1,31 +1,99 @@
-"""What a start makes of the store: the pipeline's state, and the alerts that no state stands behind any more."""
+"""What a start makes of the store, and a reload of what runs: one way for both.
 
-from dataclasses import replace
+A pipeline is brought to a state: to that of the newest snapshot that fits and the journal after it, or to that of the
+pipeline that runs. Groups that another model judges now are refilled from the journal (`daemon.refill`). Alerts that no
+stream stands behind then are resolved, so that whoever knew of a beginning learns of the end.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from streamae.core.groups import Groups
 from streamae.core.types import Batch, Report, Transition
+from streamae.daemon.refill import refill
 from streamae.errors import StoreError
 from streamae.store.poison import JOURNAL
+from streamae.store.recovery import Recovery
 from streamae.store.store import Store
 
-__all__ = ["fold", "keep", "orphans"]
+__all__ = ["Recovered", "fold", "keep", "orphans", "recover"]
 
 _ORPHANS_MAX = 100_000
 
 
-def fold(store: Store, groups: Groups) -> list[str]:
-    """Bring a pipeline to the state that the store has: the newest snapshot that fits, and the journal after it.
+@dataclass(frozen=True, slots=True, eq=False)
+class Recovered:
+    """What was recovered and what was not, in words, and the ends of alerts that are to be told.
 
-    Returns what was recovered and what was not, in words.
+    `fresh`: some group is in a state that the store does not have yet.
     """
-    notes = list(store.notes)
+
+    notes: list[str]
+    resolved: list[Transition]
+    fresh: bool
+
+
+@dataclass(slots=True, eq=False)
+class _State:
+    """A snapshot and the journal after it; `lost` are the groups that cannot go on with it."""
+
+    snapshot: bytes | None
+    journal: Iterator[tuple[Batch, float]]
+    lost: list[str]
+
+
+def recover(store: Store, groups: Groups, running: Groups | None = None) -> Recovered:
+    """Bring a new pipeline to the state of the store, or of the pipeline that is `running` on it.
+
+    Nothing is written, and what runs stays as it is: see `keep`, and `Loop.adopt`.
+    """
+    notes, fresh = _fold(store, groups, running)
+    left = orphans(store, groups)
+    if left:
+        notes.append(f"resolved {len(left)} alerts that no stream stands behind any more")
+    return Recovered(notes, left, fresh)
+
+
+def fold(store: Store, groups: Groups) -> list[str]:
+    """Bring a pipeline to the state that the store has; returns what was recovered and what was not, in words."""
+    return _fold(store, groups, None)[0]
+
+
+def _fold(store: Store, groups: Groups, running: Groups | None) -> tuple[list[str], bool]:
+    notes: list[str] = []
+    state = _restored(store, groups, notes) if running is None else _taken_over(groups, running)
+    changed = [name for name in state.lost if name in groups.pipelines]
+    groups.aside = changed
+    folded = _follow(store, groups, state.journal, notes)
+    groups.aside = ()
+    if changed and state.snapshot is not None:
+        heritage = groups.heritage(state.snapshot)
+        notes += refill(store, groups, changed, heritage, present=not folded)
+    store.attempts.folded()
+    notes += [
+        f"group {name} is not in the configuration any more" for name in state.lost if name not in groups.pipelines
+    ]
+    if running is not None:
+        kept = {name: len(pipeline.streams) for name, pipeline in groups.pipelines.items() if name not in changed}
+        notes += [f"group {name} goes on with its {streams} streams" for name, streams in kept.items()]
+    return notes, bool(state.lost)
+
+
+def _taken_over(groups: Groups, running: Groups) -> _State:
+    snapshot = running.snapshot()
+    return _State(snapshot, iter(()), groups.restore(snapshot))
+
+
+def _restored(store: Store, groups: Groups, notes: list[str]) -> _State:
+    """Restore the newest snapshot that fits."""
+    notes += store.notes
     skipped = 0
     while True:
         recovery = store.recover(skipped)
         if recovery.snapshot is None:
-            break
+            return _State(None, _noted(store, recovery, notes), [])
         try:
             lost = groups.restore(recovery.snapshot)
         except (ValueError, KeyError, IndexError) as error:
@@ -33,39 +101,48 @@ def fold(store: Store, groups: Groups) -> list[str]:
             notes.append(store.damage[-1])
             skipped += 1
             continue
-        notes += [
-            f"group {name} starts cold: its model or its place in the configuration is another now" for name in lost
-        ]
-        break
+        return _State(recovery.snapshot, _noted(store, recovery, notes), lost)
+
+
+def _noted(store: Store, recovery: Recovery, notes: list[str]) -> Iterator[tuple[Batch, float]]:
+    """The journal, which has said all that it has to say when it is read."""
+    yield from recovery.journal
+    notes += recovery.notes
+    store.damage += recovery.notes
+
+
+def _follow(store: Store, groups: Groups, journal: Iterator[tuple[Batch, float]], notes: list[str]) -> int:
+    """Fold the journal; returns how many batches there were."""
     batches = messages = 0
-    for batch, now_s in recovery.journal:
+    for batch, now_s in journal:
         for part in store.attempts.parts(batch, batches):
             sound, left_out = store.poison.without(part, JOURNAL, now_s)
             notes += [f"a message on {topic!r} in the journal ended each start: kept as poison" for topic in left_out]
             with store.attempts.journalled(sound, batches):
                 groups.step(sound, now_s)
         batches, messages = batches + 1, messages + len(batch)
-    store.attempts.folded()
-    notes += recovery.notes
-    store.damage += recovery.notes
     streams = sum(len(pipeline.streams) for pipeline in groups.pipelines.values())
     if streams or batches:
         notes.append(
             f"recovered {streams} streams; folded {batches} batches with {messages} messages after the snapshot"
         )
-    return notes
+    return batches
 
 
-def keep(store: Store, groups: Groups, now_s: float) -> list[str]:
-    """Save what was folded, in words where that fails: a daemon that never lives to its next snapshot, because
-    something ends it again and again, would otherwise fold more at each start, and at last do nothing else.
+def keep(store: Store, groups: Groups, now_s: float, found: Recovered | None = None) -> list[str]:
+    """Save what was folded and tell what was resolved, in words where that fails: a daemon that never lives to its next
+    snapshot, because something ends it again and again, would otherwise fold more at each start, and at last do nothing
+    else. Raises StoreError where somebody is to be told and cannot be.
     """
-    if not store.stats().uncovered_bytes:
+    resolved = [] if found is None else found.resolved
+    if not store.stats().uncovered_bytes and not resolved and not (found is not None and found.fresh):
         return []
     nothing = Batch([], [], np.zeros(0))
     try:
-        store.commit(nothing, Report(0, 0, 0, nothing.lost, {}, ()), now_s, groups.snapshot())
+        store.commit(nothing, Report(0, 0, 0, nothing.lost, {}, resolved), now_s, groups.snapshot())
     except StoreError as error:
+        if resolved:
+            raise
         return [f"the recovered state could not be saved, the journal still has it: {error}"]
     return []
 
@@ -73,8 +150,19 @@ def keep(store: Store, groups: Groups, now_s: float) -> list[str]:
 def orphans(store: Store, groups: Groups) -> list[Transition]:
     """Return the resolution of each alert that is open in the store and unknown to the pipeline.
 
-    That happens where a group started cold (another model, a damaged state): nobody else would ever resolve it.
+    Nobody else would ever resolve it. It ends with the newest row of its stream, where the pipeline knows that.
     """
     firing = {alert for pipeline in groups.pipelines.values() for alert in pipeline.firing_ids()}
     left = [alert.transition for alert in store.alerts.open(_ORPHANS_MAX) if alert.transition.id not in firing]
-    return [replace(last, sequence=last.sequence + 1, state="resolved") for last in left]
+    ends_s = [_newest_s(groups, last) for last in left]
+    return [
+        replace(last, sequence=last.sequence + 1, state="resolved", time_s=end_s)
+        for last, end_s in zip(left, ends_s, strict=True)
+    ]
+
+
+def _newest_s(groups: Groups, last: Transition) -> float:
+    pipeline = groups.pipelines.get(last.group)
+    stream = None if pipeline is None else pipeline.streams.index(last.stream)
+    row_s = float("nan") if pipeline is None or stream is None else float(pipeline.latest.row_s[stream])
+    return float(np.fmax(last.time_s, row_s))

@@ -125,7 +125,9 @@ PER_STREAM: tuple[Metric, ...] = (
         "anomaly_score", "gauge", "Score of the last window; above its threshold is anomalous.", ("group", "stream")
     ),
     Metric("anomaly_threshold", "gauge", "Threshold that the score was held against.", ("group", "stream")),
-    Metric("alert_state", "gauge", "-1 learning, 0 inactive, 1 pending, 2 firing.", ("group", "stream")),
+    Metric(
+        "alert_state", "gauge", "-2 filling, -1 learning, 0 inactive (ok), 1 pending, 2 firing.", ("group", "stream")
+    ),
     Metric("last_sample_age_seconds", "gauge", "Time since the stream's last window was scored.", ("group", "stream")),
     Metric(
         "in_maintenance",

@@ -195,7 +195,7 @@ class Metrics:
         self.gauge("streams_in_maintenance", int(np.count_nonzero(maintenance)), group)
         self.gauge("alerts_in_maintenance", int(np.count_nonzero(maintenance & firing)), group)
         if self._series is not None:
-            self._series.mark(group, maintenance)
+            self._series.mark(group, states, maintenance)
 
     def observe_source(self, connected: bool, subscribed: bool, last_message_age_s: float | None, waiting: int) -> None:
         """Set what is known of the source; an age of None counts from the start."""

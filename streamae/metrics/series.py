@@ -83,11 +83,12 @@ class StreamSeries:
             self._names[slot] = f'group="{_escaped(group)}",stream="{_escaped(names[group][stream])}"'
         return slot
 
-    def mark(self, group: str, maintenance: npt.NDArray[np.bool_]) -> None:
-        """Set which of a group's streams are worked on: `upkeep[S]`."""
+    def mark(self, group: str, states: npt.NDArray[np.int8], maintenance: npt.NDArray[np.bool_]) -> None:
+        """Set the states of a group's streams as they are between verdicts, and which are worked on: both `[S]`."""
         for (of_group, stream), slot in self._slots.items():
             if of_group == group:
                 self._last[4, slot] = stream < len(maintenance) and maintenance[stream]
+                self._last[2, slot] = states[stream] if stream < len(states) else self._last[2, slot]
 
     def expire(self, now_s: float) -> None:
         """Give back the slots of streams that have been silent for longer than allowed."""

@@ -2,8 +2,9 @@
 
 A stream's retained discovery message, `<prefix>/device/<node>/<object>/config`, names the device and its entities: a
 binary sensor (`problem`: an alert fires), the score, and the channel that has most of it. All three read one retained
-JSON state; null means unknown, while the stream learns. An entity is available while the daemon is (its last will on
-`streamae/<instance>/status`) and the stream speaks. An empty discovery message takes a device away.
+JSON state; null means unknown: the stream learns or fills its window, or the model fails on it. An entity is available
+while the daemon is (its last will on `streamae/<instance>/status`) and the stream speaks. An empty discovery message
+takes a device away.
 
 What was told is remembered, so that `step` returns only what changed: an alert's state at once, a score that moves at
 most every `every_s` seconds. The broker remembers what an earlier run announced: it is `found` again, as all of this
@@ -20,7 +21,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,8 @@ class DeviceStreams:
     worst: I32
     time_s: F64
     learned: I64
+    unjudged: Collection[int] = ()
+    """Streams that nobody judges at present, whatever their state was before: the model fails on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,14 +272,15 @@ def _progress(table: DeviceStreams, i: int) -> tuple[float, int]:
 
 def _state(table: DeviceStreams, i: int) -> dict[str, Any]:
     state, score, threshold = AlertState(int(table.state[i])), float(table.score[i]), float(table.threshold[i])
-    known = math.isfinite(score) and state is not AlertState.LEARNING
+    judged = state >= AlertState.INACTIVE and i not in table.unjudged
+    known = math.isfinite(score) and judged
     worst = int(table.worst[i])
     return {
-        "anomaly": None if state is AlertState.LEARNING else "ON" if state is AlertState.FIRING else "OFF",
+        "anomaly": "ON" if state is AlertState.FIRING else "OFF" if judged else None,
         "score": float(f"{score:.{_DIGITS}g}") if known else None,
         "threshold": float(f"{threshold:.{_DIGITS}g}") if known and math.isfinite(threshold) else None,
         "worst_channel": _text(table.channels[worst]) if known and worst >= 0 else None,
-        "state": state.name.lower(),
+        "state": state.word,
     }
 
 

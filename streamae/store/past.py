@@ -74,6 +74,14 @@ class Past:
                 last = middle - 1
         return first
 
+    def back(self, messages: int) -> int:
+        """Return the number of the newest row from which on the journal holds at least so many messages."""
+        rows = self._connection.execute("SELECT seq, messages FROM journal ORDER BY seq DESC")
+        number, held = 1, 0
+        while held < messages and (row := rows.fetchone()) is not None:
+            number, held = row[0], held + row[1]
+        return int(number)
+
     def rows(
         self, first: int, wanted: Callable[[bytes], bool] | None = None, stop: int | None = None
     ) -> Iterator[tuple[int, Batch, float]]:

@@ -14,8 +14,20 @@ from streamae.condition import Kind
 from streamae.core.types import AlertState
 
 __all__ = [
-    "ChannelHistory", "DoneAnswer", "ErrorAnswer", "HistoryAnswer", "ModelList", "ScoreHistory", "SpanRead",
-    "StatusAnswer", "StreamAnswer", "StreamList", "StreamState", "Thresholds", "meaning",
+    "STREAM_STATES",
+    "ChannelHistory",
+    "DoneAnswer",
+    "ErrorAnswer",
+    "HistoryAnswer",
+    "ModelList",
+    "ScoreHistory",
+    "SpanRead",
+    "StatusAnswer",
+    "StreamAnswer",
+    "StreamList",
+    "StreamState",
+    "Thresholds",
+    "meaning",
 ]  # fmt: skip
 
 
@@ -25,16 +37,17 @@ def meaning(text: str) -> Any:
 
 
 Column = Annotated[list[float | None], meaning("One value for each time; null where there is none")]
-_STATES = [state.name.lower() for state in AlertState]
+STREAM_STATES = {state.word: state for state in AlertState}
 
 
 def _state(text: str) -> str:
-    if text.lower() not in _STATES:
+    word = "ok" if text == "inactive" else text.lower()  # its name until 0.1
+    if word not in STREAM_STATES:
         raise ValueError("no state")
-    return text.lower()
+    return word
 
 
-StreamState = Annotated[str, AfterValidator(_state), WithJsonSchema({"type": "string", "enum": _STATES})]
+StreamState = Annotated[str, AfterValidator(_state), WithJsonSchema({"type": "string", "enum": list(STREAM_STATES)})]
 
 
 class ErrorAnswer(TypedDict):
@@ -85,6 +98,7 @@ class LoopStatus(TypedDict, total=False):
     writable: Annotated[bool, meaning("Whether the state directory can be written; if not, intake is paused")]
     streams: Annotated[int, meaning("How many streams are known")]
     learning: Annotated[int, meaning("How many of them still learn their scale")]
+    filling: Annotated[int, meaning("How many of them fill their first window")]
     firing: Annotated[int, meaning("How many of them have an alert that fires")]
     messages_per_s: Annotated[float, meaning("Messages taken per second, over the last second")]
     rows_per_s: Annotated[float, meaning("Rows made of them per second")]
@@ -125,11 +139,19 @@ class StreamAnswer(TypedDict):
     stream: Annotated[str, meaning("Its name within the group")]
     score: Annotated[float | None, meaning("Score of the last window; null before the first")]
     threshold: Annotated[float | None, meaning("Above it a score is anomalous; null before the first window")]
-    state: Annotated[StreamState, meaning("State of its alert, or that the stream is still learning")]
+    state: Annotated[
+        StreamState,
+        meaning("learning: what is normal is not known yet; filling: its window is not full; else what was judged"),
+    ]
     worst_channel: Annotated[str | None, meaning("Channel with the largest share of the error")]
     time_s: Annotated[float | None, meaning("Event time of the last window's end")]
     learned_rows: NotRequired[Annotated[int, meaning("Rows that it has learned from; only while learning")]]
     warmup_rows: NotRequired[Annotated[int, meaning("Rows that it needs to learn from; only while learning")]]
+    rows: NotRequired[Annotated[int, meaning("The rows that are there; only while learning or filling")]]
+    rows_needed: NotRequired[Annotated[int, meaning("Of how many rows, until the stream is judged")]]
+    eta_s: NotRequired[
+        Annotated[float | None, meaning("Seconds until then, as its rows come; null where nobody knows")]
+    ]
     marks: NotRequired[
         Annotated[list[str], meaning("What else is special, such as quarantined; only where something is")]
     ]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from streamae.core.types import AlertState
-from streamae.web.answers import StreamAnswer, StreamState, meaning
+from streamae.web.answers import STREAM_STATES, StreamAnswer, StreamState, meaning
 from streamae.web.parameters import Digits, Limit
 from streamae.web.view import StreamTable
 
@@ -81,7 +81,7 @@ def _matching(table: StreamTable, wanted: Selection) -> npt.NDArray[np.int64]:
     if wanted.label:
         asked = dict(wanted.label).items()
         found = np.array([i for i in found.tolist() if asked <= table.labels(i).items()], np.int64)
-    return found if wanted.state is None else found[table.state[found] == AlertState[wanted.state.upper()]]
+    return found if wanted.state is None else found[table.state[found] == STREAM_STATES[wanted.state]]
 
 
 def line(table: StreamTable, i: int) -> StreamAnswer:
@@ -93,12 +93,15 @@ def line(table: StreamTable, i: int) -> StreamAnswer:
         "stream": table.names[i],
         "score": _number(table.score[i]),
         "threshold": _number(table.threshold[i]),
-        "state": state.name.lower(),
+        "state": state.word,
         "worst_channel": table.channels[worst] if worst >= 0 else None,
         "time_s": _number(table.time_s[i]),
     }
     if state is AlertState.LEARNING:
         said["learned_rows"], said["warmup_rows"] = int(table.learned[i]), table.warmup_rows
+    if state < AlertState.INACTIVE and table.rows is not None and table.needed is not None:
+        said["rows"], said["rows_needed"] = int(table.rows[i]), int(table.needed[i])
+        said["eta_s"] = None if table.eta_s is None else _number(np.float64(f"{table.eta_s[i]:.3g}"))
     if i in table.marks:
         said["marks"] = list(table.marks[i])
     if table.spark is not None:

@@ -31,7 +31,9 @@ class StreamTable:
     """The streams of one group at one moment: `names[S]` beside `score[S]`, `threshold[S]`, `state[S]` and the rest.
 
     `worst[S]` is the index in `channels` of the largest share of the error (-1 before the first window), `time_s[S]`
-    the event time of the last window (NaN before it), `learned[S]` the rows of `warmup_rows` that a stream has.
+    the event time of the last window (NaN before it), `learned[S]` the rows of `warmup_rows` that a stream has. Of a
+    stream that nobody can judge yet, `rows[S]` of the `needed[S]` are there, and the rest come in about `eta_s[S]`
+    seconds (NaN: nobody knows). `broken` says why the model can judge nothing at all, if so.
     `marks` says of a few streams what is special about them beside their state, such as quarantined.
     `template` finds the labels in a name.
     `spark[S, n]` is the highest score over threshold in each of the last n slots of `slot_s` seconds, NaN for none.
@@ -51,6 +53,10 @@ class StreamTable:
     slot_s: float = 1.0
     marks: Mapping[int, Sequence[str]] = field(default_factory=dict)
     template: Template | None = None
+    rows: npt.NDArray[np.int64] | None = None
+    needed: npt.NDArray[np.int64] | None = None
+    eta_s: npt.NDArray[np.float64] | None = None
+    broken: str = ""
 
     def labels(self, stream: int) -> dict[str, str]:
         """Return the labels of a stream, read back from its name."""

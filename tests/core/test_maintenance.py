@@ -281,7 +281,7 @@ class Plant:
             self.turn(value)
             after = self.pipeline.threshold.state()
             moved = any(not np.array_equal(before[name], after[name], equal_nan=True) for name in _LEARNT)
-            made["alert"].append(".pF"[self.pipeline.latest.state[0]])
+            made["alert"].append(".pF"[self.pipeline.alerts.standing(1)[0]])
             made["told"].append(self.told())
             made["learns"].append("x" if moved else ".")
         return {name: " ".join(column) for name, column in made.items()}

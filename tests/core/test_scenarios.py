@@ -95,13 +95,13 @@ def test_the_peak_is_the_highest_score_since_the_onset(scores, keep, cut):
             onset = t
         before = "F" if len(alerts.firing(1)) else "."
         if before == "F" or len(changes.position):
-            assert alerts.peak(0) == np.nanmax(scores[onset : t + 1])
+            assert alerts.peaks(1)[0] == np.nanmax(scores[onset : t + 1])
         for peak in changes.peak:
-            assert peak == alerts.peak(0)
+            assert peak == alerts.peaks(1)[0]
     old = {name: array for name, array in alerts.state(1).items() if name != "peak"}
     again = Alerts(rule)
     again.restore(old)
-    assert np.isnan(again.peak(0))
+    assert np.isnan(again.peaks(1)[0])
 
 
 _SCORES = st.sampled_from((np.nan, 0.2, 0.9, 1.1, 2.5))

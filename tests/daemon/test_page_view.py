@@ -64,9 +64,11 @@ def test_a_model_that_fails_on_everything_is_a_reason_not_to_be_ready(world):
     """Named with its group and what it raised; gone with the failure. The process lives meanwhile."""
     pipeline = world.groups.pipelines["pumps"]
     pipeline.broken = "MemoryError: no words"
+    world.view.publish()
     assert "the model of group pumps judges nothing: MemoryError: no words" in world.view.snapshot().unready
     assert world.view.snapshot().unhealthy == []
     pipeline.broken = ""
+    world.view.publish()
     assert not [reason for reason in world.view.snapshot().unready if "judges nothing" in reason]
 
 

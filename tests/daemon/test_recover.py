@@ -6,7 +6,7 @@ import pytest
 from streamae.core.alert import AlertRule
 from streamae.core.groups import Groups
 from streamae.core.types import Batch, Report
-from streamae.daemon.recover import fold, keep, orphans
+from streamae.daemon.recover import fold, keep, orphans, recover
 from streamae.store.store import Store
 from tests import plants
 from tests.core.test_pipeline import BAD, plant
@@ -62,25 +62,23 @@ def test_a_restart_is_the_fold_of_snapshot_and_journal(open_store, snapshots):
 
 
 def test_an_alert_that_no_state_stands_behind_is_resolved(open_store):
-    """A group that starts cold under another model resolves what its old state had left open, once."""
+    """A group that is gone, or whose streams are called otherwise now, leaves no alert open; told once."""
     store = open_store()
     groups = Groups("i", [plants.group(alert=RULE)])
     live(store, groups, plant(60, bad=BAD), snapshot_after=(9, 10))
     store.commit(Batch([], [], np.zeros(0)), Report(0, 0, 0, {}, {}, ()), 0.0, groups.snapshot())
     store.close()
     store = open_store()
-    other = plants.profile(window=5)
-    object.__setattr__(other, "digest", "1" * 64)
-    cold = Groups("i", [plants.group(profile=other, alert=RULE)])
-    notes = fold(store, cold)
-    assert any("starts cold" in note for note in notes)
-    (resolved,) = orphans(store, cold)
+    gone = Groups("i", [plants.group("fans", template="fan/{pump}")])
+    found = recover(store, gone)
+    assert "group pumps is not in the configuration any more" in found.notes
+    (resolved,) = found.resolved
     (alert,) = store.alerts.open()
     assert (resolved.id, resolved.state) == (alert.transition.id, "resolved")
     assert resolved.sequence == alert.transition.sequence + 1
-    store.publish([resolved], 0.0)
+    assert keep(store, gone, 0.0, found) == []
     assert store.alerts.open() == []
-    assert orphans(store, cold) == []
+    assert orphans(store, gone) == []
 
 
 def test_a_snapshot_that_cannot_be_read_is_passed_over(open_store):

@@ -71,7 +71,7 @@ def test_kill_9_during_a_replay_loses_no_window_no_open_alert_and_no_warm_up(
     assert onset_s == plant.START_S + SICK_ROWS[0]
     wait_until(daemon.streams, what="the page has a picture")
     states = {name: one["state"] for name, one in daemon.streams().items()}
-    assert states == dict.fromkeys(("pump01", "pump30", "pump31"), "inactive") | {SICK: "firing"}
+    assert states == dict.fromkeys(("pump01", "pump30", "pump31"), "ok") | {SICK: "firing"}
 
     killed.set()
     wait_until(lambda: len(publisher.sent) == len(recording), 60, "the replay ends")

@@ -136,12 +136,11 @@ def test_every_drop_reason_stands_at_zero_from_the_start():
 
 def test_streams_are_counted_by_state():
     metrics = Metrics(Clock())
-    metrics.observe_streams("g", np.array([-1, 0, 0, 1, 2, 2, 2], np.int8))
+    metrics.observe_streams("g", np.array([-1, 0, 0, 1, 2, 2, 2, -2, -2, -2, -2], np.int8))
     found = values(metrics)
-    states = {
-        s: found[f'streamae_streams{{group="g",state="{s}"}}'] for s in ("learning", "inactive", "pending", "firing")
-    }
-    assert states == {"learning": 1, "inactive": 2, "pending": 1, "firing": 3}
+    names = ("filling", "learning", "inactive", "pending", "firing")
+    states = {s: found[f'streamae_streams{{group="g",state="{s}"}}'] for s in names}
+    assert states == {"filling": 4, "learning": 1, "inactive": 2, "pending": 1, "firing": 3}
     assert found['streamae_alerts_firing{group="g"}'] == 3
 
 
@@ -158,6 +157,15 @@ def test_who_is_in_maintenance_is_counted_and_marked():
         metrics.observe_streams(group, np.zeros(len(maintenance), np.int8), maintenance)
         found = values(metrics)
         assert {found[name] for name in ours} == {marked}
+
+
+def test_a_stream_that_is_not_judged_any_more_does_not_stay_inactive():
+    """Its own series has the state between verdicts, too: after a gap it fills its window again."""
+    metrics = full()
+    ours = [name for name in values(metrics) if name.startswith("streamae_alert_state{")]
+    group = re.search(r'group="([^"]+)"', ours[0])[1]
+    metrics.observe_streams(group, np.full(9, -2, np.int8), np.zeros(9, np.bool_))
+    assert {values(metrics)[name] for name in ours} == {-2}
 
 
 @hypothesis_settings(deadline=None, max_examples=50)

@@ -427,7 +427,7 @@ def test_time_is_zoomed_further_back_than_memory_reaches(serve, open_page, tmp_p
 
 @pytest.mark.parametrize("look", ["light", "phone"])
 def test_what_is_special_about_a_stream_stays_within_its_line(look, serve, open_page):
-    """A verdict, maintenance, quarantine: in place of "inactive", beside any other state, and over nothing else."""
+    """A verdict, maintenance, quarantine: in place of "ok", beside any other state, and over nothing else."""
     fleet = Fleet(12, learning=0)
     fleet.marks = {
         1: ["maintenance"],
@@ -448,8 +448,39 @@ def test_what_is_special_about_a_stream_stays_within_its_line(look, serve, open_
         for b, next_to in zip(boxes, [*boxes[1:], spark], strict=True):
             assert b["x"] + b["width"] <= next_to["x"] or b["y"] + b["height"] <= next_to["y"] + 1, said
         assert line.locator(".name").bounding_box()["width"] > 60
-    assert (said["00"], said["01"], said["02"]) == (["inactive"], ["maintenance"], ["stuck: temperature"])
+    assert (said["00"], said["01"], said["02"]) == (["ok"], ["maintenance"], ["stuck: temperature"])
     assert said["08"] == ["firing", "flapping", "stuck: pressure"]
+
+
+def test_a_stream_that_fills_its_first_window_says_so(serve, open_page):
+    """How many rows of how many, and about how long; not green, no context, no time where there is none to show."""
+    fleet = Fleet(6, learning=1, filling=1)
+    page = open_page(serve(fleet))
+    filling, learning = fleet.names[0], fleet.names[5]
+    line = page.locator("a.line", has_text=filling)
+    expect(line.locator(".badge")).to_have_text("filling")
+    expect(line).to_contain_text("9 of 16 rows, about 56 min")
+    expect(page.locator("a.line", has_text=learning).locator(".badge")).to_have_text("learning")
+    expect(page.locator("a.line", has_text=fleet.names[1]).locator(".badge")).to_have_text("ok")
+    expect(page.locator("#state")).to_contain_text("1 filling")
+    page.get_by_label("State", exact=True).select_option("filling")
+    expect(page.locator("a.line:not(.head)")).to_have_count(1)
+    line.click()
+    expect(page.locator(".empty").first).to_contain_text("Filling its first window: 9 of 16 rows, about 56 min.")
+    progress = page.locator("progress")
+    assert (progress.get_attribute("value"), progress.get_attribute("max")) == ("9", "16")
+    expect(page.locator(".panels .chart canvas")).to_have_count(4)
+    assert "context" not in page.locator(".panels").inner_text()
+    drawn = page.evaluate(
+        """async () => {
+            const { ChartGroup, Chart } = await import("/static/charts.js");
+            const group = new ChartGroup(), said = () => group.clocks(null, [0, 30, 60]);
+            const empty = said();
+            group.add(new Chart(group, { lines: [], height: 9, label: "" })).columns = [[5, 6]];
+            return [empty, said().every((word) => word !== "")];
+        }"""
+    )
+    assert drawn == [["", "", ""], True]
 
 
 def test_streams_are_found_by_their_labels(serve, open_page):

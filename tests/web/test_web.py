@@ -151,6 +151,29 @@ def test_streams_come_worst_first_and_learning_ones_say_how_far_they_are():
     }  # fmt: skip
 
 
+def test_a_stream_that_nobody_can_judge_says_what_it_lacks_and_until_when():
+    """Learning or filling: rows of how many, and about how long; null where nobody knows; none of it once it is ok."""
+    shown = replace(
+        table(("l", "f", "u", "o", "x"), (np.nan, np.nan, 0.3, 0.5, 3.0), (-1, -2, -2, 0, 2)),
+        worst=np.full(5, -1, np.int32), time_s=np.full(5, np.nan), learned=np.full(5, 12), marks={},
+        rows=np.array([12, 3, 64, 64, 64]), needed=np.array([400, 64, 64, 64, 64]),
+        eta_s=np.array([1234.56, np.nan, 1.0, np.nan, np.nan]),
+    )  # fmt: skip
+    web = client(FakeView(tables={"pumps": shown}))
+    found = {one["stream"]: one for one in web.get("/api/v1/streams").json()["streams"]}
+    told = {
+        name: tuple(one.get(key) for key in ("state", "rows", "rows_needed", "eta_s")) for name, one in found.items()
+    }
+    assert told == {
+        "l": ("learning", 12, 400, 1230.0), "f": ("filling", 3, 64, None), "u": ("filling", 64, 64, 1.0),
+        "o": ("ok", None, None, None), "x": ("firing", None, None, None),
+    }  # fmt: skip
+    assert [one["stream"] for one in web.get("/api/v1/streams?state=filling").json()["streams"]] == ["u", "f"]
+    assert [one["stream"] for one in web.get("/api/v1/streams?state=ok").json()["streams"]] == ["o"]
+    assert web.get("/api/v1/streams?state=inactive").json()["total"] == 1, "as it was called before"
+    assert "ok" in web.get("/api/v1/streams?state=well").json()["error"]
+
+
 def test_streams_are_searched_filtered_and_limited():
     web = client(FakeView(tables={"pumps": table(), "empty": table((), (), ())}))
     assert [s["stream"] for s in web.get("/api/v1/streams?q=IMG").json()["streams"]] == [XSS]
@@ -399,7 +422,11 @@ def test_a_slow_request_holds_up_no_other():
 
 
 def test_states_of_the_table_are_those_of_the_core():
-    assert {state.name.lower() for state in AlertState} == {"learning", "inactive", "pending", "firing"}
+    """In words for people; the description of the API names the same."""
+    words = {state.word for state in AlertState}
+    assert words == {"filling", "learning", "ok", "pending", "firing"}
+    described = client(FakeView()).get("/api/v1/openapi.json").json()
+    assert set(described["components"]["schemas"]["StreamState"]["enum"]) == words
 
 
 def test_streams_are_sorted_by_peak_and_by_name_and_cut():

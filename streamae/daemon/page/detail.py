@@ -13,20 +13,51 @@ from typing import Any
 
 import numpy as np
 
+from streamae.core.calendar import Calendar
 from streamae.core.pipeline import Pipeline
 from streamae.core.types import F32, F64, I64, Bool, round_score
 from streamae.daemon.page.memory import GroupHistory
 from streamae.web.answers import ChannelHistory, HistoryAnswer, ScoreHistory
 
-__all__ = ["Raw", "copy_stream", "extremes", "overlay", "picture"]
+__all__ = ["Ground", "Raw", "copy_stream", "extremes", "overlay", "picture"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ground:
+    """What the rows of one stream mean: the model's reading of them, and copies of the stream's location and scale."""
+
+    channels: tuple[str, ...]
+    window: int
+    gap_max_s: float
+    calendar: Calendar
+    reconstructor: Any
+    location: F64
+    scale: F64
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, stream: int) -> "Ground":
+        """Copy it from a pipeline; for the thread that steps that."""
+        profile, own = pipeline.profile, pipeline.scale.of(stream)
+        return cls(
+            profile.channels,
+            profile.window,
+            pipeline.rings.gap_max_s,
+            pipeline.calendar,
+            pipeline.group.reconstructor,
+            *own,
+        )
+
+    def raw(self, values: F32) -> F64:
+        """Return scaled `values[n, C]` in the stream's own units."""
+        own: F64 = values * self.scale + self.location
+        return own
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Raw:
     """Copies of what the loop holds of one stream: scaled rows `values[n, C]` at `time_s[n]`, and its verdicts."""
 
-    pipeline: Pipeline
-    stream: int
+    ground: Ground
     seen: int  # rows of the stream so far
     time_s: Any  # F64[n]
     values: Any  # F32[n, C]
@@ -45,8 +76,7 @@ def copy_stream(history: GroupHistory, name: str, rows: int) -> Raw | None:
     kept = history.rows.read(stream, rows)
     share = history.share[stream].copy() if stream < len(history.share) else np.zeros(0, np.float32)
     return Raw(
-        pipeline,
-        stream,
+        Ground.of(pipeline, stream),
         history.rows.count(stream),
         kept["time_s"],
         kept["values"],
@@ -106,19 +136,20 @@ def picture(
     Gaps hold an empty row. Where there are more than two rows for each of `points` equal parts of the span, a part is
     drawn as two: the lowest and the highest of each line, in the order in which they came (`point_s`: a part's length).
     """
-    pipeline, channels = raw.pipeline, raw.pipeline.profile.channels
-    C, gap_max_s = len(channels), pipeline.rings.gap_max_s
-    read = pipeline.calendar.beside(raw.values, raw.time_s)
-    shown, foreseen = overlay(reconstructor, raw.time_s, read, pipeline.profile.window, gap_max_s, raw.seen)
-    place = [channels.index(name) for name in targets][: shown.shape[1]]
-    own = pipeline.scale.raw(raw.stream, raw.values)
-    every = np.hstack([own, _own_units(raw, shown, place), _own_units(raw, foreseen, place)])
+    ground, channels = raw.ground, raw.ground.channels
+    C, gap_max_s = len(channels), ground.gap_max_s
+    read = ground.calendar.beside(raw.values, raw.time_s)
+    shown, foreseen = overlay(reconstructor, raw.time_s, read, ground.window, gap_max_s, raw.seen)
+    explained = [channels.index(name) for name in targets]
+    place = explained[: shown.shape[1]]  # before the first full window nothing is laid over
+    own = ground.raw(raw.values)
+    every = np.hstack([own, _own_units(ground, shown, place), _own_units(ground, foreseen, place)])
     point_s = None if points is None else (span[1] - span[0]) / points
     time_s, drawn, reduced = _drawn(raw.time_s, every, gap_max_s, span, point_s)
     lines: list[ChannelHistory] = [
         {
             "name": name,
-            "target": c in place,
+            "target": c in explained,
             "share": round(float(raw.share[c]), 4) if len(raw.share) else 0.0,
             "values": drawn[:, c].tolist(),
             "reconstruction": drawn[:, C + c].tolist() if c in place else None,
@@ -137,7 +168,7 @@ def picture(
         "time_s": time_s.tolist(),
         "channels": lines,
         "verdicts": verdicts,
-        "window_rows": pipeline.profile.window,
+        "window_rows": ground.window,
         "point_s": point_s if reduced else None,
     }
 
@@ -185,11 +216,11 @@ def extremes(time_s: F64, columns: F64, start_s: float, point_s: float) -> tuple
     return times.ravel()[kept], pair.reshape(-1, columns.shape[1])[kept], begins[kept]
 
 
-def _own_units(raw: Raw, scaled: F32, place: list[int]) -> F64:
-    wide = np.full((len(scaled), len(raw.pipeline.profile.channels)), np.nan, np.float32)
+def _own_units(ground: Ground, scaled: F32, place: list[int]) -> F64:
+    wide = np.full((len(scaled), len(ground.channels)), np.nan, np.float32)
     if place:
         wide[:, place] = scaled
-    return raw.pipeline.scale.raw(raw.stream, wide)
+    return ground.raw(wide)
 
 
 def _rounded(values: Any) -> F64:

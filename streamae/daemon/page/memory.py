@@ -13,6 +13,7 @@ import numpy.typing as npt
 from streamae.core.arrays import grown, rounds
 from streamae.core.pipeline import Pipeline
 from streamae.core.types import F32, F64, I32, I64, Verdicts
+from streamae.daemon.page.progress import Cadence
 
 __all__ = ["SPARK_SLOTS", "GroupHistory", "Traces"]
 
@@ -100,6 +101,7 @@ class GroupHistory:
         self.rows = Traces({"time_s": (), "values": (C,)})
         self.verdicts = Traces({"time_s": (), "score": (), "threshold": ()})
         self.share: F32 = np.zeros((0, C), np.float32)
+        self.cadence = Cadence()
         self.slot_s = max(_SLOT_MIN_S, pipeline.profile.period_s * pipeline.group.stride)
         self._spark: F32 = np.zeros((0, SPARK_SLOTS), np.float32)
         self._slot, self._slot_began_s = 0, monotonic_s

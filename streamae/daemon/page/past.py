@@ -20,7 +20,7 @@ import numpy as np
 from streamae.core.align import GridAlign
 from streamae.core.past import StreamPast
 from streamae.core.types import F32, F64, Batch
-from streamae.daemon.page.detail import Raw
+from streamae.daemon.page.detail import Ground, Raw
 from streamae.errors import UnavailableError
 from streamae.store.past import Past
 from streamae.web.answers import SpanRead
@@ -211,7 +211,9 @@ class _Reading:
         spacing_s = self._period_s * self._alone.group.stride * every
         gap_s = max(pipeline.rings.gap_max_s, 1.5 * spacing_s)
         share = _at_the_peak(whole, span)
-        return Raw(pipeline, 0, 0, whole["row_s"], whole["values"].astype(np.float32), verdicts, share, gap_s)
+        return Raw(
+            Ground.of(pipeline, 0), 0, whole["row_s"], whole["values"].astype(np.float32), verdicts, share, gap_s
+        )
 
 
 _COLUMNS = ("row_s", "values", "verdict_s", "score", "threshold", "share")

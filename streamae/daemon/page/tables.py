@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from streamae.core.groups import Groups
+from streamae.core.takeover import progress
 from streamae.daemon.page.memory import GroupHistory
 from streamae.web.app import StreamTable
 
@@ -22,13 +23,14 @@ def tables(
     histories = histories or {}
     for name, pipeline in groups.pipelines.items():
         S, latest, history = len(pipeline.streams), pipeline.latest, histories.get(name)
+        now = progress(pipeline)
         made[name] = StreamTable(
             group=name,
             names=pipeline.streams.names[:S],
             channels=pipeline.profile.channels,
             score=latest.score[:S].copy(),
             threshold=latest.threshold[:S].copy(),
-            state=latest.state[:S].copy(),
+            state=now.state,
             worst=latest.worst[:S].copy(),
             time_s=latest.time_s[:S].copy(),
             learned=pipeline.scale.seen(S).astype(np.int64),
@@ -37,5 +39,9 @@ def tables(
             template=pipeline.streams.parsed,
             spark=None if history is None else history.spark(monotonic_s),
             slot_s=1.0 if history is None else history.slot_s,
+            rows=now.rows,
+            needed=now.needed,
+            eta_s=None if history is None else history.cadence.eta_s(pipeline, now),
+            broken=pipeline.broken,
         )
     return made

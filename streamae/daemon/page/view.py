@@ -3,9 +3,12 @@
 Health is judged when somebody asks, since a loop that hangs makes no new pictures: /healthz fails when the loop has
 made no progress for `HANGS_AFTER_S` or a thread is dead; /readyz also when we are not connected and subscribed, when
 nothing has arrived for `silent_after_s`, or when the store cannot be written.
+
+Groups and pipelines belong to the loop's thread. The web's threads read what `publish` made, or ask the loop for copies
+(`daemon.page.mailbox`); tests/daemon/test_page_threads.py holds every path of the web to that.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import count
 from typing import Any
@@ -13,15 +16,18 @@ from typing import Any
 import numpy as np
 
 from streamae.condition import Condition
-from streamae.core.past import past_of
+from streamae.core.past import StreamPast, past_of
+from streamae.core.pipeline import Group, Pipeline
+from streamae.core.topics import Template
 from streamae.core.transitions import ANOMALY
 from streamae.core.types import AlertState, Report, Transition
 from streamae.daemon.heartbeat import HANGS_AFTER_S
 from streamae.daemon.json_parser import json_loads
 from streamae.daemon.loop import Loop
-from streamae.daemon.page.detail import copy_stream, picture
+from streamae.daemon.page.detail import Raw, copy_stream, picture
 from streamae.daemon.page.mailbox import Mailbox
 from streamae.daemon.page.memory import GroupHistory
+from streamae.daemon.page.model_card import model_card
 from streamae.daemon.page.past import StreamReplay
 from streamae.daemon.page.tables import tables
 from streamae.metrics import Metrics
@@ -29,8 +35,7 @@ from streamae.model.artifact import Artifact
 from streamae.store.alerts import AlertRecord
 from streamae.store.silences import Silence
 from streamae.store.store import Store
-from streamae.web.answers import Thresholds
-from streamae.web.app import SilenceWanted, Snapshot, StreamTable
+from streamae.web.app import SilenceWanted, Snapshot
 
 __all__ = ["HANGS_AFTER_S", "DaemonView"]
 
@@ -61,6 +66,8 @@ class DaemonView:
         self.mailbox = Mailbox()
         self._replay = StreamReplay(store.past, json_loads())
         self._histories: dict[str, GroupHistory] = {}
+        self._groups: Mapping[str, Group] = {}  # as published, like the next
+        self._peaks: Mapping[tuple[str, str], float] = {}  # the highest score so far of each stream whose alert fires
         self._sequence, self._alert_changes = count(1), count(1)
         self._alerts_version = self._dropped = self._interrupted = 0
 
@@ -98,6 +105,8 @@ class DaemonView:
         status = self._loop.source.status()
         pipelines = self._loop.groups.pipelines
         self._histories = {name: self._history(name) for name in pipelines}
+        self._groups = {name: pipeline.group for name, pipeline in pipelines.items()}
+        self._peaks = {key: peak for pipeline in pipelines.values() for key, peak in _peaks(pipeline)}
         made = tables(self._loop.groups, self._histories, self._monotonic(), self._now())
         rates = {f"{name}_per_s": round(n / passed_s, 3) for name, n in self._counted.items()}
         self._counted = dict.fromkeys(self._counted, 0)
@@ -112,6 +121,7 @@ class DaemonView:
             "writable": self._loop.writable,
             "streams": len(states),
             "learning": int((states == AlertState.LEARNING).sum()),
+            "filling": int((states == AlertState.FILLING).sum()),
             "firing": int((states == AlertState.FIRING).sum()),
             "dropped": self._dropped,
             "interrupted": self._interrupted,
@@ -139,12 +149,8 @@ class DaemonView:
 
     def _unready(self) -> list[str]:
         status = self._loop.source.status()
-        pipelines = self._loop.groups.pipelines
-        reasons = [
-            f"the model of group {n} judges nothing: {pipeline.broken}"
-            for n, pipeline in pipelines.items()
-            if pipeline.broken
-        ]
+        made = self._snapshot.tables
+        reasons = [f"the model of group {n} judges nothing: {one.broken}" for n, one in made.items() if one.broken]
         if status.fatal or not status.connected:
             return [*reasons, f"not connected: {status.fatal or status.error or 'still connecting'}"]
         if not status.subscribed:
@@ -193,12 +199,10 @@ class DaemonView:
         return {**transition, **said, **blame, "peak_score": self._peak(alert.transition), "silence": silence}
 
     def _peak(self, last: Transition) -> float | None:
-        """The highest score of an alert: of one that fires as the loop has it now, else as it was when it ended."""
-        pipeline = self._loop.groups.pipelines.get(last.group)
-        stream = None if pipeline is None else pipeline.streams.index(last.stream)
-        if last.state != "firing" or last.peak_score is None or pipeline is None or stream is None:
+        """The highest score of an alert: of one that fires as it was published last, else as it was when it ended."""
+        if last.state != "firing" or last.peak_score is None or last.rule != ANOMALY:
             return last.peak_score
-        return max(last.peak_score, pipeline.alerts.peak(stream))
+        return max(last.peak_score, self._peaks.get((last.group, last.stream), last.peak_score))
 
     def now_s(self) -> float:
         """Return the wall clock."""
@@ -216,9 +220,8 @@ class DaemonView:
 
     def silence_of(self, group: str, stream: str) -> Mapping[str, Any] | None:
         """Return the active silence that names alerts of this stream."""
-        pipeline = self._loop.groups.pipelines.get(group)
-        number = None if pipeline is None else pipeline.streams.index(stream)
-        labels = {} if pipeline is None or number is None else pipeline.streams.labels(number)
+        asked = self._groups.get(group)
+        labels = {} if asked is None else Template.parse(asked.stream_template).read(stream) or {}
         found = self._store.silences.matching(group, stream, None, labels, self._now())
         return None if found is None else self._silence(found)
 
@@ -257,36 +260,43 @@ class DaemonView:
     def closeup(self, group: str, stream: str, rows: int) -> Mapping[str, Any] | None:
         """Return a stream from near; the loop copies, this thread computes. Raises UnavailableError."""
         artifact = self.artifacts.get(group)
-        if group not in self._loop.groups.pipelines or artifact is None:
+        if artifact is None:
             return None
-        raw = self.mailbox.ask(lambda: copy_stream(self._history(group), stream, rows))
+        raw = self.mailbox.ask(lambda: self._near(group, stream, rows))
         if raw is None:
             return None
-        return picture(raw, tuple(artifact.manifest.get("targets", ())), raw.pipeline.group.reconstructor)
+        return picture(raw, tuple(artifact.manifest.get("targets", ())), raw.ground.reconstructor)
+
+    def _near(self, group: str, stream: str, rows: int) -> Raw | None:
+        return copy_stream(self._history(group), stream, rows) if group in self._loop.groups.pipelines else None
 
     def past(self, group: str, stream: str, from_s: float, until_s: float, points: int) -> Mapping[str, Any] | None:
         """Return a stream's past from the journal; the loop copies what it knows of the stream, this thread reads."""
-        artifact, pipeline = self.artifacts.get(group), self._loop.groups.pipelines.get(group)
-        if artifact is None or pipeline is None:
+        artifact = self.artifacts.get(group)
+        if artifact is None:
             return None
         alarms = [one.transition for one in self._store.alerts.history(_ALARMS_MAX, group=group, stream=stream)]
         onsets = sum(alarm.rule == ANOMALY and alarm.onset_s >= from_s for alarm in alarms)
-        known = self.mailbox.ask(lambda: past_of(pipeline, stream, from_s, onsets))
+        known = self.mailbox.ask(lambda: self._alone(group, stream, from_s, onsets))
         if known is None:
             return None
-        mine = (-1, pipeline.streams.index(stream))
-        raw, told = self._replay.read(known, lambda topic: pipeline.router.find(topic) in mine, from_s, until_s)
+        router, mine = known.pipeline(json_loads()).router, (-1, 0)
+        raw, told = self._replay.read(known, lambda topic: router.find(topic) in mine, from_s, until_s)
         targets = tuple(artifact.manifest.get("targets", ()))
-        history = picture(raw, targets, pipeline.group.reconstructor, (told["from_s"], until_s), points)
+        history = picture(raw, targets, raw.ground.reconstructor, (told["from_s"], until_s), points)
         return {"history": history, "read": told}
+
+    def _alone(self, group: str, stream: str, from_s: float, onsets: int) -> StreamPast | None:
+        pipeline = self._loop.groups.pipelines.get(group)
+        return None if pipeline is None else past_of(pipeline, stream, from_s, onsets)
 
     def models(self) -> Sequence[Mapping[str, Any]]:
         """Return what each group's model was trained on, and where the thresholds of its streams stand."""
-        pipelines, tables = self._loop.groups.pipelines, self._snapshot.tables
+        groups, tables = self._groups, self._snapshot.tables
         return [
-            _model(name, artifact, pipelines[name].group.false_alarms_per_s) | {"thresholds": _spread(tables.get(name))}
+            model_card(artifact, groups[name], tables.get(name))
             for name, artifact in self.artifacts.items()
-            if name in pipelines
+            if name in groups
         ]
 
     def act(self, alert_id: str, action: str, note: str) -> bool:
@@ -300,27 +310,8 @@ class DaemonView:
         return done
 
 
-def _spread(table: StreamTable | None) -> Thresholds | None:
-    """The lowest, the middle and the highest threshold of the streams that are judged."""
-    known = np.zeros(0) if table is None else table.threshold[np.isfinite(table.threshold)]
-    if not len(known):
-        return None
-    low, middle, high = np.quantile(known, (0.0, 0.5, 1.0)).tolist()
-    return {"lowest": low, "median": middle, "highest": high}
-
-
-def _model(group: str, artifact: Artifact, false_alarms_per_s: float | None) -> dict[str, Any]:
-    """A manifest without its bulk, and what the operator decided about it."""
-    manifest = artifact.manifest
-    calibration = {k: v for k, v in manifest["calibration"].items() if isinstance(v, str | int | float)}
-    told = {k: v for k, v in manifest.items() if k not in {"golden", "streams", "calibration"}}
-    budget_per_s = calibration.get("budget_per_s") if false_alarms_per_s is None else false_alarms_per_s
-    return {
-        **told,
-        "group": group,
-        "file": artifact.path.name,
-        "sha256": artifact.digest,
-        "streams": sorted(manifest["streams"]),
-        "calibration": calibration,
-        "false_alarms_per_s": budget_per_s,
-    }
+def _peaks(pipeline: Pipeline) -> Iterator[tuple[tuple[str, str], float]]:
+    S = len(pipeline.streams)
+    peaks = pipeline.alerts.peaks(S)
+    for stream in pipeline.alerts.firing(S).tolist():
+        yield (pipeline.group.name, pipeline.streams.names[stream]), float(peaks[stream])

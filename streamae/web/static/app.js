@@ -63,6 +63,7 @@ function tell(s) {
   if (s.thinning > 1) parts.push([`backlog: one window in ${s.thinning} scored`, "bad"]);
   if (s.interrupted) parts.push([`${count(s.interrupted)} windows begun anew after a loss`]);
   if (s.learning) parts.push([`${count(s.learning)} learning`]);
+  if (s.filling) parts.push([`${count(s.filling)} filling`]);
   if (s.firing) parts.push([`${count(s.firing)} firing`, "bad"]);
   line.replaceChildren(
     el("span", { class: `dot ${s.ready && s.healthy ? "good" : "bad"}` }),

@@ -50,6 +50,11 @@ export class ChartGroup {
     return times.length ? [Math.min(...times.map((t) => t[0])), Math.max(...times.map((t) => t.at(-1)))] : null;
   }
 
+  /** What stands at the axis of time: nothing while there is nothing to see. */
+  clocks(u, splits) {
+    return this.zoom ?? this.extent() ? clocks(u, splits) : splits.map(() => "");
+  }
+
   /** Zoom by a factor about the middle, and move by a part of what is shown. */
   scale(factor, move = 0) {
     const drawn = this.extent();
@@ -147,7 +152,7 @@ export class Chart {
         y: { range: (u, low, high) => (low === null ? [0, 1] : floor === undefined ? padded(low, high) : [floor, Math.max(high * 1.1, floor + 1e-9)]) },
       },
       axes: [
-        { ...axis, space: 90, size: 26, values: this.plain ? undefined : clocks },
+        { ...axis, space: 90, size: 26, values: this.plain ? undefined : (u, splits) => this.group.clocks(u, splits) },
         { ...axis, size: 54, space: 28 },
       ],
       series: [{}, ...this.lines.map((line) => ({

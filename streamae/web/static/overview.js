@@ -33,7 +33,7 @@ export function overviewPage() {
     on: { input: () => { clearTimeout(waiting); waiting = setTimeout(() => choose("q")(search.value), 150); } },
   });
   const groups = select("Group", [["", "All groups"]], chosen.group, choose("group"));
-  const states = ["firing", "pending", "inactive", "learning"];
+  const states = ["firing", "pending", "ok", "learning", "filling"];
   const empty = el("p", { class: "empty", hidden: true }, "No stream matches. Streams appear with their first message.");
   const root = el("section", { class: "streams" },
     el("h1", { class: "hidden" }, "Streams"),
@@ -110,7 +110,7 @@ function streamLine() {
       name.title = item.stream;
       // What is special about a stream says more than that it does not alarm.
       const marks = item.marks ?? [];
-      const badges = item.state === "inactive" && marks.length ? marks : [item.state, ...marks];
+      const badges = item.state === "ok" && marks.length ? marks : [item.state, ...marks];
       if (state.dataset.state !== badges.join()) {
         state.dataset.state = badges.join();
         state.replaceChildren(...badges.map(badge));
@@ -118,15 +118,17 @@ function streamLine() {
       }
       text(score, number(item.score));
       text(threshold, number(item.threshold));
-      text(worst, item.state === "learning" ? learned(item) : item.worst_channel ?? "");
+      text(worst, progress(item) ?? item.worst_channel ?? "");
       draw(path, limit, item.spark ?? []);
     },
   };
 }
 
-function learned(item) {
-  const left = item.warmup_rows - item.learned_rows;
-  return left > 0 ? `${item.learned_rows} of ${item.warmup_rows} rows` : "its first windows";
+/** How far a stream is that nobody can judge yet; null for others. */
+export function progress(item) {
+  if (item.rows_needed === undefined) return null;
+  const eta = item.eta_s === null ? "" : `, about ${duration(item.eta_s)}`;
+  return `${item.rows} of ${item.rows_needed} rows${eta}`;
 }
 
 /** Hundredths of the threshold as a line; the threshold is the dashed line. */

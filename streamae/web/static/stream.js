@@ -5,7 +5,7 @@ import { expected, get } from "./api.js";
 import { Chart, ChartGroup } from "./charts.js";
 import { badge, el, select, setOptions, text } from "./dom.js";
 import { moment, number, percent } from "./format.js";
-import { showLabelled, streamHash } from "./overview.js";
+import { progress, showLabelled, streamHash } from "./overview.js";
 import { Past } from "./past.js";
 import { askSilence, told } from "./silences.js";
 
@@ -116,9 +116,12 @@ export function streamPage(group, stream, from, until) {
       fact("score", number(found.score)), fact("threshold", number(found.threshold)),
       fact("worst channel", found.worst_channel ?? "–"), fact("last window", moment(found.time_s)));
     drawLabels(found.labels);
-    if (found.state === "learning") {
-      head.append(el("progress", { max: found.warmup_rows, value: found.learned_rows, "aria-label": "rows learned" }));
-      tell(`Learning what is normal here: ${found.learned_rows} of ${found.warmup_rows} rows. No alerts until then.`);
+    const lacks = progress(found);
+    if (lacks) {
+      const window = found.score === null ? "Filling its first window" : "Filling its window anew, after a gap";
+      const what = found.state === "learning" ? "Learning what is normal here" : window;
+      head.append(el("progress", { max: found.rows_needed, value: found.rows, "aria-label": `${found.state}: rows` }));
+      tell(`${what}: ${lacks}. Until then nobody knows whether it is well.`);
     } else tell("");
     newest = found.history.time_s.at(-1) ?? newest;
     charts.reach = newest === null ? null : [past.begins ?? newest - YEAR_S, newest];

@@ -1,0 +1,121 @@
+"""Another model takes over a group: what it is given of the time before it, and how far each stream has come.
+
+The past was judged by the model of then, and what it said stands. So the new model judges no window of the past and
+tells nothing of it: the rows fill its windows, streams that it does not know learn from them what is normal, and an
+alert that fires goes on under its id, until the new model has judged the stream.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamae.core.arrays import rounds
+from streamae.core.pipeline import Pipeline
+from streamae.core.quarantine import judged
+from streamae.core.transitions import ANOMALY
+from streamae.core.types import F64, I8, I64, AlertState, Bool, State, Transition
+
+__all__ = ["Progress", "hold", "inherit", "inherit_births", "progress", "refill", "states"]
+
+
+def refill(
+    pipeline: Pipeline, topics: Sequence[bytes], payloads: Sequence[bytes], arrival_s: F64, wall_s: float = -np.inf
+) -> None:
+    """Take N messages of the past, in their order. The state does not depend on how they are grouped into calls."""
+    readings, _ = pipeline.decoder.decode(topics, payloads, arrival_s, wall_s)
+    pipeline.begin()
+    rows, _ = pipeline.align.step(readings)
+    windows = pipeline.windows(rows)
+    learning = pipeline.scoring.remaining(windows.stream) > 0
+    stream, start_s, time_s = windows.stream[learning], windows.start_s[learning], windows.time_s[learning]
+    answer = judged(
+        pipeline.group.reconstructor, windows.values[learning], len(pipeline.profile.calibration["channel"])
+    )
+    maintenance = pipeline.maintenance.touches(stream, start_s, time_s)
+    for part in rounds(stream):
+        index = part[~answer.failed[part] & (pipeline.scoring.remaining(stream[part]) > 0)]
+        pipeline.scoring.step(stream[index], answer.errors[index], maintenance[index])
+    pipeline.decoder.sequences.taken()
+    pipeline.decoder.notices()
+
+
+def inherit(pipeline: Pipeline, state: State) -> None:
+    """Take over the stages that know nothing of the model, as `Lane.state` gave them, for a pipeline of equal channels.
+
+    The pipeline's first streams are those of the state.
+    """
+    inherit_births(pipeline, state)
+    pipeline.align.restore(_stage(state, "align"))
+    pipeline.health.restore(_stage(state, "health"))
+    pipeline.flapping.restore(_stage(state, "flapping"))
+    pipeline.flapping.release()
+    pipeline.align.grow(len(pipeline.streams))
+    pipeline.health.grow(len(pipeline.streams))
+
+
+def inherit_births(pipeline: Pipeline, state: State) -> None:
+    """Know what Sparkplug births said: messages of the past lean on them, whose own births may be gone."""
+    pipeline.decoder.restore(_stage(state, "decode"))
+
+
+def _stage(state: State, stage: str) -> State:
+    return {key.partition(".")[2]: array for key, array in state.items() if key.startswith(f"{stage}.")}
+
+
+def hold(pipeline: Pipeline, last: Transition) -> bool:
+    """Go on with an alert that fires, of which `last` was told last; False where the pipeline has no such stream.
+
+    It has until `keep_firing_for_s` after the stream's newest row to be high under the new model, too.
+    """
+    stream = pipeline.streams.index(last.stream)
+    if last.rule != ANOMALY or stream is None or pipeline.alerts.standing(stream + 1)[stream] == AlertState.FIRING:
+        return False
+    pipeline.begin()
+    newest_s = np.fmax(last.time_s, pipeline.latest.row_s[stream])
+    peak = last.score if last.peak_score is None else last.peak_score
+    pipeline.alerts.hold(stream, last.severity, last.sequence, (last.onset_s, float(newest_s)), peak)
+    pipeline.threshold.hold(stream)
+    return True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Progress:
+    """How far each stream has come: `state[S]` (an AlertState), and while nobody can judge it `rows[S]` of `needed[S]`.
+
+    `needed` are the rows of the warm-up, of the first window, and of the windows from which a stream learns its level.
+    """
+
+    state: I8
+    rows: I64
+    needed: I64
+
+
+def states(pipeline: Pipeline) -> I8:
+    """Return the state of each stream, `[S]`; INACTIVE only where a full window has been judged."""
+    S = len(pipeline.streams)
+    alert, learning = pipeline.alerts.standing(S), _learning(pipeline)
+    known = pipeline.scoring.judged(S) & (pipeline.rings.fill(S) >= pipeline.profile.window)
+    unknown = np.where(learning, AlertState.LEARNING, AlertState.FILLING)
+    state: I8 = np.where((alert > AlertState.INACTIVE) | (known & ~learning), alert, unknown).astype(np.int8)
+    return state
+
+
+def progress(pipeline: Pipeline) -> Progress:
+    """Return how far each stream has come."""
+    S, T = len(pipeline.streams), pipeline.profile.window
+    state, fill = states(pipeline), pipeline.rings.fill(S)
+    learn = max(pipeline.scoring.learn_windows - 1, 0) * pipeline.group.stride
+    left = pipeline.scoring.remaining(np.arange(S, dtype=np.int32)).astype(np.int64)
+    learnt = np.maximum(pipeline.scoring.learn_windows - left - 1, 0) * pipeline.group.stride
+    learning = state == AlertState.LEARNING
+    rows = np.where(learning, pipeline.scale.seen(S) + np.minimum(fill, T) + learnt, fill)
+    needed = np.where(learning, pipeline.scale.warmup_rows + T + learn, T)
+    return Progress(state, np.minimum(rows, needed), needed)
+
+
+def _learning(pipeline: Pipeline) -> Bool:
+    S = len(pipeline.streams)
+    scaled = pipeline.scale.seen(S) >= pipeline.scale.warmup_rows
+    learning: Bool = ~scaled | (pipeline.scoring.remaining(np.arange(S, dtype=np.int32)) > 0)
+    return learning
