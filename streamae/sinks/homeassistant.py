@@ -215,7 +215,7 @@ class Discovery:
             device.available = available
             yield DiscoveryMessage(self._availability(device.object), b"online" if available else b"offline")
         state = _state(table, i)
-        turned = device.state is None or state["state"] != device.state["state"]
+        turned = device.state is None or any(state[key] != device.state[key] for key in ("state", "anomaly"))
         if turned or (state != device.state and now_s - device.stated_s >= self.terms.every_s):
             device.state, device.stated_s = state, now_s
             yield DiscoveryMessage(f"{self._base(device.object)}/state", encode(state))

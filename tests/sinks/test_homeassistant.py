@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion
 
 from streamae.core.types import AlertState
+from streamae.daemon.homeassistant import _streams
 from streamae.sinks.homeassistant import DeviceStreams, Discovery, DiscoveryOptions
+from streamae.web.view import StreamTable
 from tests import services
 from tests.brokers import Mosquitto, wait_until
 
@@ -122,6 +125,38 @@ def play(home: Home, discovery: Discovery, now_s: float, **tables: DeviceStreams
     for message in discovery.step(tables, now_s):
         home.take(message.topic, message.payload)
     return home.count - before
+
+
+@pytest.mark.parametrize("state", [AlertState.LEARNING, AlertState.FILLING])
+def test_what_nobody_has_judged_is_unknown_and_never_off(state):
+    """While a stream learns or fills its window, at the start or after a gap, all three entities are unknown."""
+    home, discovery = Home(), Discovery(TERMS)
+    play(home, discovery, 0.0, pumps=table("p1", state=state))
+    assert {home.entity("p1", key) for key in ("anomaly", "score", "worst_channel")} == {"None"}
+    play(home, discovery, 1.0, pumps=table("p1", state=AlertState.INACTIVE))
+    assert home.entity("p1", "anomaly") == "OFF"
+    play(home, discovery, 2.0, pumps=table("p1", state=state))
+    assert home.entity("p1", "anomaly") == "None"
+
+
+def test_a_stream_that_the_model_fails_on_is_unknown():
+    """Whatever it was before; an alert that fires is still one."""
+    home, discovery = Home(), Discovery(TERMS)
+    failing = replace(table("p1", "p2", "p3"), unjudged={0, 2}, state=np.array([0, 0, 2], np.int8))
+    play(home, discovery, 0.0, pumps=failing)
+    assert [home.entity(name, "anomaly") for name in ("p1", "p2", "p3")] == ["None", "OFF", "ON"]
+    play(home, discovery, 0.5, pumps=replace(failing, unjudged=()))
+    assert home.entity("p1", "anomaly") == "OFF", "at once, as with any change of state"
+
+
+def test_the_daemon_says_which_streams_nobody_judges():
+    """Those in quarantine; all of a group whose model is broken."""
+    made = StreamTable(
+        "g", ["a", "b"], ["x"], np.ones(2), np.ones(2), np.zeros(2, np.int8), np.zeros(2, np.int32), np.zeros(2),
+        np.full(2, 9), 9, marks={1: ["quarantined"]},
+    )  # fmt: skip
+    assert set(_streams(made).unjudged) == {1}
+    assert set(_streams(replace(made, broken="MemoryError")).unjudged) == {0, 1}
 
 
 def test_a_stream_is_a_device_with_anomaly_score_and_worst_channel():

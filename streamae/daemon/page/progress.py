@@ -16,6 +16,7 @@ class Cadence:
     def __init__(self) -> None:
         self._rows: I64 = np.zeros(0, np.int64)  # when a stream's progress was looked at first
         self._row_s: F64 = np.zeros(0)
+        self._seen: I64 = np.zeros(0, np.int64)  # and last
 
     def eta_s(self, pipeline: Pipeline, progress: Progress) -> F64:
         """Return in how many seconds each stream has its rows, `[S]`: NaN where that is unknown, or behind it.
@@ -35,10 +36,16 @@ class Cadence:
         return eta_s
 
     def _observed(self, rows: I64, row_s: F64) -> F64:
-        """Return the seconds between two rows of each stream since it was looked at first, NaN where none came."""
+        """Return the seconds between two rows of each stream since it was looked at first, NaN where none came.
+
+        With fewer rows than before a stream begins anew: another window, or the first one after its warm-up.
+        """
+        self._seen = grown(self._seen, len(rows), 0)
+        fewer = rows < self._seen[: len(rows)]
+        self._seen[: len(rows)] = rows
         self._rows, self._row_s = grown(self._rows, len(rows), 0), grown(self._row_s, len(rows), np.nan)
         first, first_s = self._rows[: len(rows)], self._row_s[: len(rows)]
-        begins = np.isnan(first_s) | (rows < first) | (row_s < first_s)
+        begins = np.isnan(first_s) | fewer
         first[begins], first_s[begins] = rows[begins], row_s[begins]
         came = rows - first
         return np.where(came > 0, (row_s - first_s) / np.maximum(came, 1), np.nan)
