@@ -15,7 +15,7 @@ from streamae.errors import StoreError
 from streamae.ingest.source import SourceStatus
 from streamae.store.store import Store
 from tests import plants
-from tests.store_world import batch, crash, opened, text_of
+from tests.store_world import batch, crash, numbered, opened, report, text_of, transition
 
 
 class Source:
@@ -162,6 +162,21 @@ def test_a_snapshot_is_taken_when_it_is_due_and_at_a_save(store: Store) -> None:
     assert store.stats().snapshots == 1
     loop.save()
     assert store.stats().snapshots == 2
+
+
+def test_another_pipeline_is_gone_on_with_once_its_state_stands(store: Store) -> None:
+    """Its snapshot and the ends of alerts are one transaction; where that fails, all goes on as before."""
+    first, end = transition(1, 0), transition(1, 1, "resolved")
+    store.commit(numbered(1), report(first), 100.0)
+    loop = loop_over(Source(), Full(store, 1, "commit"))
+    before, after = loop.groups, Groups("i", [plants.group()])
+    with pytest.raises(StoreError):
+        loop.adopt(after, [end])
+    assert loop.groups is before
+    assert (len(store.alerts.open()), store.stats().snapshots) == (1, 0)
+    loop.adopt(after, [end])
+    assert loop.groups is after
+    assert (len(store.alerts.open()), store.stats().snapshots) == (0, 1)
 
 
 def test_a_lost_session_is_counted_and_its_ids_are_forgotten_with_its_first_batch(store: Store) -> None:
