@@ -6,6 +6,7 @@ too seldom for that fills its window in its own time, and the state says so. Wha
 so a start after a crash arrives at the same state.
 """
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -14,10 +15,12 @@ from streamae.core.groups import Groups
 from streamae.core.takeover import hold, inherit, inherit_births, states
 from streamae.core.types import AlertState, State
 from streamae.store.past import Past
+from streamae.store.poison import JOURNAL
 from streamae.store.store import Store
 
 __all__ = ["refill"]
 
+log = logging.getLogger(__name__)
 _FIRST_MESSAGES = 20_000
 _GROWTH = 8
 _COST_MAX = 6_000_000  # messages to look through, some seconds
@@ -84,8 +87,11 @@ def _pass(store: Store, past: Past, groups: Groups, names: Collection[str], firs
     cost = 0.0
     for number, batch, now_s in past.rows(first, ours):
         for part in store.attempts.parts(batch, _ROW_BASE + number):
-            with store.attempts.journalled(part, _ROW_BASE + number):
-                groups.refill(names, part, now_s)
+            sound, left_out = store.poison.without(part, JOURNAL, now_s)
+            for topic in left_out:
+                log.error("a message on %r in the journal ended the process over and over: kept as poison", topic)
+            with store.attempts.journalled(sound, _ROW_BASE + number):
+                groups.refill(names, sound, now_s)
         cost += _ROW_COST + _OWN_COST * len(batch)
     return cost
 

@@ -332,6 +332,37 @@ def test_a_journal_is_read_further_back_where_that_is_needed_and_no_further(make
     assert states(world.pipeline)[2] == AlertState.LEARNING
 
 
+def test_a_message_that_ends_the_process_while_it_is_refilled_is_found_and_left_out(make, monkeypatch):
+    """As one that ends a start: after some of them it is kept as poison, and all other rows are there."""
+    world, messages = make(), plant(60)
+    deadly = messages[100]
+    world.carry(messages)
+    world.save()
+    whole = Groups.refill
+
+    def die(groups, names, batch, now_s):
+        if deadly[1] in batch.payloads:
+            raise MemoryError
+        whole(groups, names, batch, now_s)
+
+    monkeypatch.setattr(Groups, "refill", die)
+    world.group |= {"profile": other(window=3)}
+    deaths, fresh = 0, None
+    while fresh is None and deaths < 15:
+        world.store._abandon()
+        world.open()
+        made = Groups("plant-1", [plants.group(**world.group)])
+        try:
+            recover(world.store, made)
+            fresh = made
+        except MemoryError:
+            deaths += 1
+    assert 1 < deaths < 15
+    assert [(one.topic, one.payload) for one in world.store.poison.all()] == [(deadly[0], deadly[1])]
+    assert (fresh.pipelines["pumps"].rings.fill(3) == 3).all()
+    assert fresh.pipelines["pumps"].scale.seen(3).tolist() == [20, 20, 20]
+
+
 def test_a_loss_in_the_journal_is_a_gap_in_what_is_refilled(make):
     """No window spans messages that are known to be lost; those of other groups' topics do not matter."""
     world, messages = make(), plant(60)
