@@ -38,7 +38,7 @@ class Groups:
         self.maintenance: tuple[Maintenance, ...] = ()
         self._pipeline_of: dict[bytes, Pipeline | None] = {}
         self._listening = [x for x in self.pipelines.values() if any(spec.listens for spec in x.group.payloads)]
-        self._listeners_of: dict[bytes, list[Pipeline]] = {}
+        self._takers_of: dict[bytes, list[Pipeline]] = {}
 
     def step(self, batch: Batch, now_s: float) -> Report:
         """Take a batch of messages, or none: that is a tick, and says that at `now_s` there were none.
@@ -74,8 +74,10 @@ class Groups:
     def _merge(self, batch: Batch, now_s: float) -> Report:
         interrupted = self._interrupt(batch.holes) if batch.broken else 0
         drops, mine = Drops(batch.lost), {name: [] for name in self.pipelines}  # type: tuple[Drops, dict[str, list[int]]]
+        known = self._takers_of
         for i, topic in enumerate(batch.topics):
-            takers = self.takers(topic)
+            if (takers := known.get(topic)) is None:
+                takers = self.takers(topic)
             if not takers:
                 drops[Drop.TOPIC] += 1
             for one in takers:
@@ -111,11 +113,16 @@ class Groups:
             interrupted += pipeline.interrupt(mine) if mine else 0
         return interrupted
 
-    def takers(self, topic: bytes) -> Sequence[Pipeline]:
+    def takers(self, topic: bytes) -> list[Pipeline]:
         """Return the groups that a message of this topic goes to: the first with a template for it, and listeners."""
-        pipeline = self._find(topic)
-        listeners = self._listeners(topic, pipeline) if self._listening else ()
-        return (pipeline, *listeners) if pipeline is not None else listeners
+        found = self._takers_of.get(topic)
+        if found is None:
+            pipeline = self._find(topic)
+            listeners = self._listeners(topic, pipeline) if self._listening else []
+            found = [pipeline, *listeners] if pipeline is not None else listeners
+            if len(self._takers_of) < _TOPICS_MAX:
+                self._takers_of[topic] = found
+        return found
 
     def renew(self, name: str, streams: Sequence[str] = ()) -> None:
         """Give a group a pipeline without any state, but with these streams."""
@@ -124,7 +131,7 @@ class Groups:
             pipeline.streams.add(stream)
         pipeline.begin()
         pipeline.maintenance.plan(self.maintenance)
-        self._pipeline_of, self._listeners_of = {}, {}
+        self._pipeline_of, self._takers_of = {}, {}
         self._listening = [x for x in self.pipelines.values() if any(spec.listens for spec in x.group.payloads)]
 
     def refill(self, names: Collection[str], batch: Batch, now_s: float) -> None:
@@ -154,13 +161,8 @@ class Groups:
 
     def _listeners(self, topic: bytes, owner: Pipeline | None) -> list[Pipeline]:
         """Return the groups beside the owner that listen to this topic: edge nodes tell more than one of devices."""
-        found = self._listeners_of.get(topic)
-        if found is None:
-            text = topic.decode(errors="replace")
-            found = [x for x in self._listening if x is not owner and _matches(x, text, listens=True)]
-            if len(self._listeners_of) < _TOPICS_MAX:
-                self._listeners_of[topic] = found
-        return found
+        text = topic.decode(errors="replace")
+        return [x for x in self._listening if x is not owner and _matches(x, text, listens=True)]
 
     def snapshot(self) -> bytes:
         """Return the whole state as one block of bytes, readable by `restore`."""

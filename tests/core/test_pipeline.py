@@ -225,6 +225,24 @@ def test_a_snapshot_of_another_model_is_skipped():
     assert len(fresh.pipelines["pumps"].streams) == 0
 
 
+def test_a_state_of_another_form_is_not_taken_over_in_part():
+    """A group whose arrays do not fit begins without any of it, and is named; the other groups do not notice."""
+    profiles = plants.profile(), plants.profile(window=7)
+    first, second = (
+        Groups("i", [plants.group(profile=one), plants.group("fans", template="fan/{pump}")]) for one in profiles
+    )
+    messages = [*plant(30), *((topic.replace(b"plant", b"fan"), *rest) for topic, *rest in plant(30))]
+    play(first, messages)
+    assert second.restore(first.snapshot()) == ["pumps"]
+    empty, pipeline = (
+        Groups("i", [plants.group(profile=profiles[1])]).pipelines["pumps"].state(),
+        second.pipelines["pumps"],
+    )
+    kept = pipeline.state()
+    assert [name for name in empty if not np.array_equal(empty[name], kept[name], equal_nan=True)] == []
+    assert second.pipelines["fans"].streams.names == ["p0", "p1", "p2"]
+
+
 def broken(messages, holes, thinning=1):
     """A batch before which messages of some topics were lost."""
     return replace(plants.batch(messages), holes=holes, thinning=thinning)
