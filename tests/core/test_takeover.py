@@ -187,6 +187,28 @@ def test_an_alert_goes_on_until_the_new_model_can_judge_its_stream(make, way, mo
 
 
 @both
+def test_a_new_model_that_finds_nothing_has_as_long_as_any_to_find_it(make, way):
+    """The alert ends `keep_firing_for_s` after the newest row that the old model had, not with the first new one."""
+    world = make(alert=AlertRule(keep_firing_for_s=10))
+    world.carry(plant(60, bad=BAD)[:FIRES])
+    blind = other()
+    world.change(way, profile=replace(blind, calibration=plants.calibration(2, threshold=1e9)))
+    (end,) = [t for r in world.carry(plant(70, bad=BAD)[FIRES:], step=3) for t in r.transitions]
+    assert (end.state, end.time_s) == ("resolved", 1_700_000_043 + 10)
+
+
+@both
+def test_an_alert_that_goes_on_counts_once_against_the_budget(make, way):
+    """It is no other onset for the new model: the threshold is raised by none."""
+    world, messages = make(), plant(60, bad=BAD)
+    world.carry(messages[:FIRES])
+    world.change(way, profile=other(window=3))
+    world.carry(messages[FIRES : FIRES + 3])
+    assert world.pipeline.threshold.state()["on"][1]
+    assert world.pipeline.threshold.state()["theta"][1] == 0
+
+
+@both
 def test_an_alert_of_a_stream_that_is_gone_is_resolved_for_every_sink(make, way):
     """Streams have other names now, so nobody will ever judge that one: its end is told when the new model begins."""
     world, messages = make(), plant(60, bad=BAD)
@@ -273,6 +295,9 @@ def test_what_was_saved_is_not_refilled_again(make):
     world.carry(plant(60))
     assert any("another model" in note for note in world.change(RELOAD, profile=other()))
     assert not any("another model" in note for note in world.change(START))
+    again = replace(other(), digest="2" * 64)
+    assert any("another model" in note for note in world.change(START, crash=False, profile=again))
+    assert not any("another model" in note for note in world.change(START)), "though the journal had nothing new"
 
 
 def test_a_state_that_the_store_does_not_take_is_not_gone_on_with(make):
