@@ -7,6 +7,7 @@ STAMP := $(VENV)/.installed
 DATA ?= ../shared/data
 SETS := nab skab smap_msl
 RUNS ?= build/runs
+DOCS := deploy/docs
 
 .PHONY: demo test test-long check coverage docs pictures tables clean
 
@@ -50,16 +51,17 @@ docs: $(STAMP)
 pictures: $(STAMP)
 	$(BIN)/pip install --quiet 'matplotlib>=3.8'
 	$(BIN)/python deploy/docs/pictures.py
+	$(BIN)/python deploy/docs/screenshot.py
 
-# The tables of the README between their markers; finished runs in $(RUNS) are not repeated. Takes hours.
+# The tables of deploy/docs between their markers; finished runs in $(RUNS) are not repeated. Takes hours.
 tables: $(STAMP)
 	mkdir -p $(RUNS)
 	$(BIN)/pip install --quiet --editable '.[evaluate,bench]'
-	$(BIN)/streamae evaluate $(SETS:%=$(DATA)/%) --seeds 0,1,2 --results $(RUNS)/quality.jsonl --readme README.md
-	$(BIN)/python -m streamae.evaluation.plant --seeds 0 1 2 3 --results $(RUNS)/plant.jsonl --readme README.md
-	$(BIN)/python -m streamae.evaluation.systems $(SETS:%=$(DATA)/%) --results $(RUNS)/systems.jsonl --readme README.md
-	$(BIN)/python -m streamae.evaluation.label_curve --readme README.md
-	$(BIN)/streamae bench --readme README.md
+	$(BIN)/streamae evaluate $(SETS:%=$(DATA)/%) --seeds 0,1,2 --results $(RUNS)/quality.jsonl --update $(DOCS)/quality.md
+	$(BIN)/python -m streamae.evaluation.plant --seeds 0 1 2 3 --results $(RUNS)/plant.jsonl --update $(DOCS)/quality.md
+	$(BIN)/python -m streamae.evaluation.systems $(SETS:%=$(DATA)/%) --results $(RUNS)/systems.jsonl --update $(DOCS)/quality.md
+	$(BIN)/python -m streamae.evaluation.label_curve --update $(DOCS)/quality.md
+	$(BIN)/streamae bench --update $(DOCS)/benchmarks.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -15,7 +15,9 @@ __all__ = ["bench"]
 @click.option("--quick", is_flag=True, help="Fewer sizes and messages: a look, not a result.")
 @click.option("--json", "as_json_file", type=FILE, help="Write everything there as JSON.")
 @click.option("--markdown", type=FILE, help="Write the tables, which are also printed.")
-@click.option("--readme", type=FILE, help="Text whose block `bench` is to hold the tables.")
+@click.option(
+    "--update", "--readme", "update", type=FILE, help="Replace the tables between the markers `bench` of this file."
+)
 @click.option(
     "--python", "pythons", multiple=True, help="Interpreter with peers that want an environment of their own."
 )
@@ -25,7 +27,7 @@ def bench(
     quick: bool,
     as_json_file: Path | None,
     markdown: Path | None,
-    readme: Path | None,
+    update: Path | None,
     pythons: tuple[str, ...],
 ) -> None:
     """Measure the product against its references on this machine: ratios of CPU time, by turns."""
@@ -42,6 +44,6 @@ def bench(
         as_json_file.write_text(run.as_json(sections, where), encoding="utf-8")
     if markdown is not None:
         markdown.write_text(text, encoding="utf-8")
-    if readme is not None:
-        replace_block(readme, "bench", text)
+    if update is not None:
+        replace_block(update, "bench", text)
     click.echo(text)

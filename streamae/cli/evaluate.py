@@ -19,7 +19,9 @@ __all__ = ["evaluate"]
 @click.option("--markdown", type=FILE, help="Write the tables, which are also printed.")
 @click.option("--report", type=FILE, help="Folder for report.md and report.json with a line for each series.")
 @click.option("--plots", type=FILE, help="Folder for a picture of each of our runs (PNG; needs matplotlib).")
-@click.option("--readme", type=FILE, help="Text whose block `quality` is to hold the headline tables.")
+@click.option(
+    "--update", "--readme", "update", type=FILE, help="Replace the tables between the markers `quality` of this file."
+)
 @click.option("--train-rows", type=click.IntRange(min=2), help="Rows to fit on, instead of what each series says.")
 @click.option("--no-baselines", is_flag=True, help="Ours only.")
 def evaluate(
@@ -32,7 +34,7 @@ def evaluate(
     markdown: Path | None,
     report: Path | None,
     plots: Path | None,
-    readme: Path | None,
+    update: Path | None,
     train_rows: int | None,
     no_baselines: bool,
 ) -> None:
@@ -57,6 +59,6 @@ def evaluate(
         write_json(runs, as_json)
     if markdown is not None:
         markdown.write_text(text, encoding="utf-8")
-    if readme is not None:
-        replace_block(readme, "quality", headline(runs))
+    if update is not None:
+        replace_block(update, "quality", headline(runs))
     click.echo(text)

@@ -63,12 +63,14 @@ def main(argv: Sequence[str] | None = None, say: Callable[[str], Any] = sys.stdo
     parser = argparse.ArgumentParser(prog="python -m streamae.evaluation.label_curve", description=summary)
     parser.add_argument("--pumps", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3, help="runs of each contender")
-    parser.add_argument("--readme", type=Path, help="text whose block `labels` is to hold the table")
+    parser.add_argument(
+        "--update", "--readme", type=Path, help="replace the tables between the markers `labels` of this file"
+    )
     given = parser.parse_args(argv)
     table = curve(given.pumps, range(given.seeds)).markdown()
     say(table + "\n")
-    if given.readme is not None:
-        replace_block(given.readme, "labels", table)
+    if given.update is not None:
+        replace_block(given.update, "labels", table)
     return 0
 
 

@@ -281,13 +281,15 @@ def main(argv: Sequence[str] | None = None, say: Callable[[str], Any] = sys.stdo
     parser.add_argument("--days", type=float, default=Bench().normal_days, help="of normal operation after training")
     parser.add_argument("--results", type=Path, help="JSON lines to resume from and append to")
     parser.add_argument("--markdown", action="store_true", help="print tables instead of one JSON line a run")
-    parser.add_argument("--readme", type=Path, help="text whose block `plant` is to hold the tables")
+    parser.add_argument(
+        "--update", "--readme", type=Path, help="replace the tables between the markers `plant` of this file"
+    )
     given = parser.parse_args(argv)
     bench = Bench(streams=given.streams, normal_days=given.days)
     try:
         runs = evaluate_plant(bench, given.plants, given.seeds, given.results, sys.stderr.write)
-        if given.readme is not None:
-            replace_block(given.readme, "plant", tables(runs))
+        if given.update is not None:
+            replace_block(given.update, "plant", tables(runs))
     except StreamaeError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -218,7 +218,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-variants", action="store_true", help="the four systems only")
     parser.add_argument("--finished", action="store_true", help="run nothing; tabulate what stands in --results")
     parser.add_argument("--markdown", action="store_true", help="print tables instead of one JSON line a run")
-    parser.add_argument("--readme", type=Path, help="text whose block `systems` is to hold the tables")
+    parser.add_argument(
+        "--update", "--readme", type=Path, help="replace the tables between the markers `systems` of this file"
+    )
     given = parser.parse_args(argv)
     if given.finished and (given.results is None or not given.results.exists()):
         parser.error("--finished reads --results, which must exist")
@@ -239,8 +241,8 @@ def main(argv: Sequence[str] | None = None, say: Callable[[str], Any] = sys.stdo
             paths = [path for top in given.paths for path in find_series(top) if _has_event(path)]
             detectors = systems(budget, variants=not given.no_variants)
             results = evaluate(paths, detectors, seeds=given.seeds, results=given.results)
-        if given.readme is not None:
-            replace_block(given.readme, "systems", _tables(results, budget))
+        if given.update is not None:
+            replace_block(given.update, "systems", _tables(results, budget))
     except StreamaeError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -102,12 +102,13 @@ def test_a_device_is_held_against_its_own_ceilings_and_one_that_is_missing_is_sa
         assert device(1).about == "Not measured: torch sees no CUDA device here."
 
 
-def test_the_tables_are_put_between_the_markers_of_a_text(tmp_path, monkeypatch):
-    """`--readme` replaces the block `bench` and nothing else."""
-    text = tmp_path / "README.md"
+@pytest.mark.parametrize("option", ["--update", "--readme"])
+def test_the_tables_are_put_between_the_markers_of_a_text(option, tmp_path, monkeypatch):
+    """`--update`, by its old name `--readme` too, replaces the block `bench` and nothing else."""
+    text = tmp_path / "benchmarks.md"
     text.write_text("a\n<!-- begin bench -->\nold\n<!-- end bench -->\nb\n")
     monkeypatch.setattr("streamae.bench.run.bench", lambda *_: [BenchTable("t", "about", [Line("x", {"ratio": 0.5})])])
-    result = CliRunner().invoke(main, ["bench", "--readme", str(text)])
+    result = CliRunner().invoke(main, ["bench", option, str(text)])
     assert result.exit_code == 0, result.output
     assert text.read_text().startswith("a\n<!-- begin bench -->\nMeasured on processor")
     assert "| x | 0.50 |" in text.read_text()

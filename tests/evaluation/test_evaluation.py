@@ -252,7 +252,7 @@ def test_the_report_holds_every_method_and_the_floor(folder, tmp_path):
 
 
 def test_the_headline_says_how_far_ours_is_from_the_best_other(folder, tmp_path, monkeypatch):
-    """The first method's margin, set by set and over all; `--readme` puts these tables between the markers."""
+    """The first method's margin, set by set and over all; `--update` puts these tables between the markers."""
 
     def run(dataset, method, seed, vus_pr):
         areas = dict.fromkeys(("vus_pr", "vus_roc", "auc_pr", "auc_roc"), vus_pr)
@@ -267,11 +267,11 @@ def test_the_headline_says_how_far_ours_is_from_the_best_other(folder, tmp_path,
     assert "| ours minus the best other | +0.150 | -0.400 | -0.025 |" in text
     assert "| raw \\|z\\| | 0.750 | 5.000 | 0.750 | 5.000 |" in text
     monkeypatch.setattr("streamae.evaluation.run.evaluate_series", lambda *paths, **options: ("all tables", runs))
-    readme = tmp_path / "README.md"
-    readme.write_text("# T\n<!-- begin quality -->\n<!-- end quality -->\n")
-    said = CliRunner().invoke(main, ["evaluate", str(folder), "--readme", str(readme)])
+    page = tmp_path / "quality.md"
+    page.write_text("# T\n<!-- begin quality -->\n<!-- end quality -->\n")
+    said = CliRunner().invoke(main, ["evaluate", str(folder), "--update", str(page)])
     assert said.exit_code == 0, said.output
-    assert readme.read_text() == f"# T\n<!-- begin quality -->\n{text.strip()}\n<!-- end quality -->\n"
+    assert page.read_text() == f"# T\n<!-- begin quality -->\n{text.strip()}\n<!-- end quality -->\n"
 
 
 def test_finished_tabulates_what_stands_and_runs_nothing(folder, tmp_path):

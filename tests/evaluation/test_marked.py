@@ -37,11 +37,22 @@ def test_a_file_without_the_block_is_left_alone(tmp_path, text):
     assert path.read_bytes() == text.encode("latin-1")
 
 
-@pytest.mark.parametrize("name", ["quality", "plant", "systems", "labels"])
-def test_the_readme_has_a_place_for_every_table(tmp_path, name):
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [
+        ("quality", "quality"),
+        ("quality", "plant"),
+        ("quality", "systems"),
+        ("quality", "labels"),
+        ("benchmarks", "bench"),
+    ],
+)
+def test_the_docs_have_a_place_for_every_table(tmp_path, page, name):
     """`make tables` finds the block of each of its commands."""
-    copy = tmp_path / "README.md"
-    copy.write_bytes((Path(__file__).parents[2] / "README.md").read_bytes())
+    copy = tmp_path / "page.md"
+    copy.write_bytes((Path(__file__).parents[2] / "deploy" / "docs" / f"{page}.md").read_bytes())
     replace_block(copy, name, "| a table |")
     assert f"-->\n| a table |\n<!-- end {name} -->" in copy.read_text()
-    assert f"--readme README.md` -->\n| a table |\n<!-- end {name}" in copy.read_text(), "and says how it is made"
+    assert f"--update deploy/docs/{page}.md` -->\n| a table |\n<!-- end {name}" in copy.read_text(), (
+        "and says how it is made"
+    )

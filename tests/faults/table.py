@@ -1,9 +1,9 @@
-"""The fault table of the README: plays every fault, and prints a row for each as it ends.
+"""The table of deploy/docs/faults.md: plays every fault, and prints a row for each as it ends.
 
     python -m tests.faults.table [--quick] [--only kill,cells,soak] [--write] [--cycles 25] [--rounds 3] ...
 
-The sizes of the README's rows are the long ones of `make test-long`; `--quick` takes those that fit in some minutes.
-`--write` keeps the rows of the parts that were played in `table.json`, and writes the README's table from it.
+The sizes of its rows are the long ones of `make test-long`; `--quick` takes those that fit in some minutes.
+`--write` keeps the rows of the parts that were played in `table.json`, and writes the page's table from it.
 """
 
 import argparse
@@ -30,7 +30,7 @@ LONG = {
     "topics": 1_000_000, "storm": 10_000,
 }  # fmt: skip
 KEPT = Path(__file__).with_name("table.json")
-README = Path(__file__).parent.parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent.parent / "deploy" / "docs" / "faults.md"
 BEGIN, END = "<!-- faults: written by python -m tests.faults.table --write -->\n", "<!-- end of faults -->"
 
 
@@ -41,7 +41,7 @@ def table(kept: dict[str, Any]) -> str:
 
 
 def keep(part: str, rows: Sequence[Row]) -> None:
-    """Put the rows of a part in the place of its earlier ones, there and in the README."""
+    """Put the rows of a part in the place of its earlier ones, there and in the page."""
     with KEPT.open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         kept = json.load(file) | {part: {"played": time.strftime("%Y-%m-%d"), "rows": rows}}
@@ -49,12 +49,12 @@ def keep(part: str, rows: Sequence[Row]) -> None:
         file.truncate()
         file.write(json.dumps(dict(sorted(kept.items())), indent=1, ensure_ascii=False) + "\n")
         file.flush()
-        README.write_text(with_table(README.read_text(), table(kept)))
+        PAGE.write_text(with_table(PAGE.read_text(), table(kept)))
 
 
-def with_table(readme: str, text: str) -> str:
-    """Return the README with this table between its marks."""
-    before, _, rest = readme.partition(BEGIN)
+def with_table(page: str, text: str) -> str:
+    """Return the page with this table between its marks."""
+    before, _, rest = page.partition(BEGIN)
     return before + BEGIN + text + END + rest.partition(END)[2]
 
 
@@ -66,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="sizes that fit in some minutes")
     parser.add_argument("--only", default=",".join(PARTS), help="parts to play: %(default)s")
-    parser.add_argument("--write", action="store_true", help="keep the rows, and write the README's table")
+    parser.add_argument("--write", action="store_true", help="keep the rows, and write them into deploy/docs/faults.md")
     for name, value in LONG.items():
         parser.add_argument(f"--{name}", type=type(value), help=f"default: {value}, quick: {QUICK[name]}")
     sizes = parser.parse_args()

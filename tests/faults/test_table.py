@@ -1,15 +1,15 @@
-"""The README's fault table is what the command wrote that played the faults, and nothing in it has failed."""
+"""The table of deploy/docs/faults.md is what the command wrote that played the faults, and nothing in it has failed."""
 
 import json
 
 from tests.faults.rows import PARTS
-from tests.faults.table import HEAD, KEPT, README, table, with_table
+from tests.faults.table import HEAD, KEPT, PAGE, table, with_table
 
 
-def test_the_readme_has_the_table_that_was_played() -> None:
+def test_the_page_has_the_table_that_was_played() -> None:
     """Every row of every part stands there as it was printed: no figure comes from a hand."""
     kept = json.loads(KEPT.read_text())
-    text = README.read_text()
+    text = PAGE.read_text()
     assert set(kept) == set(PARTS)
     assert with_table(text, table(kept)) == text
 

@@ -68,11 +68,11 @@ def test_the_curve_is_one_command(tmp_path, monkeypatch):
     monkeypatch.setattr(label_curve, "TrainConfig", lambda: small)
     monkeypatch.setattr(k, "_STEPS", 4)
     monkeypatch.setattr(k, "_READOUT_STEPS", 2)
-    readme, said = tmp_path / "README.md", []
-    readme.write_text("<!-- begin labels -->\n<!-- end labels -->\n")
-    assert label_curve.main(["--pumps", "3", "--seeds", "1", "--readme", str(readme)], said.append) == 0
+    page, said = tmp_path / "quality.md", []
+    page.write_text("<!-- begin labels -->\n<!-- end labels -->\n")
+    assert label_curve.main(["--pumps", "3", "--seeds", "1", "--update", str(page)], said.append) == 0
     assert [line.split(" %")[0] for line in said[0].splitlines()[2:6]] == ["| 1", "| 5", "| 10", "| 100"]
-    assert said[0].strip() in readme.read_text()
+    assert said[0].strip() in page.read_text()
 
 
 def test_an_incident_is_never_on_both_sides(labelled):
