@@ -43,7 +43,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/vulture
-	$(BIN)/python -m pytest tests/test_tidy.py tests/deploy/test_docs.py
+	$(BIN)/python -m pytest tests/test_tidy.py tests/deploy/test_docs.py tests/deploy/test_guide.py
 
 docs: $(STAMP)
 	$(BIN)/python deploy/docs/generate.py
