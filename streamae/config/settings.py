@@ -175,7 +175,7 @@ class HomeAssistant(Section):
     max_devices: Annotated[Whole, Field(ge=1, le=2000)] = 100
     """Streams that become devices, at most, in the order of their appearance."""
     every_s: Duration = Field(default=10.0, alias="every", ge=1, le=3600)
-    """Shortest time between two messages of a stream whose score moves; an alert is told at once."""
+    """Shortest time between two messages of a stream whose score moves; an alert is sent at once."""
     stale_after_s: Duration = Field(default=300.0, alias="stale_after", gt=0)
     """Silence after which a stream's entities become unavailable."""
     forget_after_s: Duration = Field(default=604800.0, alias="forget_after", gt=0)
@@ -216,7 +216,7 @@ class Settings(Section):
     sinks: tuple[Sink, ...] = (LogSink(type="log"),)
     """Where alerts go."""
     maintenance: Annotated[tuple[Window, ...], Field(max_length=64)] = ()
-    """When streams are worked on: judged and shown as ever, but nobody is told, and nothing is learnt from it."""
+    """When people work on streams: judged and shown as usual, but no sink is notified, and nothing is learnt."""
 
     @model_validator(mode="before")
     @classmethod

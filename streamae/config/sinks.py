@@ -22,7 +22,7 @@ def _publishable(text: str) -> str:
 
 class _Reminded(Section):
     renotify_s: Annotated[Duration, Field(ge=60)] | None = Field(default=None, alias="renotify")
-    """Interval in which what still fires, and nobody has acknowledged or silenced, is told again. Without it, never."""
+    """Interval in which an alert that still fires is sent again, unless acknowledged or silenced. Without it, never."""
 
 
 class LogSink(_Reminded):

@@ -62,7 +62,7 @@ class Topic(Section):
     time: Annotated[Text, AfterValidator(_json_path)] | None = None
     """For JSON: path of the sample's time. Without it, the time of arrival counts."""
     time_unit: Literal["auto", "s", "ms", "us", "ns", "rfc3339"] = "auto"
-    """Unit of that time; `auto` tells by its size or shape."""
+    """Unit of that time; `auto` recognises it by its size or shape."""
     sequence: Annotated[Text, AfterValidator(_json_path)] | None = None
     """For JSON: path of a counter that grows by one a message; numbers that are missing are counted as lost."""
     samples: Annotated[Text, AfterValidator(_json_path)] | None = None
@@ -109,23 +109,23 @@ def _limits(limits: tuple[float, float]) -> tuple[float, float]:
 
 
 class Flapping(Section):
-    """When an alert that comes and goes is told once, as flapping, and held back until it is calm."""
+    """When an alert that comes and goes is reported once, as flapping, and then held back until it is quiet."""
 
     times: Annotated[Whole, Field(ge=0, le=1000)] = 6
-    """Beginnings of one alert within that time that are told one by one; 0 tells all of them."""
+    """Beginnings of one alert within that time that are reported one by one; 0 reports all of them."""
     within_s: Duration = Field(default=3600.0, alias="within", gt=0)
-    """The time, and how long it must be calm before it is told again."""
+    """The time, and how long it must be quiet before it is reported again."""
 
 
 class Health(Section):
     """Verdicts on the sensors themselves, apart from the model's."""
 
     stale_after_s: Patience = Field(default=0.0, alias="stale_after")
-    """Silence of a stream that is told: a duration, off, or auto: five times its longest so far, 1m at least."""
+    """Silence that raises an alert: a duration, off, or auto: five times the stream's longest so far, 1m at least."""
     stuck_after_s: Patience = Field(default=0.0, alias="stuck_after")
-    """Time without any change that is told; auto: ten times the longest run so far, 60 samples at least."""
+    """Time without any change that raises an alert; auto: ten times the longest run so far, 60 samples at least."""
     range: dict[Text, Annotated[tuple[Number, Number], AfterValidator(_limits)]] = Field(default_factory=dict)
-    """Channel -> lowest and highest value that its sensor can mean; what is beyond is told."""
+    """Channel -> lowest and highest value that its sensor can mean; what is outside raises an alert."""
     flapping: Flapping = Flapping()
     """When an alert that comes and goes is held back."""
 

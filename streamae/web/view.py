@@ -155,7 +155,7 @@ class View(Protocol):
         ...
 
     def poison(self) -> Sequence[Mapping[str, Any]]:
-        """Return the messages that ended the process over and over and were left out, newest first."""
+        """Return the messages that ended the process repeatedly and were left out, newest first."""
         ...
 
     def feedback(self, limit: int) -> Sequence[Mapping[str, Any]]:
