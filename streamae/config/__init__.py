@@ -6,8 +6,8 @@ load.py       file -> Settings | ConfigError    convert.py     settings -> what 
 reload.py     what a reload may change          check.py       what a configuration would do
 """
 
-from streamae.config.load import json_schema, load
+from streamae.config.load import json_schema, load, load_broker
 from streamae.config.settings import Settings
 from streamae.config.streams import Group
 
-__all__ = ["Group", "Settings", "json_schema", "load"]
+__all__ = ["Group", "Settings", "json_schema", "load", "load_broker"]

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from streamae.config.base import Section
@@ -24,7 +24,7 @@ from streamae.config.units import duration_text, patience_text, size_text
 from streamae.config.yaml_document import OR_WRITE_IT, Document, Loc, Mistake, read
 from streamae.errors import ConfigError
 
-__all__ = ["json_schema", "load", "load_as"]
+__all__ = ["json_schema", "load", "load_as", "load_broker"]
 
 _S = TypeVar("_S", bound=Section)
 
@@ -39,6 +39,17 @@ def load(path: Path | str, environ: Mapping[str, str] | None = None) -> Settings
     if mistakes:
         raise _refusal(document, mistakes)
     return settings
+
+
+class _WithoutStreams(Settings):
+    """A configuration whose streams nobody has written yet, or that may be wrong still."""
+
+    streams: dict[str, Any] = Field(default_factory=dict)  # whatever stands there is not read
+
+
+def load_broker(path: Path | str) -> Settings:
+    """Read all of `path` but its streams, which may be missing: who looks at a broker for the first time has none."""
+    return load_as(_WithoutStreams, Path(path))[0]
 
 
 def load_as(root: type[_S], path: Path, environ: Mapping[str, str] | None = None) -> tuple[_S, Document]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from streamae.config import Settings, load
+from streamae.config import Settings, load, load_broker
 from streamae.config.convert import chosen_group, connection, filters, payload_specs, templates
 from streamae.core.decode import PayloadSpec
 from streamae.core.topics import CHANNEL, Template
@@ -106,7 +106,7 @@ def record(
 def sniff(broker: Path | ConnectionOptions, *, seconds: float, topics: Sequence[str]) -> str:
     """Return a `streams:` block for what the broker carries; `broker` is a configuration, or where it is."""
     clock = Clock()
-    where = connection(load(broker)) if isinstance(broker, Path) else broker
+    where = connection(load_broker(broker)) if isinstance(broker, Path) else broker
     with finishing() as stopping:
         found = sniff_messages(
             where,
