@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+import shutil
+import struct
 import sys
 from pathlib import Path
 
@@ -86,6 +88,21 @@ def test_limits_and_promises_name_what_there_is():
     assert (Metrics().per_stream_max, Group.model_fields["max_streams"].default) == (1_000, 10_000)
     assert (2 * _BUDGET_BYTES, _DEPTH_MAX, READERS_MAX) == (64 << 20, 2048, 64)
     assert max(STOP_S, GRACE_S) < 2
+
+
+@pytest.mark.long
+def test_the_picture_of_the_page_can_be_taken(tmp_path):
+    """The script runs the demo, waits for its alert, and writes a PNG of the size that the README shows."""
+    pytest.importorskip("playwright.sync_api")
+    if shutil.which("chromium") is None and shutil.which("chromium-browser") is None:
+        pytest.skip("chromium is not installed")
+    taker = loaded("screenshot")
+    with taker.running_demo() as address:
+        taker.page_of_an_alert(address, tmp_path / "page.png")
+    for picture in (tmp_path / "page.png", DOCS / "page.png"):
+        head = picture.read_bytes()[:24]
+        assert head.startswith(b"\x89PNG")
+        assert struct.unpack(">II", head[16:]) == (taker.SIZE["width"], taker.SIZE["height"]), picture
 
 
 @pytest.mark.long

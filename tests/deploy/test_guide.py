@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -57,8 +59,10 @@ def test_every_command_exists(name):
             continue
         assert words[0] in main.commands, f"{name}: streamae {' '.join(words)}"
         verb = main.commands[words[0]]
+        known = {option for parameter in verb.params for option in parameter.opts} | NEEDS_NO_VALUE
+        assert known >= {word for word in words if re.match("--?[a-z]", word)}, f"{name}: streamae {' '.join(words)}"
         try:
-            verb.make_context(words[0], words[1:], resilient_parsing=not whole or "--help" in words)
+            verb.make_context(words[0], words[1:], resilient_parsing=not whole)
         except click.ClickException as error:
             pytest.fail(f"{name}: streamae {' '.join(words)}: {error.format_message()}")
 
@@ -101,6 +105,25 @@ def test_the_headline_figures_are_those_of_the_tables():
         assert len(figures) >= 2
         for figure in figures:
             assert re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d.])", tables), f"{figure} of {row}"
+
+
+@pytest.mark.long
+def test_the_first_minute_prints_what_the_readme_shows():
+    """The README's transcript is the demo's: each line is printed so, but for numbers, paths and times."""
+    command = [sys.executable, "-m", "streamae.cli", "demo", "--exit-after-alert", "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    shown = README.read_text().partition("    broker   mosquitto")
+    block = (shown[1] + shown[2]).partition("\nEvery stream")[0]
+    printed = {without_figures(line) for line in (done.stdout + done.stderr).splitlines()}
+    missing = [
+        line for line in block.splitlines() if line.strip() not in ("", "…") and without_figures(line) not in printed
+    ]
+    assert not missing
+
+
+def without_figures(line: str) -> str:
+    """The line without its numbers, its temporary folder and its indefinite article."""
+    return re.sub(r"\d+(?:\.\d+)?", "0", re.sub(r"/tmp\S+/", "/", re.sub(r"\ban (?=oscillation)", "a ", line))).strip()
 
 
 @pytest.mark.parametrize("drawing", sorted(DOCS.glob("*.svg")), ids=lambda p: p.name)
