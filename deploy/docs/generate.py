@@ -1,4 +1,4 @@
-"""Writes config-reference.md, formats.md, metrics.md and api.md from the code that they describe: `make docs`.
+"""Writes config-reference.md, formats.md, metrics.md, api.md and commands.md from the code they describe: `make docs`.
 
 A test holds the files against this text, so a reference never says what was true once.
 """
@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
+
+from streamae.cli import main as program
 from streamae.config import json_schema
 from streamae.config.databases import History
 from streamae.core.formats import FORMATS
@@ -17,7 +20,9 @@ from streamae.metrics import CATALOGUE, PER_STREAM, Metric
 from streamae.web.app import API
 from streamae.web.openapi import openapi
 
-__all__ = ["api_reference", "config_reference", "documents", "formats_reference", "main", "metrics_reference"]
+__all__ = [
+    "api_reference", "commands_reference", "config_reference", "documents", "formats_reference", "main", "metrics_reference",
+]  # fmt: skip
 
 FOLDER = Path(__file__).parent
 MADE = "<!-- Made by `make docs` from {}; change that, not this file. -->\n"
@@ -38,6 +43,7 @@ def documents() -> dict[str, str]:
         "formats.md": formats_reference(),
         "metrics.md": metrics_reference(),
         "api.md": api_reference(openapi(API)),
+        "commands.md": commands_reference(program),
     }
 
 
@@ -302,6 +308,32 @@ def _resolved(api: Schema, part: Schema) -> Schema:
     for step in part["$ref"].removeprefix("#/").split("/"):
         api = api[step]
     return api
+
+
+def commands_reference(group: click.Group) -> str:
+    """Return every command: what it does, what it takes."""
+    lines = ["# Every command", "", MADE.format("streamae/cli"), "Each command prints the same with `--help`, such as `streamae train --help`.", ""]
+    for name, command in sorted(group.commands.items()):
+        arguments = [one for one in command.params if isinstance(one, click.Argument)]
+        options = [one for one in command.params if isinstance(one, click.Option)]
+        usage = " ".join(["streamae", name, *map(_argument, arguments)])
+        lines += [f"## {name}", "", f"`{usage}`", "", _plain(command.help or ""), ""]
+        if options:
+            lines += ["| option | default | meaning |", "|---|---|---|", *map(_option, options), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _argument(argument: click.Argument) -> str:
+    name = argument.human_readable_name.upper()
+    return (name if argument.required else f"[{name}]") + ("..." if argument.nargs == -1 else "")
+
+
+def _option(option: click.Option) -> str:
+    names = ", ".join(f"`{name}`" for name in option.opts)
+    shown = option.default if option.show_default else None
+    default = "**required**" if option.required else "" if shown is None else f"`{shown}`"
+    choices = f" One of {', '.join(option.type.choices)}." if isinstance(option.type, click.Choice) else ""
+    return f"| {names} | {default} | {_cell(_plain(f'{option.help}{choices}'))} |"
 
 
 def main() -> None:

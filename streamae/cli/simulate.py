@@ -17,14 +17,20 @@ __all__ = ["simulate"]
 @click.command()
 @click.option("-c", "--config", type=FILE, help="Publish on this configuration's broker and topics.")
 @click.option("--out", type=FILE, help="Write labelled CSV files into this folder instead of publishing.")
-@click.option("--kind", type=click.Choice(["pumps", "fleet"]), default="pumps", show_default=True)
+@click.option(
+    "--kind",
+    type=click.Choice(["pumps", "fleet"]),
+    default="pumps",
+    show_default=True,
+    help="Pumps with four channels each, or a fleet of single sensors.",
+)
 @click.option("--streams", default=20, show_default=True, type=click.IntRange(1), help="Machines of the plant.")
 @click.option("--rows", type=click.IntRange(1), help="Rows of each stream; without it, until stopped.")
 @click.option(
     "--period", default=1.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Seconds a row."
 )
 @click.option("--day", default=3600.0, show_default=True, type=click.FloatRange(1), help="Seconds of the plant's day.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="The same seed plays the same plant.")
 @click.option(
     "--fault", multiple=True, help="kind:stream:start:duration[:magnitude[:channel]], in seconds; repeatable."
 )

@@ -16,7 +16,7 @@ __all__ = ["sniff"]
 @click.command()
 @click.option("-c", "--config", type=FILE, help="Look at this configuration's broker; its streams are not read.")
 @click.option("--host", help="Look at this broker instead, without credentials.")
-@click.option("--port", default=1883, show_default=True)
+@click.option("--port", default=1883, show_default=True, help="With --host: its port.")
 @click.option(
     "--duration", "--seconds", "seconds", default="10s", show_default=True, type=DURATION, help="How long to listen."
 )

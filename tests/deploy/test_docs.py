@@ -21,7 +21,7 @@ def loaded(name: str):
     return module
 
 
-@pytest.mark.parametrize("name", ["config-reference.md", "formats.md", "metrics.md", "api.md"])
+@pytest.mark.parametrize("name", ["config-reference.md", "formats.md", "metrics.md", "api.md", "commands.md"])
 def test_a_reference_is_what_the_code_says(name):
     """A key, metric or path that was added, changed or removed is in the reference; `make docs` brings it there."""
     text = loaded("generate").documents()[name]
@@ -38,6 +38,13 @@ def test_every_key_and_every_metric_has_its_line():
     assert len(re.findall(r"(?m)^\| `", reference)) == sum(len(part.get("properties", {})) for part in parts)
     metrics = (DOCS / "metrics.md").read_text()
     assert len(re.findall(r"(?m)^\| `streamae_", metrics)) == len(CATALOGUE) + len(PER_STREAM)
+
+
+def test_every_option_says_what_it_is_for():
+    """The reference of commands has a meaning in every line: no option is without help."""
+    lines = re.findall(r"(?m)^\| `-.*\| (.*) \|$", (DOCS / "commands.md").read_text())
+    assert len(lines) > 50
+    assert all(meaning not in ("", "None") for meaning in lines)
 
 
 def test_the_pages_link_only_to_what_is_there():
