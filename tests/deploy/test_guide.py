@@ -107,6 +107,14 @@ def test_the_headline_figures_are_those_of_the_tables():
             assert re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d.])", tables), f"{figure} of {row}"
 
 
+def test_the_figures_of_sizing_are_those_of_the_benchmarks():
+    """Every time and size of a message or stream that the page takes from the tables stands in them."""
+    figures = re.findall(r"([\d.]+) (?:µs|bytes)", prose(DOCS / "sizing.md"))
+    tables = re.search(r"(?s)<!-- begin bench.*<!-- end bench", (DOCS / "benchmarks.md").read_text())[0]
+    assert len(figures) >= 3
+    assert [one for one in figures if not re.search(rf"(?<![\d.]){re.escape(one)}(?![\d.])", tables)] == []
+
+
 @pytest.mark.long
 def test_the_first_minute_prints_what_the_readme_shows():
     """The README's transcript is the demo's: each line is printed so, but for numbers, paths and times."""

@@ -1,8 +1,10 @@
 """What the pages tell people to type, typed: TLS with a real mosquitto, each line of curl, the function of Node-RED."""
 
 import json
+import re
 import shutil
 import subprocess
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +18,11 @@ from streamae.web.server import WebServer
 from tests.brokers import MOSQUITTO, Mosquitto
 from tests.guide import DOCS, fenced
 from tests.page_world import Fleet
-from tests.store_world import transition
+from tests.store_world import crash, folded, numbered, opened, report, transition
 
 TLS, CURL, NODE_RED = DOCS / "tls.md", DOCS / "api-by-curl.md", DOCS / "mqtt-and-node-red.md"
+OPERATIONS = DOCS / "operations.md"
+NOW = 1_700_000_000.0
 
 
 def needs(*programs: str) -> pytest.MarkDecorator:
@@ -112,6 +116,39 @@ def test_every_line_of_curl_works_as_it_stands(tmp_path):
 def without_metrics(block: str) -> str:
     """Without the line that looks into /metrics, which a fleet that is only a view leaves empty."""
     return "\n".join(line for line in block.splitlines() if "/metrics" not in line)
+
+
+@needs("sqlite3")
+def test_a_backup_of_a_running_store_holds_all_that_was_committed(tmp_path):
+    """The page's lines, typed while the store is open, give a file that recovers as the store itself would."""
+    backup, restore = (lines_under(OPERATIONS, heading) for heading in ("Backup", "Restore"))
+    for name in ("var", "etc", "backup"):
+        (tmp_path / name).mkdir()
+    store = opened(tmp_path / "var")
+    for number in range(5):
+        store.commit(numbered(number), report(), NOW + number, b"state 2" if number == 2 else None)
+    typed(here(backup, tmp_path), tmp_path)
+    kept = folded(store)
+    store.commit(numbered(5), report(), NOW + 5)
+    crash(store)
+    typed(here("\n".join(line for line in restore.splitlines() if "systemctl" not in line), tmp_path), tmp_path)
+    restored = opened(tmp_path / "var")
+    assert kept[0] == b"state 2"
+    assert folded(restored) == kept
+    crash(restored)
+
+
+def lines_under(page: Path, heading: str) -> str:
+    """The first block of indented lines under a heading."""
+    section = page.read_text().partition(f"\n## {heading}\n")[2]
+    return textwrap.dedent(re.search(r"(?m)(?:^ {4}.*\n)+", section)[0])
+
+
+def here(lines: str, folder: Path) -> str:
+    """The lines with the folders of an installation in a folder of the test."""
+    for there, name in (("/var/lib/streamae", "var"), ("/etc/streamae", "etc"), ("/backup/", "backup/")):
+        lines = lines.replace(there, f"{folder}/{name}")
+    return lines
 
 
 @needs("node")
