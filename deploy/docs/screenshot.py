@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,7 +41,7 @@ def running_demo() -> Iterator[str]:
             try:
                 yield next(found[0] for line in demo.stdout if (found := re.search(r"http://[\d.:]+/", line)))
             finally:
-                demo.terminate()
+                demo.send_signal(signal.SIGINT)  # as Ctrl-C: the demo ends its broker too
 
 
 def page_of_an_alert(base: str, path: Path) -> None:
