@@ -1,49 +1,56 @@
-"""Runs every file of tests/scenarios: columns of time, one second apart; the threshold is 1."""
-
-import tomllib
-from pathlib import Path
+"""Plays every file of tests/scenarios, columns of time by stage; and what holds of the life of any alert."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamae.core.alert import SEVERITIES, AlertRule, Alerts
+from streamae.core.alert import AlertRule, Alerts
 from tests import naive
+from tests.columns import FOLDER, STAGES, STATES, AlertColumns, Scenario
 
-SCENARIOS = sorted((Path(__file__).parents[1] / "scenarios").glob("*.toml"))
-MARKS = {-1: "l", 0: ".", 1: "p", 2: "F"}
-
-
-def play(rule, scores):
-    """Feed scores[S][t]; returns the columns alert, told and severity of each stream."""
-    alerts = Alerts(rule)
-    alerts.grow(len(scores))
-    columns = [{"alert": [], "told": [], "severity": []} for _ in scores]
-    severity = [0] * len(scores)
-    for t, now in enumerate(np.array(scores, float).T):
-        state, changes = alerts.step(
-            np.arange(len(scores), dtype=np.int32), np.full(len(scores), float(t)), now, np.ones(len(scores))
-        )
-        told = dict(zip(changes.position.tolist(), changes.sequence.tolist(), strict=True))
-        for n, s in zip(changes.position.tolist(), changes.severity.tolist(), strict=True):
-            severity[n] = s
-        for s, column in enumerate(columns):
-            column["alert"].append(MARKS[int(state[s])])
-            column["told"].append(str(told.get(s, ".")))
-            column["severity"].append(SEVERITIES[severity[s]][0] if state[s] == 2 else ".")
-    return columns
+PATHS = sorted(FOLDER.glob("*/*.toml"))
+SCENARIOS_MIN = 4  # of each stage
 
 
-@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def name(path):
+    return f"{path.parent.name}-{path.stem}"
+
+
+@pytest.mark.parametrize("path", PATHS, ids=name)
 def test_scenario(path):
-    """The alert's columns are those of the file."""
-    told = tomllib.loads(path.read_text())
-    scores = [[np.nan if x == "x" else float(x) for x in s["input"].split()] for s in told["stream"]]
-    columns = play(AlertRule(**told["settings"]["alert"]), scores)
-    for stream, column in zip(told["stream"], columns, strict=True):
-        for name in stream.keys() - {"input"}:
-            assert " ".join(column[name]) == " ".join(stream[name].split()), told["why"]
+    """What is to be seen of each stream after each column is what the file says, also with a restart at any column."""
+    scenario = Scenario(path.parent.name, path.read_text())
+    for restart_at in (None, *range(scenario.length)):
+        shown = scenario.play(restart_at)
+        for s, expected in enumerate(scenario.expected):
+            for row, cells in expected.items():
+                when = "" if restart_at is None else f" (with a restart before column {restart_at})"
+                assert " ".join(shown[s][row]) == " ".join(cells), f"{scenario.why} Stream {s}, {row}{when}"
+
+
+def test_each_stage_has_its_scenarios_and_each_is_a_sentence():
+    """No stage is left out, and a reader finds in each file why it is so."""
+    count = {stage: sum(path.parent.name == stage for path in PATHS) for stage in STAGES}
+    assert {path.parent.name for path in PATHS} == set(STAGES)
+    assert min(count.values()) >= SCENARIOS_MIN, count
+    for path in PATHS:
+        why = Scenario(path.parent.name, path.read_text()).why
+        assert why[0].isupper(), path
+        assert why.endswith("."), path
+        assert len(why.split()) >= 8, path
+
+
+def play(settings, scores):
+    """Feed scores[S][t]; returns the columns alert, told and severity of each stream."""
+    stage = AlertColumns(settings, [{}] * len(scores))
+    columns = [{"alert": [], "told": [], "severity": []} for _ in scores]
+    for t, now in enumerate(zip(*scores, strict=True)):
+        seen = stage.step([float(t)] * len(now), [{"input": str(score)} for score in now])
+        for column, one in zip(columns, seen, strict=True):
+            for row, cells in column.items():
+                cells.append(one[row])
+    return columns
 
 
 @given(
@@ -63,7 +70,7 @@ def test_life_equals_the_naive_oracle_and_survives_a_snapshot(scores, for_s, kee
             state, alerts = alerts.state(1), Alerts(rule)
             alerts.restore(state)
         now, _ = alerts.step(np.zeros(1, np.int32), np.array([float(t)]), np.array([score]), np.ones(1))
-        got.append(MARKS[int(now[0])])
+        got.append(STATES[int(now[0])])
     expected = naive.alert_states(list(enumerate(scores)), for_s=for_s, keep_firing_for_s=keep)
     assert got == expected
 
@@ -71,7 +78,7 @@ def test_life_equals_the_naive_oracle_and_survives_a_snapshot(scores, for_s, kee
 @given(st.lists(st.sampled_from([0.0, 2.0, 9.0]), max_size=40), st.integers(0, 3), st.integers(0, 3))
 def test_transitions_of_an_alert_are_numbered_and_end_with_its_resolution(scores, for_s, keep):
     """Every alert is told as 0, 1, …; the first is firing, at most one grows critical, the last resolves."""
-    (column,) = play(AlertRule(for_s=for_s, keep_firing_for_s=keep, critical_ratio=5), [scores])
+    (column,) = play({"for_s": for_s, "keep_firing_for_s": keep, "critical_ratio": 5}, [scores])
     told = [int(x) for x in column["told"] if x != "."]
     for a, b in zip(told, told[1:], strict=False):
         assert b in (a + 1, 0)
@@ -91,7 +98,7 @@ def test_the_peak_is_the_highest_score_since_the_onset(scores, keep, cut):
             state, alerts = alerts.state(1), Alerts(rule)
             alerts.restore(state)
         now, changes = alerts.step(np.zeros(1, np.int32), np.array([float(t)]), np.array([score]), np.ones(1))
-        if MARKS[int(now[0])] == "F" and before != "F":
+        if STATES[int(now[0])] == "F" and before != "F":
             onset = t
         before = "F" if len(alerts.firing(1)) else "."
         if before == "F" or len(changes.position):
