@@ -9,7 +9,7 @@ SETS := nab skab smap_msl
 RUNS ?= build/runs
 DOCS := deploy/docs
 
-.PHONY: demo test test-long check coverage docs pictures tables clean
+.PHONY: demo test quick test-long check coverage docs pictures tables clean
 
 $(STAMP): pyproject.toml constraints.txt $(wildcard streamae/model/native/*.[ch])
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -22,6 +22,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 3 --dist loadfile
+
+# The core's tests without torch, in seconds of CPU: after every change of streamae/core.
+quick: $(STAMP)
+	$(BIN)/python -m pytest -n 0 --quick
 
 test-long: $(STAMP)
 	$(BIN)/python -m pytest -m long --timeout 7200

@@ -7,15 +7,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads spinning on two busy cores make every test slower
 
-from tests import brokers
+from tests import brokers, quick
 
-# How long an example takes says how busy the machine is, and nothing about what it tests.
-settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ours")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="the core's tests without torch; see tests/quick.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.quick:
+        settings.load_profile("quick")
+        sys.modules["torch"] = None  # type: ignore[assignment]  # importing it raises ImportError
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if not config.option.quick or (collection_path.is_file() and collection_path.suffix != ".py"):
+        return None
+    paths = [collection_path] if collection_path.is_file() else collection_path.rglob("test_*.py")
+    return None if any(map(quick.is_quick, paths)) else True
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.quick:
+        full = [item for item in items if item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=full)
+        items[:] = [item for item in items if item not in full]
 
 
 def pytest_runtest_setup() -> None:

@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from streamae.core.align import GridAlign, RowAlign, align_stage
 from streamae.core.types import Drop, Drops, Readings
 from tests import naive
+from tests.quick import examples
+
+pytestmark = pytest.mark.quick
 
 
 def readings(samples):
@@ -58,7 +61,7 @@ def cut(items, cuts):
     return [items[a:b] for a, b in zip(edges, edges[1:], strict=False)]
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(SAMPLES, GRIDS, st.lists(st.integers(0, 99), max_size=6))
 def test_grid_equals_the_naive_oracle_in_any_batches(samples, grid, cuts):
     """Rows, late and duplicate samples are those of the slow oracle, however the samples are cut into batches."""

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from streamae.core.arrays import firsts, grown
 
+pytestmark = pytest.mark.quick
+
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=12))
 def test_growing_keeps_what_was_there_and_fills_the_rest(steps):

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from streamae.core.calendar import Calendar
 from streamae.errors import ConfigError
-from streamae.training.settings import read_config
 from streamae.training.zone import clock_offsets
+
+pytestmark = pytest.mark.quick
 
 FROM_S = datetime(2023, 5, 1, tzinfo=UTC).timestamp()
 ZONES = {zone: clock_offsets(zone, FROM_S, FROM_S + 86_400) for zone in ("UTC", "Europe/Berlin", "+05:30", "-03:30")}
@@ -62,7 +63,11 @@ def test_each_change_of_the_clock_is_known(zone):
         assert local.total_seconds() == offset_s != before.total_seconds()
 
 
+@pytest.mark.full
 def test_an_unknown_zone_is_refused_with_what_may_stand_there(tmp_path):
+    """A mistaken zone is answered with file, value and an example of one that is right."""
+    from streamae.training.settings import read_config  # imports torch
+
     path = tmp_path / "train.yaml"
     path.write_text("zone: Mars/Olympus\n")
     with pytest.raises(ConfigError, match=r"train\.yaml.*Mars/Olympus.*Europe/Berlin"):

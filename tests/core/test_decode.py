@@ -12,6 +12,8 @@ from streamae.core.formats.values import parse_path, to_seconds
 from streamae.core.topics import Router, Streams, Template
 from streamae.core.types import Drop
 
+pytestmark = pytest.mark.quick
+
 NOW = 1_700_000_000.0
 
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,9 @@ from streamae.core.groups import Groups
 from streamae.core.types import Transition
 from tests import plants
 from tests.core.test_pipeline import T0, play
+from tests.quick import examples
+
+pytestmark = pytest.mark.quick
 
 RULE = FlapRule(times=3, within_s=100.0)
 
@@ -83,7 +87,7 @@ def test_an_alert_that_was_told_ends_also_while_it_flaps():
     assert fired == {s[1] for s in said if s[2] == "resolved" and s[0] == "anomaly"} == {"a0", "a1", "a2"}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.lists(st.integers(1, 60), max_size=30), st.lists(st.integers(0, 60), max_size=8), st.integers(0, 60))
 def test_it_depends_neither_on_the_steps_nor_on_a_restart(steps, edges, cut):
     """The same transitions in other steps, and a snapshot between any two, give the same account."""

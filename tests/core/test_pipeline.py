@@ -16,6 +16,9 @@ from streamae.core.pipeline import alert_id
 from streamae.core.types import AlertState, Drop, Rows
 from streamae.store.journal import decode_batch, encode_batch
 from tests import plants
+from tests.quick import examples
+
+pytestmark = pytest.mark.quick
 
 T0 = 1_700_000_000.0
 
@@ -52,7 +55,7 @@ def play(groups, messages, edges=()):
 BAD = {(1, t) for t in range(40, 46)}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 @given(st.lists(st.integers(0, 500), max_size=12))
 def test_reports_do_not_depend_on_the_batches(edges):
     """Any partition of the same messages gives identical verdicts, transitions and drops."""
@@ -63,7 +66,7 @@ def test_reports_do_not_depend_on_the_batches(edges):
     assert [t.stream for t in whole[1]] == ["p1"] * len(whole[1]) != []
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20))
 @given(st.integers(0, 200))
 def test_a_restored_pipeline_goes_on_as_if_nothing_had_happened(cut):
     """Snapshot and restore at any message, in the middle of warm-up, window or alert, change nothing."""
@@ -300,7 +303,7 @@ def columns(report):
     return list(zip(v.stream.tolist(), v.time_s.tolist(), v.score.tolist(), strict=True))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20))
 @given(st.lists(st.tuples(st.integers(1, 40), st.sampled_from([1, 2, 4]), st.booleans()), max_size=12))
 def test_the_journal_has_all_that_a_replay_needs(steps):
     """Batches with thinning and losses, written to the journal's form and read back, fold to the same verdicts."""

@@ -12,6 +12,9 @@ from streamae.core.quarantine import Quarantine, judged
 from streamae.core.types import Drop
 from tests import plants
 from tests.core.test_pipeline import T0, plant, play
+from tests.quick import examples
+
+pytestmark = pytest.mark.quick
 
 POISON = 7777.0  # a value that the model cannot take
 
@@ -62,7 +65,7 @@ def poisoned(seconds=90, pump=1, first=40, last=60):
     return out
 
 
-@pytest.mark.parametrize("how", ["nan", "inf", "raises"])
+@pytest.mark.parametrize("how", ["nan", pytest.param("inf", marks=pytest.mark.full), "raises"])
 def test_the_others_are_judged_as_if_the_guilty_stream_had_not_failed(how):
     """Verdicts and transitions of every other stream are those of a model that never fails, to the last digit."""
     sound, _, _ = play(Groups("i", [plants.group()]), poisoned(), range(0, 270, 7))
@@ -76,7 +79,7 @@ def test_the_others_are_judged_as_if_the_guilty_stream_had_not_failed(how):
     assert len(lines["pumps", 1]) + drops[Drop.INFERENCE] + drops[Drop.QUARANTINED] == len(lines["pumps", 0])
 
 
-@pytest.mark.parametrize("how", ["nan", "raises"])
+@pytest.mark.parametrize("how", [pytest.param("nan", marks=pytest.mark.full), "raises"])
 def test_a_stream_is_told_and_shown_when_it_goes_in_and_comes_out(how):
     """A notice names group, stream and reason once, the mark stands while it lasts, and a notice says when it ends."""
     groups = Groups("i", [with_model(Moody(how))])
@@ -93,7 +96,7 @@ def test_a_stream_is_told_and_shown_when_it_goes_in_and_comes_out(how):
     assert pipeline.broken == ""
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25))
 @given(st.lists(st.integers(0, 300), max_size=10), st.sampled_from(["nan", "raises"]), st.integers(0, 270))
 def test_quarantine_depends_neither_on_the_batches_nor_on_a_restart(edges, how, cut):
     """Any partition of the messages, and a snapshot at any place, give the same verdicts and drops."""

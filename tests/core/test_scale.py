@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from streamae.core.scale import SCALED_MAX, Scale, estimate
 from streamae.core.types import Rows
 
+pytestmark = pytest.mark.quick
+
 
 def rows(streams, values):
     return Rows(

@@ -9,6 +9,8 @@ from streamae.core.alert import AlertRule, Alerts
 from tests import naive
 from tests.columns import FOLDER, STAGES, STATES, AlertColumns, Scenario
 
+pytestmark = pytest.mark.quick
+
 PATHS = sorted(FOLDER.glob("*/*.toml"))
 SCENARIOS_MIN = 4  # of each stage
 

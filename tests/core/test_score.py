@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 from streamae.core.score import Scoring, excess, mahalanobis
 from streamae.core.types import round_score
+from tests.quick import examples
+
+pytestmark = pytest.mark.quick
 
 E, C = 4, 3
 CHANNEL = (0, 1, 0, -1)
@@ -179,7 +182,7 @@ def grouped(stream, errors, cuts):
     return out, made.state()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=60), st.sets(st.integers(0, 59)))
 def test_scores_do_not_depend_on_how_windows_are_grouped(streams, cuts):
     """Any cut of one order into calls gives the same scores and state, to the bit."""
@@ -217,7 +220,7 @@ def test_growing_leaves_other_streams_alone_and_begin_starts_anew():
     assert np.array_equal(run(made, [0] * 20, errors)[0], plain)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(st.floats(1e-200, 1e200))
 def test_scores_have_six_digits(value):
     """Rounding keeps six significant digits and changes nothing that is rounded already; NaN stays NaN."""

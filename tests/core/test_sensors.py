@@ -19,7 +19,10 @@ from streamae.training.calibrate import longest_runs
 from tests import plants
 from tests.core.test_pipeline import T0, plant
 from tests.naive_sensors import NaiveSensors
+from tests.quick import examples
 from tests.store_world import crash
+
+pytestmark = pytest.mark.quick
 
 CHANNELS = ("a", "b")
 NONE = np.zeros(0, np.bool_)
@@ -125,7 +128,7 @@ def flat(steps, sizes):
     return [*out, (carry, carry_s)] if carry else out
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 @given(lives(), RULES, st.booleans(), st.lists(st.integers(1, 200), min_size=1, max_size=4))
 def test_every_verdict_is_that_of_the_naive_oracle_in_any_batches(steps, rule, apart, sizes):
     """Findings equal those of the rules written down once more, sample by sample, whatever the batches."""
@@ -136,7 +139,7 @@ def test_every_verdict_is_that_of_the_naive_oracle_in_any_batches(steps, rule, a
     assert sorted(world.told) == sorted(oracle.told)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25))
 @given(lives(), RULES, st.booleans(), st.integers(0, 400))
 def test_a_restart_in_the_middle_changes_nothing(steps, rule, apart, cut):
     """State and restore at any step give the findings of an undisturbed stage."""
@@ -211,6 +214,7 @@ def test_a_channel_that_arrives_apart_is_stale_alone():
     assert together.told == []
 
 
+@pytest.mark.full
 def test_a_dead_gateway_is_one_verdict_and_its_return_none():
     """Ten thousand streams that fall silent together are one verdict of the group, from ticks, and nobody is stale
     when they come back one after another.
@@ -248,6 +252,7 @@ def test_what_we_did_not_hear_is_nobody_s_silence(away_s):
     assert [t[:4] for t in deaf.told] == [(-1, -1, "stale", True)], "with ticks it is told: the control"
 
 
+@pytest.mark.full
 def test_a_silence_that_comes_every_night_is_told_some_nights_and_then_known():
     """What was told teaches up to the limit it broke, so a sensor that sleeps is told fewer times than it sleeps."""
     world = live(World(SensorRule()), 1000)
@@ -266,6 +271,7 @@ def test_a_declared_range_is_told_at_once_and_ends_after_a_while_within():
     assert world.told == [(0, 1, "out_of_range", True, 1.0, 1.0), (0, 1, "out_of_range", False, 1.0, 8.0)]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["pumps", "fleet"])
 def test_a_day_of_a_normal_plant_is_told_nothing_and_a_stuck_sensor_is(kind):
     """Simulated plants raise no verdict over a day of theirs; with one sensor stuck, that one and no other."""

@@ -15,6 +15,8 @@ from streamae.daemon.json_parser import json_loads
 from tests import plants
 from tests.core.test_pipeline import T0
 
+pytestmark = pytest.mark.quick
+
 KEY = (0, 0, -1)
 
 

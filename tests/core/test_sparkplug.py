@@ -19,7 +19,10 @@ from streamae.core.topics import Router, Streams, Template
 from streamae.core.types import Batch
 from tests import sparkplug as sp
 from tests.plants import group, profile
+from tests.quick import examples
 from tests.sparkplug import metric, payload
+
+pytestmark = pytest.mark.quick
 
 NOW = 1_700_000_000.0
 DEVICE = "spBv1.0/{group}/+/{node}/{device}"
@@ -446,7 +449,7 @@ def test_what_the_package_writes_we_read(message):
     assert ours(parse(message.SerializeToString())) == expected_of(message)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500))
 @given(
     st.binary(max_size=40)
     | PAYLOADS.flatmap(

@@ -6,6 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamae.core.threshold import Threshold
+from tests.quick import examples
+
+pytestmark = pytest.mark.quick
 
 CALIBRATION = {"offset": 0.9, "cold_offset": 1.1, "half_life_windows": 500.0, "budget_per_s": 1 / 604_800}
 OFFSET = 0.9
@@ -60,6 +63,7 @@ def test_silence_counts_as_an_hour_without_alarm_at_most(silence_s):
     assert after[silence_s] == after[3600.0] > 1.0
 
 
+@pytest.mark.full
 def test_normal_is_left_in_peace():
     """Scores as calibrated stay below, and the threshold stays where it can see a fault."""
     score = normal(5000)
@@ -69,6 +73,7 @@ def test_normal_is_left_in_peace():
     assert limit.max() < 2
 
 
+@pytest.mark.full
 def test_slow_drift_of_normal_is_followed():
     """Normal that wanders to three times its level in 8,000 rows raises no alarm; against a fixed 1.0 it would."""
     score = normal(8000) * np.exp(np.linspace(0, np.log(3), 8000))
@@ -99,6 +104,7 @@ def test_a_fault_leaves_the_threshold_able_to_see_the_next():
     assert np.all(run(made, np.full(50, 8.0), start_s=2300.0) < 8.0)
 
 
+@pytest.mark.full
 def test_a_lasting_change_of_level_does_not_alarm_for_ever():
     """A new level is taken for normal in the end, the later the higher it is; a short one is not."""
     sizes = np.array([2.0, 4.0, 8.0])
@@ -120,6 +126,7 @@ def test_a_score_that_dithers_is_one_alarm():
     assert onsets(noisy, limit) <= 3
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("tail", ["normal", "heavy"])
 def test_false_alarms_keep_to_the_budget_whatever_the_distribution(tail):
     """On endless normal whose tail was not foreseen, onsets come to at most about the rate that was asked for."""
@@ -136,6 +143,7 @@ def test_false_alarms_keep_to_the_budget_whatever_the_distribution(tail):
     assert onsets(score[late], np.ones(shape)[late]) > 4 * asked, "the tail was no challenge"
 
 
+@pytest.mark.full
 def test_a_larger_budget_never_alarms_less():
     """The knob turns the right way: more false alarms allowed, a lower threshold, more onsets."""
     score = np.exp(-OFFSET + 0.3 * np.random.default_rng(1).standard_t(4, size=(2000, 20)))
@@ -149,6 +157,7 @@ def test_a_larger_budget_never_alarms_less():
     assert means == sorted(means, reverse=True)
 
 
+@pytest.mark.full
 def test_the_threshold_never_sinks_into_the_normal_score():
     """However long nothing happens, at any budget, the threshold stays above the mean score."""
     score = normal(3000, spread=0.01)
@@ -167,7 +176,7 @@ def test_nan_teaches_nothing():
     assert np.array_equal(run(made, score, start_s=60.0), run(plain, score, start_s=60.0))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from([0.2, 0.5, 3.0, np.nan])), min_size=1, max_size=60))
 def test_streams_do_not_touch_each_other_and_grouping_means_nothing(events):
     """Windows of different streams in one call or in many calls give the same thresholds, to the bit."""
@@ -205,6 +214,7 @@ def test_a_restored_state_goes_on_as_if_nothing_had_been(cut):
     assert np.array_equal(np.r_[head, run(second, score[cut:], start_s=float(cut))], whole)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("rows", [2, 8])
 def test_thinned_scores_keep_to_the_same_budget_of_time(rows):
     """With fewer windows scored, the long-run rate of onsets is still that of time, not of scored windows."""
@@ -221,6 +231,7 @@ def test_thinned_scores_keep_to_the_same_budget_of_time(rows):
     assert np.mean(of_thinned) <= 1.1 * np.mean(per_stream) <= 1.1 * 2 * rate * n / 2
 
 
+@pytest.mark.full
 def test_the_mean_follows_time_under_thinning():
     """A drift is followed as closely with every 8th window scored as with all of them."""
     score = normal(8000) * np.exp(np.linspace(0, np.log(3), 8000))

@@ -6,6 +6,8 @@ import pytest
 from streamae.core.threshold import Threshold
 from streamae.training.calibrate import average_limits
 
+pytestmark = pytest.mark.quick
+
 OFFSET, SPREAD = 3.0, 0.4
 PLAIN = {"offset": OFFSET, "cold_offset": OFFSET, "half_life_windows": 3000.0, "budget_per_s": 1 / 604_800}
 WATCHED = PLAIN | {"averages": [8, 64], "average_offsets": [1.2, 0.5]}
@@ -58,7 +60,7 @@ def naive(score, calibration):
     return np.array(out)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.full) for seed in (1, 2))])
 def test_the_arrays_do_what_the_text_says(seed):
     """Equal to a scalar reading of the definition, over normal, a slow rise and what comes after."""
     score = np.r_[normal(800, seed=seed), 4 * normal(500, seed=seed + 10), normal(700, seed=seed + 20)]
@@ -67,6 +69,7 @@ def test_the_arrays_do_what_the_text_says(seed):
     assert (score[:, 0] > found)[800:1300].mean() > 0.8
 
 
+@pytest.mark.full
 def test_a_lasting_small_rise_is_caught_and_normal_is_not():
     """A rise to 2.5 times the score, far under the threshold of single rows, alarms; without averages it never does."""
     calm, raised = normal(4000, 20), normal(600, 20, seed=1) * 2.5
@@ -76,6 +79,7 @@ def test_a_lasting_small_rise_is_caught_and_normal_is_not():
         assert (raised > run(threshold, raised, 4000)).any(axis=0).all() == caught
 
 
+@pytest.mark.full
 def test_a_lasting_level_is_normal_in_the_end():
     """The alarm of an average ends too, once the mean has followed: after some half-lives, not for ever."""
     score = np.r_[normal(500), normal(30_000, seed=1) * 3.0]
@@ -84,6 +88,7 @@ def test_a_lasting_level_is_normal_in_the_end():
     assert not above[-1000:].any()
 
 
+@pytest.mark.full
 def test_a_new_stream_gets_its_averages_when_it_has_run_long_enough():
     """A stream that training did not see is judged by an average after 64 half-lives of it, about its own mean."""
     own_level = 1.6  # it lives higher than the group, by more than the limit of the averages
@@ -97,7 +102,7 @@ def test_a_new_stream_gets_its_averages_when_it_has_run_long_enough():
     assert (calm[:100] * 2.5 < run(early, calm[:100] * 2.5, 300)).mean() > 0.99, "not one average has settled"
 
 
-@pytest.mark.parametrize("cut", [100, 900, 1100])
+@pytest.mark.parametrize("cut", [100, *(pytest.param(cut, marks=pytest.mark.full) for cut in (900, 1100))])
 def test_a_restored_state_goes_on_with_its_averages(cut):
     """A snapshot taken before, in or after a slow alarm continues to the same bits."""
     score = np.r_[normal(800), 3 * normal(200, seed=1), normal(300, seed=2)]

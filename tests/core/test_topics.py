@@ -10,6 +10,8 @@ from streamae.core.topics import Route, Router, Streams, Template, render
 from streamae.core.types import Drop
 from tests import naive
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize(
     ("text", "topic_filter", "topic", "labels"),

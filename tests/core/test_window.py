@@ -9,6 +9,8 @@ from streamae.core.arrays import rounds
 from streamae.core.window import Rings
 from tests import naive
 
+pytestmark = pytest.mark.quick
+
 ROWS = st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.5, 1.0, 2.0, 9.0, -1.0])), max_size=60)
 
 
