@@ -9,7 +9,7 @@ SETS := nab skab smap_msl
 RUNS ?= build/runs
 DOCS := deploy/docs
 
-.PHONY: demo test quick test-long check coverage docs pictures tables clean
+.PHONY: demo tools test quick test-long check coverage docs pictures tables clean
 
 $(STAMP): pyproject.toml constraints.txt $(wildcard streamae/model/native/*.[ch])
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -20,14 +20,20 @@ $(STAMP): pyproject.toml constraints.txt $(wildcard streamae/model/native/*.[ch]
 demo: $(STAMP)
 	$(BIN)/streamae demo $(DEMO_FLAGS)
 
-test: $(STAMP)
+# Brings brokers, browsers and linters where it may, and says in one line what stays untested; in CI that is an error.
+tools:
+	$(PYTHON) tests/installed.py programs
+	$(MAKE) --no-print-directory $(STAMP)
+	$(BIN)/python tests/installed.py
+
+test: tools
 	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 # The core's tests without torch, in seconds of CPU: after every change of streamae/core.
 quick: $(STAMP)
 	$(BIN)/python -m pytest -n 0 --quick
 
-test-long: $(STAMP)
+test-long: tools
 	$(BIN)/python -m pytest -m long --timeout 7200
 
 # Every branch of what keeps messages and alerts: store, alert, delivery, acknowledgement. Fails below 100 %.

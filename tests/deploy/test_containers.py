@@ -28,7 +28,7 @@ def tool(name):
     """A tool of this environment or of the machine; the test is skipped without it."""
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if found is None:
-        pytest.skip(f"{name} is not installed; .ci/run says how")
+        pytest.skip(f"{name} is not installed: make tools")
     return found
 
 

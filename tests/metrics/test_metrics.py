@@ -75,7 +75,7 @@ def full() -> Metrics:
     return metrics
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed: apt-get install prometheus")
 def test_promtool_finds_nothing_to_say():
     done = subprocess.run(["promtool", "check", "metrics"], input=full().render(), capture_output=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
