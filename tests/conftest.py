@@ -33,6 +33,21 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None if any(map(quick.is_quick, paths)) else True
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """With `--dist loadfile` a file stays with one worker, for its fixtures; but parts of a test are spread.
+
+    xdist's own groups (`--dist loadgroup`) do nothing under pytest 9.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Files(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid if "[part-" in nodeid else nodeid.split("::", maxsplit=1)[0]
+
+    return Files(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.option.quick:
         full = [item for item in items if item.get_closest_marker("full")]

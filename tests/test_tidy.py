@@ -12,7 +12,8 @@ FILES = sorted((ROOT / "streamae").rglob("*.py"))
 FILE_MAX = 330
 BODY_MAX = 50
 BANNED = re.compile(r"(Manager|Handler|Helper|Util|Processor)s?$|^(process|handle|data|info)$")
-# The clock is read in one file, and torch is imported behind two doors.
+# Who may import a library, by the beginning of the path in the package: everybody else asks them, or is given what
+# they read. The clock is read by what lives in time (the daemon, the verbs, the demo) and by what measures it.
 DOORS = {
     "time": ("daemon/", "cli/", "tools/demo", "evaluation/", "bench"),
     "torch": ("model/", "training/", "evaluation/", "bench"),

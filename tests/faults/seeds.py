@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.faults.simulation import ViolationError, simulate
 
 SEEDS = 5000
-PARTS = 4  # files that share them, so that two workers can play them side by side
+PARTS = 4  # tests that share them, so that workers can play them side by side
 SEEDS_TO_CATCH = 500
 
 
@@ -79,7 +79,7 @@ def first_to_catch(bug: str, seeds: Iterable[int] = range(SEEDS_TO_CATCH)) -> in
 
 
 def check_part(part: int) -> None:
-    """The test that the files of the parts have in common."""
+    """Play one part of the seeds; every fault must have come up in it."""
     played = play_all(range(part, SEEDS, PARTS))
     print(f"\n{played.table()}")
     assert not played.violations, played.violations[:3]
