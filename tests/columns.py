@@ -200,14 +200,13 @@ class SensorColumns:
         self._channels = [name for name in ("a", "b") if any(name in stream for stream in streams)]
         self._size = len([s for s in self._streams if s >= 0])
         self._stage = self._made()
+        self._stage.grow(self._size)
         for s, stream in enumerate(streams):
             if "longest_run" in stream:
                 self._stage.begin(s, stream["longest_run"], known=stream.get("known", True))
 
     def _made(self) -> Sensors:
-        stage = Sensors(self._rule, self._channels, apart=self._apart)
-        stage.grow(self._size)
-        return stage
+        return Sensors(self._rule, self._channels, apart=self._apart)
 
     def step(self, time_s: list[float], now: list[Cells]) -> list[dict[str, str]]:
         rests = np.array([now[s].get("maintenance", NO) != NO for s in range(self._size)])

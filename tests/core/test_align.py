@@ -147,3 +147,11 @@ def test_a_snapshot_carries_the_stage_over(setting):
     second.restore(first.state(2))
     late, _ = run(second, [samples[20:]])
     assert early + late == whole
+
+
+def test_streams_of_one_step_do_not_see_each_other_s_values_whatever_their_times():
+    """Of two streams that close their ticks together each has its own values, at times about zero and before it too."""
+    for start in (-40.0, 0.0, 1.7e9):
+        samples = [(s, 0, start + t, 100.0 * s + t) for t in range(1, 6) for s in range(2)]
+        rows, _ = run(align_stage(GridAlign(1.0, lateness_s=0.0, gap_max_s=5.0), 1), [samples])
+        assert by_stream(rows) == [(s, start + t, [100.0 * s + t]) for s in range(2) for t in range(1, 6)]

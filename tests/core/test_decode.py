@@ -168,3 +168,16 @@ def test_no_payload_raises(spec, payload):
     assert np.isfinite(readings.value.astype(np.float32)).all()
     assert np.isfinite(readings.time_s).all()
     assert len(readings) or drops or json.loads(payload) in ({"r": []},) or b"[]" in payload
+
+
+def test_messages_keep_their_order_and_their_arrival_whatever_way_they_are_read():
+    """Plain numbers that are read as a run, and others that are read one by one, come out as they came in."""
+    made = decoder(PayloadSpec(), template="{pump}/{channel}")
+    topics = [b"p1/flow", b"p2/flow", b"p1/temp", b"p2/temp", b"p1/flow", b"p2/flow"]
+    payloads = [b"1", b" 2 ", b"on", b"4", b"5\n", b"6"]
+    readings, drops = made.decode(topics, payloads, NOW + np.arange(6.0))
+    assert readings.value.tolist() == [1, 2, 4, 5, 6]
+    assert readings.time_s.tolist() == [NOW + n for n in (0, 1, 3, 4, 5)]
+    assert readings.arrival_s.tolist() == readings.time_s.tolist()
+    assert (readings.stream.tolist(), readings.channel.tolist()) == ([0, 1, 1, 0, 1], [0, 0, 1, 0, 0])
+    assert drops == {Drop.NOT_A_NUMBER: 1}

@@ -13,7 +13,7 @@ from streamae.core.align import GridAlign
 from streamae.core.decode import PayloadSpec
 from streamae.core.groups import Groups
 from streamae.core.pipeline import alert_id
-from streamae.core.types import AlertState, Drop, Rows
+from streamae.core.types import AlertState, Drop, Drops, Rows
 from streamae.store.journal import decode_batch, encode_batch
 from tests import plants
 from tests.quick import examples
@@ -317,3 +317,12 @@ def test_the_journal_has_all_that_a_replay_needs(steps):
         at += count
     assert [columns(second.step(decode_batch(body), 0.0)) for body in journal] == told
     assert first.snapshot() == second.snapshot()
+
+
+def test_only_a_step_without_messages_is_a_tick():
+    """The journal must know of a step that took nothing while somebody listened, and of no other."""
+    groups, messages = Groups("i", [plants.group()]), plant(30)
+    assert not groups.step(plants.batch(messages), messages[-1][2]).ticked
+    assert groups.step(plants.batch([]), messages[-1][2] + 5.0).ticked
+    lossy = replace(plants.batch([]), lost=Drops({Drop.OVERFLOW: 2}))
+    assert not groups.step(lossy, messages[-1][2] + 10.0).ticked

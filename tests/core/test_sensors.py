@@ -351,3 +351,63 @@ def test_a_snapshot_from_before_sensor_health_is_taken_over():
     more = [m for m in plant(90) if m[2] >= T0 + 60]
     lines = [p.step(plants.batch(more), 0.0).verdicts["pumps"].score.tolist() for p in (groups, again)]
     assert lines[0] == lines[1]
+
+
+def lively(rng, rows):
+    return [float(x) for x in rng.normal(size=rows)]
+
+
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_a_run_before_a_channel_is_known_teaches_its_whole_length(one_by_one):
+    """A hundred equal values among the first ones: later a thousand are usual, and one more is stuck."""
+    world, rng = World(SensorRule(stale_after_s=None), 1, channels=("a",)), np.random.default_rng(0)
+    values = [*lively(rng, 20), *[7.0] * 100, *lively(rng, 300), *[8.0] * 1001]
+    samples = [(0, 0, float(t), v, float(t)) for t, v in enumerate(values)]
+    for part in [[one] for one in samples] if one_by_one else [samples]:
+        world.step(part)
+    assert [t[:6] for t in world.told] == [(0, 0, "stuck", True, 420.0, 1420.0)]
+
+
+def test_a_channel_that_training_saw_at_rest_has_shown_nothing_yet():
+    """With a longest run of 0 it may show four values and rest: it is a mode, whatever the values are."""
+    world, rng = World(SensorRule(stale_after_s=None), 1, channels=("a",)), np.random.default_rng(0)
+    world.health.begin(0, [0], known=True)
+    values = [float(x) for x in rng.integers(1, 5, 600)] + [1.0] * 2000
+    world.step([(0, 0, float(t), v, float(t)) for t, v in enumerate(values)])
+    assert world.told == []
+
+
+def test_a_silence_within_one_batch_is_told_with_its_end_and_both_bear_their_limits():
+    """Where all comes at once, nothing is left out: the stream is told stale and back, the channel by its own limit."""
+    rule = SensorRule(stale_after_s=10.0, stuck_after_s=None)
+    for apart, dead in ((False, {(1, 0), (1, 1)}), (True, {(1, 1)})):
+        world = World(rule, 2, apart=apart)
+        samples = [
+            (s, c, float(t), float(t + c), float(t))
+            for t in range(40)
+            for s in range(2)
+            for c in range(2)
+            if (s, c) not in dead or not 5 < t < 30
+        ]
+        found = [f for f in world.step(samples, 40.0) if f.rule == "stale"]
+        channel = 1 if apart else -1
+        assert [(f.stream, f.channel, f.fires, f.onset_s, f.time_s) for f in found] == [
+            (1, channel, True, 5.0, 15.0), (1, channel, False, 5.0, 30.0),
+        ]  # fmt: skip
+        assert [(f.score, f.threshold) for f in found] == [(10.0, 10.0), (25.0, 10.0)]
+
+
+def test_what_is_usual_is_learnt_alike_in_arrays_and_sample_by_sample():
+    """A stream with an open verdict is walked: what it learns of its other channel is what one without would learn."""
+    rng = np.random.default_rng(0)
+    values = [*lively(rng, 10), *[3.0] * 30, *lively(rng, 200), *[4.0, 5.0] * 20, *[6.0] * 50, *lively(rng, 100)]
+    kept = []
+    for bounds in ({}, {"b": (0.0, 1.0)}):
+        world = World(SensorRule(range=bounds), 1)
+        for t, value in enumerate(values):
+            at = t + 7.0 * (t > 50) + 3.0 * (t > 90)
+            world.step([(0, 0, at, value, at), (0, 1, at, 2.0 + t, at)])
+        assert len(world.told) == len(bounds)
+        kept.append({name: array[0, 0].tolist() for name, array in world.health.state_of_sensors.state(1).items()})
+    assert kept[0] == kept[1]
+    assert (kept[0]["seen"], kept[0]["kinds"], kept[0]["longest"]) == (430, 5, 50)

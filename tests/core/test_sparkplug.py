@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from streamae.core.align import GridAlign
 from streamae.core.decode import Decoder, PayloadSpec, deferred
-from streamae.core.formats.sparkplug_payload import Address, address_of, parse, value_of
+from streamae.core.formats.sparkplug_payload import Address, SparkplugMetric, address_of, parse, value_of
 from streamae.core.groups import Groups
 from streamae.core.topics import Router, Streams, Template
 from streamae.core.types import Batch
@@ -478,3 +478,10 @@ def damaged(wire, changes):
         if at < len(body):
             body[at] = byte
     return bytes(body)
+
+
+@pytest.mark.parametrize(("datatype", "value"), [(5, 0xFF), (6, 0x01FF), (7, 0x8000_01FF), (1, -1), (2, 0x01FF)])
+def test_a_number_is_cut_to_the_bits_of_its_type(datatype, value):
+    """A sender that fills the wider field with more bits than its type has is read by those of the type."""
+    found = SparkplugMetric("n", None, None, datatype, False, 0x8000_01FF)
+    assert value_of(found, datatype) == value
