@@ -32,14 +32,14 @@ def test_it_judges_on_as_the_whole_lane_does(known):
     streams = {"p1": {"location": [100.0] * 2, "scale": [1.0] * 2, "weight": [0.5] * 2, "zero": 1.4, "offset": 1.6}}
     profile = plants.profile(streams=streams if known else None, learn_windows=0 if known else 5)
     pipeline = Pipeline("i", plants.group(profile=profile))
-    messages = plant(120)
-    fed(pipeline, messages[:180])
-    copy = past_of(pipeline, "p1", messages[180][2], 0)
-    mine = [m for m in messages[180:] if m[0] == b"plant/p1"]
+    messages = plant(70, pumps=2)
+    fed(pipeline, messages[:90])
+    copy = past_of(pipeline, "p1", messages[90][2], 0)
+    mine = [m for m in messages[90:] if m[0] == b"plant/p1"]
     one = copy.pipeline(json.loads)
     assert (one.streams.names, one.group.flapping) == (["p1"], None)
     found = fed(one, mine)
-    whole = [verdict for verdict in fed(pipeline, messages[180:]) if verdict[0] == "p1"]
+    whole = [verdict for verdict in fed(pipeline, messages[90:]) if verdict[0] == "p1"]
     assert len(found) == len(mine) - T + 1 == len(whole) - T + 1
     np.testing.assert_array_equal([v[1:3] for v in found], [v[1:3] for v in whole[T - 1 :]])
     np.testing.assert_allclose([v[3] for v in found], [v[3] for v in whole[T - 1 :]], rtol=0.05)

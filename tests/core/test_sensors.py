@@ -411,3 +411,20 @@ def test_what_is_usual_is_learnt_alike_in_arrays_and_sample_by_sample():
         kept.append({name: array[0, 0].tolist() for name, array in world.health.state_of_sensors.state(1).items()})
     assert kept[0] == kept[1]
     assert (kept[0]["seen"], kept[0]["kinds"], kept[0]["longest"]) == (430, 5, 50)
+
+
+def test_the_page_is_told_which_channel_of_which_stream_it_is():
+    """Marks name the verdict in words with its channel, that on a whole stream without one, and end with it."""
+    rule = SensorRule(stale_after_s=5.0, stuck_after_s=None, range={"b": (-50.0, 50.0)}, keep_s=1e6)
+    groups, messages = Groups("i", [plants.group(health=rule)]), plant(40)
+    pipeline = groups.pipelines["pumps"]
+    mute = [m for m in messages if m[0] != b"plant/p0" or not T0 + 10 <= m[2] < T0 + 20]
+    at = {}
+    for message in mute:
+        groups.step(plants.batch([message]), message[2])
+        at[int(message[2] - T0)] = pipeline.marks()
+    far = {1: ["out of range: b"], 2: ["out of range: b"]}
+    assert at[9] == far
+    assert at[18] == far | {0: ["stale"]}
+    assert at[30] == far
+    assert sorted(pipeline.verdicts()) == ["out_of_range"] * 2
