@@ -428,3 +428,24 @@ def test_the_page_is_told_which_channel_of_which_stream_it_is():
     assert at[18] == far | {0: ["stale"]}
     assert at[30] == far
     assert sorted(pipeline.verdicts()) == ["out_of_range"] * 2
+
+
+@pytest.mark.parametrize(("length", "told"), [(21, 1), (22, 0)])
+def test_a_channel_that_changes_every_twenty_samples_can_just_be_stuck(length, told):
+    """Twenty-one changes in 420 samples are enough, in 440 they are those of one that rests by nature."""
+    world = World(SensorRule(stale_after_s=None), 1, channels=("a",))
+    values = [float(k) for k in range(20) for _ in range(length)] + [99.0] * (10 * length + 1)
+    world.step([(0, 0, float(t), v, float(t)) for t, v in enumerate(values)])
+    assert len(world.told) == told
+
+
+def test_what_ends_bears_the_limit_that_it_broke():
+    """A stream's is that of its liveliest channel, a channel's its own: five times their longest silences."""
+    world = World(SensorRule(stuck_after_s=None, stale_min_s=2.0, learn=5), 2, apart=True)
+    found = []
+    for t in range(120):
+        speaks = {(0, 0), (1, 0) if not 90 < t < 111 else (0, 0)} | ({(0, 1), (1, 1)} if t % 3 == 0 else set())
+        speaks -= {(1, 1)} if 40 < t < 80 or 90 < t < 111 else set()
+        found += world.step([(s, c, float(t), float(t), float(t)) for s, c in sorted(speaks)], float(t))
+    found = [f for f in found if f.rule == "stale" and not f.fires]
+    assert [(f.stream, f.channel, f.time_s, f.threshold) for f in found] == [(1, 1, 81.0, 15.0), (1, -1, 111.0, 5.0)]
