@@ -1,7 +1,10 @@
 """Small groups for tests of the core: a profile without a trained model, and a reconstructor in plain NumPy."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from streamae.core.calibration import Calibration, StreamCalibration
 from streamae.core.decode import PayloadSpec
 from streamae.core.pipeline import Group
 from streamae.core.topics import Template
@@ -18,25 +21,31 @@ class LevelModel:
         return total / np.float32(windows.shape[1])
 
 
-def calibration(channels, *, learn_windows=0, threshold=4.0):
+def calibration(channels, *, threshold=4.0, **changes):
     """A score of the mean error over channels, not smoothed; 1.0 at `threshold`, normal is near a fifth of it."""
     zero, offset = float(np.log(threshold)), float(np.log(5.0))
-    return {
-        "kind": "groups",
-        "channel": list(range(channels)),
-        "group": [0] * channels,
-        "weight": [1.0 / channels] * channels,
-        "level": [0.5] * channels,
-        "zero": zero,
-        "cold_zero": zero,
-        "offset": offset,
-        "cold_offset": offset,
-        "learn_windows": learn_windows,
-        "level_floor": 1.0,
-        "smoothing": 1.0,
-        "half_life_windows": 1000.0,
-        "budget_per_s": 1 / 604800,
-    }
+    plain = Calibration(
+        kind="groups",
+        channel=np.arange(channels),
+        group=np.zeros(channels, np.int64),
+        weight=np.full(channels, 1.0 / channels),
+        level=np.full(channels, 0.5),
+        zero=zero,
+        cold_zero=zero,
+        offset=offset,
+        cold_offset=offset,
+        learn_windows=0,
+        level_floor=1.0,
+        smoothing=1.0,
+        half_life_windows=1000.0,
+        budget_per_s=1 / 604800,
+    )
+    return replace(plain, **changes)
+
+
+def known_stream(location=(0.0,), scale=(1.0,), *, weight=(1.0,), zero=0.0, offset=1.0):
+    """The numbers of a stream that the model was trained on."""
+    return StreamCalibration(np.array(location), np.array(scale), np.array(weight), zero, offset)
 
 
 def profile(channels=("a", "b"), *, window=4, streams=None, warmup_rows=20, learn_windows=0, gap_max_s=5.0):

@@ -80,7 +80,7 @@ def fault_picture(world: World) -> Figure:
     first, last = world.fault
     rows = slice(first - 240, last + 240)
     known = world.profile.streams[world.names[0]]
-    location, scale = np.asarray(known["location"]), np.asarray(known["scale"])
+    location, scale = known.location, known.scale
     scaled = ((world.values[rows, 0] - location) / scale).astype(np.float32)
     rebuilt, _ = overlay(world.model, world.time_s[rows], scaled, world.profile.window, world.profile.gap_max_s)
     scored = world.scored(0)

@@ -6,6 +6,7 @@ How long a window takes does not depend on the weights, so nothing is trained.
 import numpy as np
 import torch
 
+from streamae.core.calibration import Calibration
 from streamae.core.decode import PayloadSpec
 from streamae.core.pipeline import Group
 from streamae.core.topics import Template
@@ -46,11 +47,11 @@ def bench_group(spec: DetectorSpec, model: Reconstructor, streams: int, stride: 
     """A group of univariate streams `b/<stream>` with JSON payloads, known to no model, scored from early on."""
     features = spec.features()
     E = len(features)
-    calibration = {
-        "kind": "groups", "channel": [c for _, c in features], "group": [0] * E, "weight": [1.0 / E] * E,
-        "level": [0.5] * E, "zero": 3.0, "cold_zero": 3.0, "offset": 3.0, "cold_offset": 3.0, "learn_windows": 0,
-        "level_floor": 1.0, "smoothing": 0.5, "half_life_windows": 1000.0, "budget_per_s": 1 / 604800,
-    }  # fmt: skip
+    calibration = Calibration(
+        kind="groups", channel=np.array([c for _, c in features]), group=np.zeros(E, np.int64),
+        weight=np.full(E, 1.0 / E), level=np.full(E, 0.5), zero=3.0, cold_zero=3.0, offset=3.0, cold_offset=3.0,
+        learn_windows=0, level_floor=1.0, smoothing=0.5, half_life_windows=1000.0, budget_per_s=1 / 604800,
+    )  # fmt: skip
     profile = Profile(
         digest="0" * 64,
         channels=("value",),

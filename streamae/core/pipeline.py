@@ -109,7 +109,7 @@ class Pipeline:
         self._transitions = Transitions(instance, group.name, self.streams, self.profile)
         self.decoder = Decoder(self.router, group.payloads, channels, future_max_s=group.future_max_s, loads=loads)
         self.align = align_stage(group.align, len(channels))
-        self.scale = Scale(len(channels), warmup_rows, self.profile.calibration.get("calm"))
+        self.scale = Scale(len(channels), warmup_rows, self.profile.calibration.calm)
         gap_max_s = self.profile.gap_max_s if self.align.gap_max_s is None else self.align.gap_max_s
         self.calendar = Calendar.of(self.profile.calendar)
         read = len(channels) + len(self.calendar)
@@ -188,7 +188,7 @@ class Pipeline:
             self.scale.begin(stream, known)
             self.scoring.begin(stream, known)
             self.threshold.begin(stream, known)
-            runs = self.profile.calibration.get("runs") if known is None else known.get("runs")
+            runs = (self.profile.calibration if known is None else known).runs
             self.health.begin(stream, runs, known=known is not None)
         self._begun = len(self.streams)
 
@@ -212,7 +212,7 @@ class Pipeline:
         """Run the model; returns the windows that it could judge, their errors, and what to say of the rest."""
         asked = self.quarantine.asks(windows.stream)
         values = windows.values if asked.all() else windows.values[asked]
-        answer = judged(self.group.reconstructor, values, len(self.profile.calibration["channel"]))
+        answer = judged(self.group.reconstructor, values, len(self.profile.calibration.channel))
         if asked.any():
             self.broken = answer.broken
         if not answer.failed.any() and not len(self.quarantine.held(len(self.streams))):

@@ -5,13 +5,13 @@ first `warmup_rows` rows are kept, and then give mean and standard deviation, he
 Until then the stream is learning and yields nothing.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from streamae.core.arrays import grown, rounds
+from streamae.core.calibration import StreamCalibration
 from streamae.core.types import F32, F64, I32, I64, Bool, Rows, State
 
 __all__ = ["SCALED_MAX", "Scale", "early_estimate", "estimate", "roughness"]
@@ -60,9 +60,9 @@ class Scale:
     `calm[C]` is what the group knows of scale over roughness (0: nothing), see `early_estimate`.
     """
 
-    def __init__(self, channels: int, warmup_rows: int, calm: Sequence[float] | None = None) -> None:
+    def __init__(self, channels: int, warmup_rows: int, calm: F64 | None = None) -> None:
         self.warmup_rows = warmup_rows
-        self._calm: F64 = np.zeros(channels) if calm is None else np.asarray(calm, np.float64)
+        self._calm: F64 = np.zeros(channels) if calm is None else calm
         self._location: F64 = np.zeros((0, channels))
         self._scale: F64 = np.ones((0, channels))
         self._seen: I32 = np.zeros(0, np.int32)  # warm-up rows so far
@@ -77,10 +77,10 @@ class Scale:
         self._seen = grown(self._seen, streams, 0)
         self._slot = grown(self._slot, streams, -1)
 
-    def begin(self, stream: int, known: Mapping[str, Any] | None) -> None:
+    def begin(self, stream: int, known: StreamCalibration | None) -> None:
         """Start a new stream, which `grow` has made room for, with the artifact's numbers for it if there are any."""
         if known is not None:
-            self._location[stream], self._scale[stream] = known["location"], known["scale"]
+            self._location[stream], self._scale[stream] = known.location, known.scale
             self._seen[stream] = self.warmup_rows
 
     def seen(self, streams: int) -> I32:

@@ -18,17 +18,15 @@ compare to the group's from its first `learn_windows` windows (score NaN meanwhi
 windows do not move, never below `level_floor`; its threshold lies where training measured that it must for streams
 that are met in passing (`cold_zero`).
 
-The calibration is a mapping of plain JSON values:
-    kind "groups" | "mahalanobis", channel[E] (-1: of none), group[E], weight[E], level[E] (typical errors, geometric
-    mean), zero, cold_zero, learn_windows, level_floor, smoothing; center[E], spread[E], precision[E][E] (mahalanobis).
+The numbers are those of `core.calibration`.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from streamae.core.arrays import grown
+from streamae.core.calibration import Calibration, StreamCalibration
 from streamae.core.types import F32, F64, I32, Bool, round_score
 
 __all__ = ["Scoring", "channel_shares", "excess", "group_score", "mahalanobis"]
@@ -89,22 +87,18 @@ class Scoring:
     grouped into calls.
     """
 
-    def __init__(self, calibration: Mapping[str, Any], channels: int) -> None:
-        self._channel = np.asarray(calibration["channel"], np.int32)
+    def __init__(self, calibration: Calibration, channels: int) -> None:
+        self._channel = calibration.channel.astype(np.int32)
         self._channels = channels
-        self._group = np.asarray(calibration["group"], np.int32)
+        self._group = calibration.group.astype(np.int32)
         self._groups = int(self._group.max()) + 1
-        self._weight0 = np.asarray(calibration["weight"], np.float64)
-        self._level0 = np.maximum(np.asarray(calibration["level"], np.float64), _TINY)
-        self._cold0 = float(calibration["cold_zero"])
-        self._learn = int(calibration["learn_windows"])
-        self._floor = float(calibration["level_floor"])
-        self._smoothing = float(calibration["smoothing"])
-        self._by_distance = calibration["kind"] == "mahalanobis"
-        if self._by_distance:
-            self._center, self._spread, self._precision = (
-                np.asarray(calibration[name], np.float64) for name in ("center", "spread", "precision")
-            )
+        self._weight0 = calibration.weight
+        self._level0 = np.maximum(calibration.level, _TINY)
+        self._cold0 = calibration.cold_zero
+        self._learn = calibration.learn_windows
+        self._floor = calibration.level_floor
+        self._smoothing = calibration.smoothing
+        self._distance = (calibration.center, calibration.spread, calibration.precision)
         features = len(self._channel)
         self._state: dict[str, np.ndarray] = {
             "weight": np.ones((0, features)),
@@ -120,12 +114,12 @@ class Scoring:
         for name, array in self._state.items():
             self._state[name] = grown(array, capacity, fill[name])
 
-    def begin(self, stream_id: int, known: Mapping[str, Any] | None) -> None:
-        """Start a stream: with `weight`[E] and `zero` of one that the model was trained on, or with all to learn."""
+    def begin(self, stream_id: int, known: StreamCalibration | None) -> None:
+        """Start a stream: with its own numbers if the model was trained on it, else with all to learn."""
         s = self._state
         s["smooth"][stream_id], s["learnt"][stream_id] = np.nan, 0.0
         if known is not None:
-            s["weight"][stream_id], s["zero"][stream_id] = known["weight"], float(known["zero"])
+            s["weight"][stream_id], s["zero"][stream_id] = known.weight, known.zero
             s["left"][stream_id] = 0
         else:
             s["weight"][stream_id], s["zero"][stream_id] = self._weight0, self._cold0
@@ -164,8 +158,9 @@ class Scoring:
         return score, channel_shares(part, units, self._channel, self._channels)
 
     def _combined(self, units: F64) -> tuple[F64, F64]:
-        if self._by_distance:
-            return mahalanobis(excess(units, self._center, self._spread), self._precision)
+        center, spread, precision = self._distance
+        if center is not None and spread is not None and precision is not None:
+            return mahalanobis(excess(units, center, spread), precision)
         return group_score(units, self._group, self._groups)
 
     def _smooth(self, stream: I32, value: F64) -> F64:

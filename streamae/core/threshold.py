@@ -29,17 +29,15 @@ averages move by what k windows would have moved them, and theta sinks by the cl
 In maintenance nothing moves: mean, averages and theta stand where they stood, an onset raises nothing, and the time
 counts neither for nor against the budget.
 
-The calibration is the same mapping as in `core.score`, of which this reads `offset`, `cold_offset`,
-`half_life_windows`, `budget_per_s`, and `averages`, `average_offsets` (absent in older models: none); a stream known
-from training brings its own `offset`.
+The numbers are those of `core.calibration`; a stream known from training brings its own `offset`.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from streamae.core.arrays import grown
+from streamae.core.calibration import Calibration, StreamCalibration
 from streamae.core.types import F64, I32, Bool, round_score
 
 __all__ = ["Threshold"]
@@ -57,13 +55,13 @@ _KNOWN = 1e12
 class Threshold:
     """Thresholds of a group's streams; a call may name a stream once only. Deterministic, vectorised over streams."""
 
-    def __init__(self, calibration: Mapping[str, Any], false_alarms_per_s: float | None = None) -> None:
-        rate = float(calibration["budget_per_s"]) if false_alarms_per_s is None else false_alarms_per_s
+    def __init__(self, calibration: Calibration, false_alarms_per_s: float | None = None) -> None:
+        rate = calibration.budget_per_s if false_alarms_per_s is None else false_alarms_per_s
         self._sink_per_s = _BALANCE * _STEP * rate
-        self._half_life = float(calibration["half_life_windows"])
-        self._cold = float(calibration["cold_offset"])
-        self._half_lives: F64 = np.asarray(calibration.get("averages", ()), np.float64)
-        self._limits: F64 = np.asarray(calibration.get("average_offsets", ()), np.float64)
+        self._half_life = calibration.half_life_windows
+        self._cold = calibration.cold_offset
+        self._half_lives: F64 = calibration.averages.astype(np.float64)
+        self._limits: F64 = calibration.average_offsets
         self._state: dict[str, np.ndarray] = {
             "mean": np.zeros(0),
             "offset": np.zeros(0),
@@ -80,9 +78,9 @@ class Threshold:
         for name, array in self._state.items():
             self._state[name] = grown(array, capacity, fill[name])
 
-    def begin(self, stream_id: int, known: Mapping[str, Any] | None) -> None:
+    def begin(self, stream_id: int, known: StreamCalibration | None) -> None:
         """Start a stream at the calibrated threshold, 1.0."""
-        start = self._start(self._cold, 0.0) if known is None else self._start(float(known["offset"]), _KNOWN)
+        start = self._start(self._cold, 0.0) if known is None else self._start(known.offset, _KNOWN)
         for name, value in start.items():
             self._state[name][stream_id] = value
 

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from streamae.core.calibration import Calibration, StreamCalibration
+
 __all__ = [
     "BACKOFF_MAX_S",
     "AlertState",
@@ -314,8 +316,8 @@ class Reconstructor(Protocol):
 class Profile:
     """What a model was trained under, as the core needs it; read from the artifact's manifest.
 
-    `streams` holds by name location[C], scale[C] and error level of each stream that it was trained on; `calibration`
-    is for `core.score` and `core.threshold`, `calendar` for `core.calendar`; `period_s` is how far rows lay apart.
+    `streams` holds by name the numbers of each stream that it was trained on, `calibration` those of the group;
+    `calendar` is for `core.calendar`; `period_s` is how far rows lay apart.
     """
 
     digest: str
@@ -324,8 +326,8 @@ class Profile:
     period_s: float
     gap_max_s: float
     warmup_rows: int
-    streams: Mapping[str, Mapping[str, Any]]
-    calibration: Mapping[str, Any]
+    streams: Mapping[str, StreamCalibration]
+    calibration: Calibration
     calendar: Mapping[str, Any] | None = None
 
 

@@ -59,7 +59,7 @@ def _rebuilt(series: Series, profile: Profile, model: TorchReconstructor, target
     shown = np.full((len(series), len(series.channels)), np.nan)
     usable, values = usable_rows(series, profile)
     known = profile.streams[series.name]
-    location, scale = np.asarray(known["location"]), np.asarray(known["scale"])
+    location, scale = known.location, known.scale
     scaled = np.clip((values[usable] - location) / scale, -SCALED_MAX, SCALED_MAX).astype(np.float32)
     read = Calendar.of(profile.calendar).beside(scaled, series.time_s[usable])
     laid, _ = overlay(model, series.time_s[usable], read, profile.window, profile.gap_max_s)

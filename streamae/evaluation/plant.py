@@ -32,7 +32,7 @@ import numpy as np
 from streamae.core.alert import AlertRule
 from streamae.core.pipeline import Pipeline
 from streamae.core.sensors.stage import SensorRule, Sensors
-from streamae.core.types import F64, I8, I32, Profile, Readings, Rows
+from streamae.core.types import F64, I8, I32, I64, Profile, Readings, Rows
 from streamae.errors import StreamaeError
 from streamae.evaluation.budgets import BUDGETS, thresholds
 from streamae.evaluation.metrics import DAY_S, alarms
@@ -188,7 +188,7 @@ def fault_run(plant: Plant, profile: Profile, model: TorchReconstructor, bench: 
     time_s, made = trials(plant, bench, seed)
     names = [f"{plant.names[t.stream]}~{n}" for n, t in enumerate(made)]
     copies = {name: profile.streams[plant.names[t.stream]] for name, t in zip(names, made, strict=True)}
-    calibration = dict(profile.calibration) | {"budget_per_s": BUDGETS[FAULT_BUDGET]}
+    calibration = replace(profile.calibration, budget_per_s=BUDGETS[FAULT_BUDGET])
     profile = replace(profile, streams=copies, calibration=calibration)
     score, limit = score_streams(profile, model, names, time_s, [t.values for t in made])
     score = np.nan_to_num(score, nan=_UNJUDGED)
@@ -205,7 +205,7 @@ def fault_run(plant: Plant, profile: Profile, model: TorchReconstructor, bench: 
             {"stream": trial.stream, "kind": trial.kind, "magnitude": trial.magnitude} | {"delay_s": delay_s, **level}
         )
         if trial.kind == "stuck":
-            runs = copies[names[n]].get("runs")
+            runs = copies[names[n]].runs
             out[-1]["sensor_s"] = sensor_delay_s(profile, trial, runs, bench.period_s)
     return {"trials": out}
 
@@ -215,7 +215,7 @@ def rises(score: F64, control: F64) -> float:
     return float((np.log(score) - np.log(control)).max())
 
 
-def sensor_delay_s(profile: Profile, trial: FaultTrial, runs: Sequence[float] | None, period_s: float) -> float | None:
+def sensor_delay_s(profile: Profile, trial: FaultTrial, runs: I64 | None, period_s: float) -> float | None:
     """Time from the start of the fault to the core's verdict that a sensor is stuck; None where there is none."""
     N, C = trial.values.shape
     health = Sensors(SensorRule(stale_after_s=None), profile.channels, apart=False)

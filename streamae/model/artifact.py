@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamae.core.calendar import Calendar
+from streamae.core.calibration import Calibration, StreamCalibration
 from streamae.core.types import F32, Profile
 from streamae.errors import ArtifactError
 from streamae.model.executor_options import ExecutorOptions
@@ -127,9 +128,13 @@ def open_artifact(
     """
     content, digest = verified(path, sha256, registry)
     manifest = _manifest(path, content)
+    try:
+        profile = profile_of(manifest, digest)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from error
     reconstructor = _LOADERS[manifest["format"]["kind"]](path, content, manifest, device, means)
     _check_golden(path, manifest, reconstructor)
-    return Artifact(path, digest, manifest, profile_of(manifest, digest), reconstructor)
+    return Artifact(path, digest, manifest, profile, reconstructor)
 
 
 def verified(path: Path, sha256: str | None, registry: Path | None) -> tuple[bytes, str]:
@@ -141,16 +146,24 @@ def verified(path: Path, sha256: str | None, registry: Path | None) -> tuple[byt
 
 
 def profile_of(manifest: Mapping[str, Any], digest: str) -> Profile:
-    """Build what the core needs to know from a manifest."""
+    """Build what the core needs to know from a manifest. Raises ArtifactError on a calibration that cannot be one."""
+    channels, streams = tuple(manifest["channels"]), manifest["streams"]
+    scores = manifest["format"]["kind"] in _LOADERS  # a classifier's does not
+    calibration = Calibration.from_mapping(manifest["calibration"], len(channels)) if scores else Calibration.none()
+    features = len(calibration.channel) if scores else None
+    if not isinstance(streams, dict):
+        raise ArtifactError(f"streams: got {streams!r:.60}; it must be a mapping. Train the model anew")
     return Profile(
         digest=digest,
-        channels=tuple(manifest["channels"]),
+        channels=channels,
         window=int(manifest["network"]["window"]),
         period_s=float(manifest["period_s"]),
         gap_max_s=float(manifest["gap_max_s"]),
         warmup_rows=int(manifest["warmup_rows"]),
-        streams=manifest["streams"],
-        calibration=manifest["calibration"],
+        streams={
+            name: StreamCalibration.from_mapping(kept, name, len(channels), features) for name, kept in streams.items()
+        },
+        calibration=calibration,
         calendar=manifest.get("calendar"),
     )
 

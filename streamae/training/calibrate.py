@@ -1,4 +1,4 @@
-"""Errors of the training windows -> the calibration that `core.score` and `core.threshold` read.
+"""Errors of the training windows -> the `core.calibration` that `core.score` and `core.threshold` read.
 
 Each feature is put in units of its own normal per stream: a channel's error by its mean (mixed with the mean over
 channels, so that a channel that fits perfectly does not rule), and a kind's sum by its 98 % quantile. The score's
@@ -8,18 +8,20 @@ as much again, further with the number of streams, and less the more budgeted fa
 had time for. The averages that `core.threshold` watches get their limits from the same scores.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from streamae.core.calibration import Calibration, StreamCalibration
 from streamae.core.score import Scoring, excess
 from streamae.core.sensors.state import KINDS_MIN, MOVES_MIN
 from streamae.core.types import F32, F64, I32, I64
 from streamae.training.limits import Limit, widest
 
-__all__ = ["DEFAULT_BUDGET_PER_S", "VOUCHED", "Levels", "calibrate", "feature_groups", "log_scores", "longest_runs"]
+__all__ = ["DEFAULT_BUDGET_PER_S", "VOUCHED", "calibrate", "feature_groups", "log_scores", "longest_runs"]
 
 DEFAULT_BUDGET_PER_S = 1.0 / 604_800.0  # one a week and stream
 _QUANTILE = 0.98
@@ -36,9 +38,6 @@ VOUCHED = 0.1  # budgeted false alarms in the time of all training rows: a short
 _AVERAGE_MARGIN = 1.3
 _LEVEL_FLOOR = 1.0
 _TINY = 1e-6  # squared scales: a thousandth of a scale is nothing, however still a stream was
-
-Levels = list[dict[str, Any]]
-"""For each stream the numbers of its own: `weight`[E], `zero`, `offset`."""
 
 
 def feature_groups(kinds: Sequence[str], several: bool) -> tuple[I32, F64]:
@@ -74,7 +73,9 @@ def stream_weight(errors: F64, kinds: Sequence[str], part: F64) -> F64:
     return weight
 
 
-def log_scores(calibration: Mapping[str, Any], errors: Sequence[F32], known: Sequence[Any], channels: int) -> list[F64]:
+def log_scores(
+    calibration: Calibration, errors: Sequence[F32], known: Sequence[StreamCalibration | None], channels: int
+) -> list[F64]:
     """Logarithms [n] of the scores of each stream's errors [n, E], as in operation; NaN while it learns."""
     scoring = Scoring(calibration, channels)
     scoring.grow(len(errors))
@@ -98,18 +99,16 @@ def normal_range(y: F64) -> tuple[float, float]:
     return mean, max(reached, 3.0 * float(np.sqrt(settled.var() + 0.01)))
 
 
-def average_limits(scores: Sequence[F64], budgeted: float) -> dict[str, Any]:
+def average_limits(scores: Sequence[F64], budgeted: float) -> tuple[list[int], list[float]]:
     """Half-lives of the averages of ln scores [n] that training saw enough of, and how far above the mean they belong.
 
-    `budgeted` is how many false alarms the budget would allow in the time of all training rows. Returns
-    `half_life_windows` of the mean beside them.
+    `budgeted` is how many false alarms the budget would allow in the time of all training rows.
     """
     shortest = min(len(y) for y in scores)
     enough = budgeted >= VOUCHED
     half_lives = [h for h in _AVERAGES if enough and shortest >= _AVERAGED_MIN * h]
     limits = [_AVERAGE_MARGIN * max(_strays(y, h) for y in scores) for h in half_lives]
-    follow = max(_HALF_LIFE_WINDOWS, _FOLLOW * shortest)
-    return {"half_life_windows": follow, "averages": half_lives, "average_offsets": limits}
+    return half_lives, limits
 
 
 def _strays(y: F64, half_life: float) -> float:
@@ -133,11 +132,12 @@ def calibrate(
     row_s: float = 0.0,
     distance: bool = False,
     limit: Limit | None = None,
-) -> tuple[dict[str, Any], Levels]:
-    """Errors [n, E] of each stream's training windows, in time order -> calibration mapping, and numbers per stream.
+) -> tuple[Calibration, list[StreamCalibration]]:
+    """Errors [n, E] of each stream's training windows, in time order -> the group's calibration, and each stream's.
 
     `row_s` is the spacing of the rows in seconds, `limit` how the threshold is placed. With `distance` the score is
-    the Mahalanobis distance of the errors (Malhotra et al. 2016).
+    the Mahalanobis distance of the errors (Malhotra et al. 2016). Each stream's location and scale are those of rows
+    that are scaled already: 0 and 1.
     """
     kinds = [kind for kind, _ in features]
     several = len({c for _, c in features if c >= 0}) > 1
@@ -145,42 +145,63 @@ def calibrate(
     wide = [e.astype(np.float64) for e in errors]
     weights = np.stack([stream_weight(e, kinds, part) for e in wide])
     level = np.exp(np.mean([np.log(np.maximum(e, 1e-12)).mean(axis=0) for e in wide], axis=0))
-    calibration: dict[str, Any] = {
-        "kind": "mahalanobis" if distance else "groups",
-        "features": kinds,
-        "channel": [channel for _, channel in features],
-        "group": group.tolist(),
-        "weight": np.median(weights, axis=0).tolist(),
-        "level": level.tolist(),
-        "zero": 0.0,
-        "cold_zero": 0.0,
-        "learn_windows": learn_windows,
-        "level_floor": _LEVEL_FLOOR,
-        "smoothing": _SMOOTHING,
-        "budget_per_s": DEFAULT_BUDGET_PER_S,
-    }
+    unplaced = Calibration(
+        kind="mahalanobis" if distance else "groups",
+        features=tuple(kinds),
+        channel=np.array([channel for _, channel in features], np.int64),
+        group=group.astype(np.int64),
+        weight=np.median(weights, axis=0),
+        level=level,
+        zero=0.0,
+        cold_zero=0.0,
+        learn_windows=learn_windows,
+        level_floor=_LEVEL_FLOOR,
+        smoothing=_SMOOTHING,
+        budget_per_s=DEFAULT_BUDGET_PER_S,
+        half_life_windows=max(_HALF_LIFE_WINDOWS, _FOLLOW * min(len(e) for e in errors)),
+        offset=0.0,
+        cold_offset=0.0,
+    )
     if distance:
-        calibration |= _distance(np.concatenate([e * w for e, w in zip(wide, weights, strict=True)]))
-    known: Levels = [{"weight": w.tolist(), "zero": 0.0} for w in weights]
-    scores = log_scores(calibration, errors, known, channels)
+        unplaced = _with_distance(unplaced, np.concatenate([e * w for e, w in zip(wide, weights, strict=True)]))
+    location, scale = np.zeros(channels), np.ones(channels)
+    known = [StreamCalibration(location, scale, weight, 0.0, 0.0) for weight in weights]
+    scores = log_scores(unplaced, errors, known, channels)
+    return _placed(unplaced, known, scores, row_s, limit)
+
+
+def _placed(
+    unplaced: Calibration,
+    known: Sequence[StreamCalibration],
+    scores: Sequence[F64],
+    row_s: float,
+    limit: Limit | None,
+) -> tuple[Calibration, list[StreamCalibration]]:
+    """Put the thresholds where ln scores [n] that are counted from 0 say they belong."""
     budgeted = sum(len(y) for y in scores) * row_s * DEFAULT_BUDGET_PER_S
-    calibration |= average_limits(scores, budgeted)
+    averages, average_offsets = average_limits(scores, budgeted)
     ranges = [normal_range(y) for y in scores]
     # What is rare in one stream has been seen in another, and with more streams something rarer will be.
     margin = _MARGIN + _PER_LOG_STREAM * float(np.log(len(ranges)))
     reached = max(offset for _, offset in ranges) + margin / (1.0 + budgeted)
     if limit is not None and limit.method in {"quantile", "spot"}:
         reached = widest(limit, [y[int(_SETTLING * len(y)) :] for y in scores], row_s * DEFAULT_BUDGET_PER_S)
-    for own, (mean, _) in zip(known, ranges, strict=True):
-        own["offset"] = reached
-        own["zero"] = mean + own["offset"]
-    calibration["zero"] = calibration["cold_zero"] = float(max(own["zero"] for own in known))
-    calibration["offset"] = calibration["cold_offset"] = float(max(own["offset"] for own in known))
-    return calibration, known
+    placed = [replace(own, zero=mean + reached, offset=reached) for own, (mean, _) in zip(known, ranges, strict=True)]
+    zero = max(own.zero for own in placed)
+    calibration = replace(
+        unplaced,
+        averages=np.array(averages, np.int64),
+        average_offsets=np.array(average_offsets, np.float64),
+        zero=zero,
+        cold_zero=zero,
+        offset=reached,
+        cold_offset=reached,
+    )
+    return calibration, placed
 
 
-def _distance(units: F64) -> dict[str, Any]:
-    """Center, spread and inverse of the correlation of units [n, E], shrunk as few independent windows demand."""
+def _with_distance(calibration: Calibration, units: F64) -> Calibration:
+    """Add center, spread and inverse of the correlation of units [n, E], shrunk as few independent windows demand."""
     center = units.mean(axis=0)
     spread = np.maximum(units.std(axis=0), 0.1 * center + _TINY)
     centred = (units - center) / spread
@@ -190,7 +211,7 @@ def _distance(units: F64) -> dict[str, Any]:
     shrink = float(np.clip(features / (features + len(units) / 16), 0.1, 0.9))
     inverse: F64 = np.linalg.inv((1 - shrink) * correlation + shrink * np.eye(features))
     assert np.isfinite(excess(units, center, spread)).all()
-    return {"center": center.tolist(), "spread": spread.tolist(), "precision": inverse.tolist()}
+    return replace(calibration, center=center, spread=spread, precision=inverse)
 
 
 def longest_runs(rows: npt.NDArray[np.floating[Any]]) -> I64:

@@ -5,11 +5,12 @@ further than that of a stream of the training. Pieces of the training streams, e
 the core's own scaling and scoring; the threshold of new streams lies above the highest score of them all.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
+from streamae.core.calibration import Calibration
 from streamae.core.scale import early_estimate, roughness
 from streamae.core.types import F32, F64
 from streamae.model.spec import DetectorSpec
@@ -36,14 +37,14 @@ def group_calm(dataset: Dataset) -> F64:
 
 
 def calibrate_cold_start(
-    calibration: Mapping[str, Any],
+    calibration: Calibration,
     dataset: Dataset,
     spec: DetectorSpec,
     errors: Callable[[F32], F32],
     warmup_rows: int,
-) -> dict[str, Any]:
-    """Return `calm`[C], `cold_zero` and `cold_offset`, the calibration of streams that are met in operation."""
-    calm, learn = group_calm(dataset), int(calibration["learn_windows"])
+) -> Calibration:
+    """Return the calibration with `calm`[C], `cold_zero` and `cold_offset`, for streams that are met in operation."""
+    calm, learn = group_calm(dataset), calibration.learn_windows
     pieces = _pieces(dataset, warmup_rows, warmup_rows + spec.window + learn)
     tried = []
     for piece in pieces:
@@ -53,19 +54,20 @@ def calibrate_cold_start(
         read = dataset.calendar.beside(scaled, dataset.time_s[piece][warmup_rows:])
         windows = np.lib.stride_tricks.sliding_window_view(read, spec.window, axis=0).transpose(0, 2, 1)
         tried.append(errors(np.ascontiguousarray(windows)))
-    zero, offset = float(calibration["zero"]), float(calibration["offset"])
+    zero, offset = calibration.zero, calibration.offset
     if not tried:
-        return {"calm": calm.tolist(), "cold_zero": zero + _UNTRIED, "cold_offset": offset + _UNTRIED}
+        return replace(calibration, calm=calm, cold_zero=zero + _UNTRIED, cold_offset=offset + _UNTRIED)
     scores = log_scores(calibration, tried, [None] * len(tried), spec.channels)
-    return {"calm": calm.tolist(), **_above(scores, float(calibration["cold_zero"]), zero)}
+    cold_zero, cold_offset = _above(scores, calibration.cold_zero, zero)
+    return replace(calibration, calm=calm, cold_zero=cold_zero, cold_offset=cold_offset)
 
 
-def _above(scores: list[F64], counted_from: float, zero: float) -> dict[str, float]:
-    """Place the threshold above all ln scores, the further the more they differ."""
+def _above(scores: list[F64], counted_from: float, zero: float) -> tuple[float, float]:
+    """Place the threshold above all ln scores, the further the more they differ: `cold_zero`, `cold_offset`."""
     highest = np.array([np.nanmax(y) for y in scores]) + counted_from
     middle = float(np.median([np.nanmean(y) for y in scores])) + counted_from
     cold = max(float(highest.max()) + 0.5 * float(highest.std()) + _MARGIN, zero)
-    return {"cold_zero": cold, "cold_offset": max(cold - middle, _MARGIN)}
+    return cold, max(cold - middle, _MARGIN)
 
 
 def _pieces(dataset: Dataset, warmup_rows: int, learning_rows: int) -> list[slice]:

@@ -6,7 +6,7 @@ where F_beta against the incidents is greatest; beta below 1 weighs a false alar
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -76,7 +76,7 @@ def without(streams: Sequence[Stream], incidents: Sequence[Spell]) -> list[Strea
 
 
 def place_threshold(
-    manifest: Mapping[str, Any],
+    manifest: dict[str, Any],
     model: Reconstructor,
     streams: Sequence[Stream],
     incidents: Sequence[Spell],
@@ -86,7 +86,8 @@ def place_threshold(
 
     All streams of a group have one offset above their own mean, so all scores count together.
     """
-    group = offline_group(profile_of(manifest, ""), model, AlertRule())
+    profile = profile_of(manifest, "")
+    group = offline_group(profile, model, AlertRule())
     scores, hits = [], []
     for stream in streams:
         text = [repr(t) for t in stream.time_s.tolist()]
@@ -94,7 +95,7 @@ def place_threshold(
         known = np.isfinite(score)
         scores.append(np.log(score[known]))
         hits.append(inside(stream.name, stream.time_s, incidents)[known])
-    old = float(manifest["calibration"]["offset"])
+    old = profile.calibration.offset
     offset = max(OFFSET_MIN, old + fbeta_limit(np.concatenate(scores), np.concatenate(hits), beta))
     move_threshold(manifest, offset - old)
     return offset

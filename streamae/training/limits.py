@@ -12,7 +12,7 @@
 In operation the threshold adapts from there (`core.threshold`), whichever it was.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from streamae.core.types import F64, Bool
+from streamae.model.artifact import profile_of
 
 __all__ = ["OFFSET_MIN", "Limit", "fbeta_limit", "gpd_fit", "limit_above", "move_threshold", "spot_limit", "widest"]
 
@@ -55,14 +56,11 @@ class Limit:
             raise ValueError("method fbeta and a file of incidents belong together; give both or neither")
 
 
-def move_threshold(manifest: Mapping[str, Any], by: float) -> None:
+def move_threshold(manifest: dict[str, Any], by: float) -> None:
     """Move the thresholds of a manifest, in place, by so much in logarithms; new streams start no lower than before."""
-    calibration = manifest["calibration"]
-    for own in (calibration, *manifest["streams"].values()):
-        own["zero"] += by
-        own["offset"] += by
-    calibration["cold_zero"] += max(by, 0.0)
-    calibration["cold_offset"] += max(by, 0.0)
+    profile = profile_of(manifest, "")
+    manifest["calibration"] = profile.calibration.moved(by).to_mapping()
+    manifest["streams"] = {name: own.moved(by).to_mapping() for name, own in profile.streams.items()}
 
 
 def limit_above(limit: Limit, settled: F64, per_row: float) -> float:

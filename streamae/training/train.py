@@ -203,9 +203,13 @@ def _record(
         limit=config.threshold,
     )
     warmup_rows = config.warmup_rows or max(4 * spec.window, 64)
-    calibration |= calibrate_cold_start(calibration, dataset, spec, runner.errors, warmup_rows)
+    calibration = calibrate_cold_start(calibration, dataset, spec, runner.errors, warmup_rows)
     runs = [longest_runs(dataset.values[a:b]) for a, b in pairwise(dataset.bounds.tolist())]
-    calibration["runs"] = np.max(runs, axis=0).tolist()
+    calibration = replace(calibration, runs=np.max(runs, axis=0))
+    own = [
+        replace(one, location=dataset.location[s], scale=dataset.scale[s], runs=runs[s])
+        for s, one in enumerate(streams)
+    ]
     golden = rows_at(dataset, ends[0][:: max(1, len(ends[0]) // _GOLDEN_WINDOWS)][:_GOLDEN_WINDOWS], spec.window)
     return {
         "format": {"kind": "torchscript", "version": artifact.format_version(spec.to_mapping())},
@@ -217,12 +221,8 @@ def _record(
         "period_s": dataset.period_s,
         "gap_max_s": dataset.gap_max_s,
         "warmup_rows": warmup_rows,
-        "streams": {
-            name: {"location": dataset.location[s].tolist(), "scale": dataset.scale[s].tolist(), **streams[s]}
-            | {"runs": runs[s].tolist()}
-            for s, name in enumerate(dataset.names)
-        },
-        "calibration": calibration,
+        "streams": {name: one.to_mapping() for name, one in zip(dataset.names, own, strict=True)},
+        "calibration": calibration.to_mapping(),
         "golden": {"windows": golden.tolist(), "errors": runner.errors(golden).tolist()},
         "training": {
             "seed": seed,

@@ -217,13 +217,7 @@ class _Lines(logging.Handler):
 def _play(store: Store, sink_threads: SinkThreads, streams: int, calm_s: int, storm_s: int) -> Outcome:
     first = WARM_ROWS + calm_s
     fleet = Fleet(streams, range(first, first + storm_s), first + storm_s + calm_s + 6)
-    known = {
-        "location": [0.0],
-        "scale": [1.0],
-        "weight": [1.0],
-        "zero": float(np.log(4.0)),
-        "offset": float(np.log(5.0)),
-    }
+    known = plants.known_stream(zero=float(np.log(4.0)), offset=float(np.log(5.0)))
     names = [topic.decode().partition("/")[2] for topic in fleet.topics]
     profile = plants.profile(("a",), window=3, streams=dict.fromkeys(names, known), warmup_rows=6)
     rule = AlertRule(keep_firing_for_s=3.0)

@@ -24,6 +24,7 @@ from streamae.config.rules import overlap, warnings
 from streamae.config.settings import Settings
 from streamae.config.units import duration_text, parse_duration, parse_size, size_text
 from streamae.core.align import GridAlign, RowAlign
+from streamae.core.calibration import Calibration
 from streamae.core.decode import PayloadSpec
 from streamae.core.formats import FORMATS
 from streamae.core.types import Profile
@@ -48,7 +49,7 @@ def write(folder: Path, text: str, name: str = "streamae.yaml") -> Path:
 
 
 def profile(*channels: str, gap_max_s: float = 10.0) -> Profile:
-    return Profile("d" * 64, channels, 32, 1.0, gap_max_s, 300, {}, {})
+    return Profile("d" * 64, channels, 32, 1.0, gap_max_s, 300, {}, Calibration.none())
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ from tests.daemon.test_loop import Metrics, Source
 from tests.store_world import crash, opened, report, transition
 
 NOW = 1_700_000_000.0
-MODEL = {"profile": plants.profile(("a",), window=1, streams={"p": {"location": [0.0], "scale": [1.0], "weight": [1.0],
-         "zero": float(np.log(4.0)), "offset": float(np.log(5.0))}})}  # fmt: skip
+KNOWN = plants.known_stream(zero=float(np.log(4.0)), offset=float(np.log(5.0)))
+MODEL = {"profile": plants.profile(("a",), window=1, streams={"p": KNOWN})}
 
 
 def recurring(**keys: object) -> Recurring:

@@ -94,7 +94,7 @@ def test_a_new_stream_learns_before_it_judges():
 
 def test_a_stream_of_the_artifact_is_judged_at_once():
     """A stream that the model was trained on has no warm-up."""
-    known = {"p0": {"location": [0.0, 0.0], "scale": [1.0, 1.0], "weight": [0.5, 0.5], "zero": 1.4, "offset": 1.6}}
+    known = {"p0": plants.known_stream([0.0, 0.0], [1.0, 1.0], weight=[0.5, 0.5], zero=1.4, offset=1.6)}
     lines, _, _ = play(Groups("i", [plants.group(profile=plants.profile(streams=known))]), plant(10, pumps=1))
     assert len(lines["pumps", 0]) == 10 - 3
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from streamae.core.scale import SCALED_MAX, Scale, estimate
 from streamae.core.types import Rows
+from tests.plants import known_stream
 
 pytestmark = pytest.mark.quick
 
@@ -21,7 +22,7 @@ def test_a_known_stream_is_scaled_at_once_and_a_new_one_after_its_warm_up():
     """Streams of the artifact bring their scale; others yield nothing until they have had warmup_rows rows."""
     scale = Scale(1, warmup_rows=5)
     scale.grow(2)
-    scale.begin(0, {"location": [10.0], "scale": [2.0]})
+    scale.begin(0, known_stream([10.0], [2.0]))
     scale.begin(1, None)
     kept, values = scale.step(rows([0, 1, 1, 1, 1], [14, 1, 2, 3, 4]))
     assert kept.tolist() == [0]
@@ -91,7 +92,7 @@ def test_scaled_values_are_finite_in_float32():
     """Even the largest number that decode lets through stays finite when it is squared."""
     scale = Scale(1, warmup_rows=1)
     scale.grow(1)
-    scale.begin(0, {"location": [0.0], "scale": [1e-6]})
+    scale.begin(0, known_stream([0.0], [1e-6]))
     _, values = scale.step(rows([0], [3.4e38]))
     assert values[0, 0] == SCALED_MAX
     assert np.isfinite(values**2).all()
@@ -101,7 +102,7 @@ def test_what_strays_is_not_clipped_to_what_is_usual():
     """Nothing that a plant could send is bounded: a hundred thousand scales out count as a hundred thousand."""
     scale = Scale(1, warmup_rows=1)
     scale.grow(1)
-    scale.begin(0, {"location": [10.0], "scale": [2.0]})
+    scale.begin(0, known_stream([10.0], [2.0]))
     _, values = scale.step(rows([0, 0, 0], [10 + 2 * 7, 10 - 2 * 1e3, 10 + 2 * 1e5]))
     assert values[:, 0].tolist() == [7.0, -1e3, 1e5]
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from streamae.core.score import Scoring, excess, mahalanobis
 from streamae.core.types import round_score
+from tests.plants import calibration, known_stream
 from tests.quick import examples
 
 pytestmark = pytest.mark.quick
@@ -18,30 +19,25 @@ CHANNEL = (0, 1, 0, -1)
 CORRELATION = np.full((E, E), 0.6) + 0.4 * np.eye(E)
 
 
-def calibration(kind="groups", **changes):
-    return {
-        "kind": kind,
-        "channel": list(CHANNEL),
+def rule(kind="groups", **changes):
+    distance = {"center": [0.5, 0.6, 0.7, 0.8], "spread": [0.1, 0.2, 0.3, 0.4], "precision": np.linalg.inv(CORRELATION)}
+    numbers = {
+        "channel": CHANNEL,
         "group": [0, 0, 1, 2],
         "weight": [1.0, 2.0, 0.5, 1.5],
         "level": [0.8, 0.3, 1.7, 0.4],
-        "zero": 0.4,
-        "cold_zero": 0.9,
-        "learn_windows": 5,
-        "level_floor": 0.5,
-        "smoothing": 0.5,
-        "center": [0.5, 0.6, 0.7, 0.8],
-        "spread": [0.1, 0.2, 0.3, 0.4],
-        "precision": np.linalg.inv(CORRELATION).tolist(),
-        **changes,
+        **(distance if kind == "mahalanobis" else {}),
     }
+    arrays = {name: np.array(one) for name, one in numbers.items()}
+    plain = {"kind": kind, "zero": 0.4, "cold_zero": 0.9, "learn_windows": 5, "level_floor": 0.5, "smoothing": 0.5}
+    return calibration(E, **arrays | plain | changes)
 
 
-KNOWN = {"weight": [1.1, 0.9, 2.0, 0.7], "zero": 0.2, "offset": 0.5}
+KNOWN = known_stream(weight=[1.1, 0.9, 2.0, 0.7], zero=0.2, offset=0.5)
 
 
 def scoring(streams, known=True, **changes):
-    made = Scoring(calibration(**changes), C)
+    made = Scoring(rule(**changes), C)
     made.grow(streams)
     for s in range(streams):
         made.begin(s, KNOWN if known else None)
@@ -60,26 +56,26 @@ def errors_of(n, seed=0):
 
 def naive_scores(errors, known, rule):
     """The formulas of the docstring for one stream, float by float."""
-    weight, zero = (known["weight"], known["zero"]) if known else (rule["weight"], rule["cold_zero"])
+    weight, zero = (known.weight, known.zero) if known else (rule.weight, rule.cold_zero)
     learnt, smooth, out = [], None, []
     for row in errors.astype(float):
-        if not known and len(learnt) < rule["learn_windows"]:
-            learnt.append([math.log(e / lv) for e, lv in zip(row, rule["level"], strict=True)])
-            if len(learnt) == rule["learn_windows"]:
+        if not known and len(learnt) < rule.learn_windows:
+            learnt.append([math.log(e / lv) for e, lv in zip(row, rule.level, strict=True)])
+            if len(learnt) == rule.learn_windows:
                 ratio = [math.exp(sum(column) / len(column)) for column in zip(*learnt, strict=True)]
-                weight = [w / max(r, rule["level_floor"]) for w, r in zip(weight, ratio, strict=True)]
+                weight = [w / max(r, rule.level_floor) for w, r in zip(weight, ratio, strict=True)]
             out.append(math.nan)
             continue
         units = [w * e for w, e in zip(weight, row, strict=True)]
-        if rule["kind"] == "groups":
-            sums = [sum(u for u, g in zip(units, rule["group"], strict=True) if g == k) for k in set(rule["group"])]
+        if rule.kind == "groups":
+            sums = [sum(u for u, g in zip(units, rule.group, strict=True) if g == k) for k in set(rule.group)]
             s = math.sqrt(sum(x * x for x in sums) / len(sums))
         else:
-            z = [max(u - c, 0) / p for u, c, p in zip(units, rule["center"], rule["spread"], strict=True)]
+            z = [max(u - c, 0) / p for u, c, p in zip(units, rule.center, rule.spread, strict=True)]
             inverse = np.linalg.inv(CORRELATION)
             s = math.sqrt(sum(z[i] * inverse[i, j] * z[j] for i in range(E) for j in range(E)) / E)
         value = math.log(max(s, 1e-6))
-        smooth = value if smooth is None else smooth + rule["smoothing"] * (value - smooth)
+        smooth = value if smooth is None else smooth + rule.smoothing * (value - smooth)
         out.append(float(f"{math.exp(smooth - zero):.5e}"))
     return out
 
@@ -90,7 +86,7 @@ def test_scores_follow_the_formula(kind, known):
     """Weighting, combination, smoothing, zero and the learning of a new stream, against plain floats."""
     errors = errors_of(40)
     got, _ = run(scoring(1, known is not None, kind=kind), [0] * 40, errors)
-    np.testing.assert_allclose(got, naive_scores(errors, known, calibration(kind)), rtol=2e-5)
+    np.testing.assert_allclose(got, naive_scores(errors, known, rule(kind)), rtol=2e-5)
 
 
 def test_mahalanobis_uses_the_inverse_of_sigma():
@@ -152,7 +148,7 @@ def test_a_new_stream_learns_and_then_scores():
     for row in errors:
         left.append(int(made.remaining(np.zeros(1, np.int32))[0]))
         found.append(made.step(np.zeros(1, np.int32), row[None])[0][0])
-    learn = calibration()["learn_windows"]
+    learn = rule().learn_windows
     assert left == [max(learn - n, 0) for n in range(12)]
     assert list(np.isnan(found)) == [n < learn for n in range(12)]
 

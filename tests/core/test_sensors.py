@@ -306,7 +306,7 @@ def test_a_stream_of_the_artifact_is_judged_at_once_and_by_its_own_runs():
     frozen = [(0, 0, float(t), 1.5, float(t)) for t in range(400)]
     for runs, known, onset in ((30, True, 300.0), (0, True, None), (30, False, None)):
         world = World(SensorRule(stale_after_s=None), 1, channels=("a",))
-        world.health.begin(0, [runs], known=known)
+        world.health.begin(0, np.array([runs]), known=known)
         found = world.step(frozen)
         assert [f.time_s for f in found] == ([onset] if onset else []), (runs, known)
 

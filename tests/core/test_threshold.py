@@ -6,13 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamae.core.threshold import Threshold
+from tests.plants import calibration, known_stream
 from tests.quick import examples
 
 pytestmark = pytest.mark.quick
 
-CALIBRATION = {"offset": 0.9, "cold_offset": 1.1, "half_life_windows": 500.0, "budget_per_s": 1 / 604_800}
+CALIBRATION = calibration(1, offset=0.9, cold_offset=1.1, half_life_windows=500.0)
 OFFSET = 0.9
-KNOWN = {"offset": OFFSET}
+KNOWN = known_stream(offset=OFFSET)
 
 
 def threshold(streams=1, *, rate=None, known=True):

@@ -1,23 +1,26 @@
 """The averages that `core.threshold` watches: they catch slow faults that no single row shows; normal is left alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from streamae.core.threshold import Threshold
-from streamae.training.calibrate import average_limits
+from streamae.training.calibrate import average_limits, calibrate
+from tests.plants import calibration, known_stream
 
 pytestmark = pytest.mark.quick
 
 OFFSET, SPREAD = 3.0, 0.4
-PLAIN = {"offset": OFFSET, "cold_offset": OFFSET, "half_life_windows": 3000.0, "budget_per_s": 1 / 604_800}
-WATCHED = PLAIN | {"averages": [8, 64], "average_offsets": [1.2, 0.5]}
+PLAIN = calibration(1, offset=OFFSET, cold_offset=OFFSET, half_life_windows=3000.0)
+WATCHED = replace(PLAIN, averages=np.array([8, 64]), average_offsets=np.array([1.2, 0.5]))
 
 
-def made(calibration, streams=1, *, known=True):
-    threshold = Threshold(calibration)
+def made(rule, streams=1, *, known=True):
+    threshold = Threshold(rule)
     threshold.grow(streams)
     for s in range(streams):
-        threshold.begin(s, {"offset": OFFSET} if known else None)
+        threshold.begin(s, known_stream(offset=OFFSET) if known else None)
     return threshold
 
 
@@ -34,19 +37,19 @@ def normal(n, streams=1, seed=0):
     return np.exp(y)
 
 
-def naive(score, calibration):
+def naive(score, rule):
     """Row by row and scalar by scalar, as the module's text says it: thresholds[n] of one known stream."""
     mean, offset, theta, on = -OFFSET, OFFSET, 0.0, False
-    averages = [-OFFSET] * len(calibration["averages"])
-    weight = 1 - 0.5 ** (1 / calibration["half_life_windows"])
+    averages = [-OFFSET] * len(rule.averages)
+    weight = 1 - 0.5 ** (1 / rule.half_life_windows)
     out = []
     for n, x in enumerate(score):
         y = np.log(x)
         margin = theta + (np.log(0.7) if on else 0.0)
         limit = mean + offset + margin
-        for h, half_life in enumerate(calibration["averages"]):
+        for h, half_life in enumerate(rule.averages):
             averages[h] += (1 - 0.5 ** (1 / half_life)) * (y - averages[h])
-            own = mean + calibration["average_offsets"][h] * (1 + margin / offset)
+            own = mean + rule.average_offsets[h] * (1 + margin / offset)
             if averages[h] > own:
                 limit = min(limit, y - (averages[h] - own))
         out.append(float(f"{np.exp(limit):.6g}"))
@@ -54,7 +57,7 @@ def naive(score, calibration):
         if above and not on:
             theta += 0.35
         if not above:
-            theta = max(theta - 1.5 * 0.35 * calibration["budget_per_s"] * (10.0 if n else 0.0), 0.2 - offset)
+            theta = max(theta - 1.5 * 0.35 * rule.budget_per_s * (10.0 if n else 0.0), 0.2 - offset)
         mean += weight * ((min(y, limit) if above else y) - mean)
         on = above
     return np.array(out)
@@ -73,8 +76,8 @@ def test_the_arrays_do_what_the_text_says(seed):
 def test_a_lasting_small_rise_is_caught_and_normal_is_not():
     """A rise to 2.5 times the score, far under the threshold of single rows, alarms; without averages it never does."""
     calm, raised = normal(4000, 20), normal(600, 20, seed=1) * 2.5
-    for calibration, caught in ((WATCHED, True), (PLAIN, False)):
-        threshold = made(calibration, 20)
+    for rule, caught in ((WATCHED, True), (PLAIN, False)):
+        threshold = made(rule, 20)
         assert (calm > run(threshold, calm)).any(axis=0).sum() <= 1
         assert (raised > run(threshold, raised, 4000)).any(axis=0).all() == caught
 
@@ -128,12 +131,11 @@ def test_only_what_training_saw_often_enough_has_a_limit():
     rng = np.random.default_rng(0)
     for rows, expected in ((400, []), (600, [8]), (4000, [8, 56]), (26_000, [8, 56, 392])):
         scores = [rng.normal(-1, 0.3, rows) for _ in range(2)]
-        found = average_limits(scores, budgeted=1.0)
-        assert found["averages"] == expected
-        assert found["half_life_windows"] == max(500, rows / 4)
-        assert found["average_offsets"] == sorted(found["average_offsets"], reverse=True)
+        averages, offsets = average_limits(scores, budgeted=1.0)
+        assert averages == expected
+        assert offsets == sorted(offsets, reverse=True)
         for y in scores:
-            for h, limit in zip(found["averages"], found["average_offsets"], strict=True):
+            for h, limit in zip(averages, offsets, strict=True):
                 kernel = 0.5 ** (np.arange(10 * h) / h)
                 smooth = np.convolve(y - y[rows // 5 :].mean(), kernel / kernel.sum(), "full")[rows // 5 : rows]
                 assert smooth.max() < limit
@@ -142,5 +144,13 @@ def test_only_what_training_saw_often_enough_has_a_limit():
 def test_a_short_time_gives_no_limits():
     """Rows whose time the budget hardly counts vouch for no week: fifty minutes of seconds have no averages."""
     scores = [np.random.default_rng(s).normal(0.0, 0.1, 60_000) for s in range(2)]
-    assert average_limits(scores, budgeted=0.02)["averages"] == []
-    assert average_limits(scores, budgeted=0.2)["averages"] == [8, 56, 392]
+    assert average_limits(scores, budgeted=0.02) == ([], [])
+    assert average_limits(scores, budgeted=0.2)[0] == [8, 56, 392]
+
+
+@pytest.mark.parametrize(("rows", "half_life"), [(300, 500.0), (4000, 1000.0)])
+def test_the_mean_follows_over_a_quarter_of_the_shortest_stream(rows, half_life):
+    """At least over 500 windows: slower variation than training showed is not for the threshold to explain."""
+    errors = [np.random.default_rng(s).lognormal(size=(n, 1)).astype(np.float32) for s, n in enumerate((rows, 5000))]
+    made, _ = calibrate(errors, [("residual-4", 0)], 1, learn_windows=4)
+    assert made.half_life_windows == half_life

@@ -27,13 +27,9 @@ from tests.brokers import wait_until
 from tests.sparkplug import metric, payload
 
 T0 = 1_700_000_000.0
-KNOWN = {
-    "location": [10.0, 10.0],
-    "scale": [1.0, 1.0],
-    "weight": [0.5, 0.5],
-    "zero": np.log(4.0),
-    "offset": np.log(5.0),
-}
+KNOWN = plants.known_stream(
+    [10.0, 10.0], [1.0, 1.0], weight=[0.5, 0.5], zero=float(np.log(4.0)), offset=float(np.log(5.0))
+)
 
 
 class Journalled:

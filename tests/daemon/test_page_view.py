@@ -48,8 +48,8 @@ def test_an_alert_that_has_ended_is_blamed_on_what_it_began_with(world):
 def test_a_model_is_shown_with_where_its_thresholds_stand(world):
     """Of the streams that are judged; before the first one, of none."""
     pipeline = world.groups.pipelines["pumps"]
-    manifest = {"calibration": {"kind": "groups"}, "streams": {}, "golden": []}
-    world.view.artifacts = {"pumps": SimpleNamespace(manifest=manifest, path=SimpleNamespace(name="m"), digest="0")}
+    about = {"manifest": {"streams": {}, "golden": []}, "path": SimpleNamespace(name="m"), "digest": "0"}
+    world.view.artifacts = {"pumps": SimpleNamespace(profile=pipeline.profile, **about)}
     world.view.publish()
     assert world.view.models()[0]["thresholds"] is None
     for name in ("p0", "p1", "p2", "p3"):

@@ -28,7 +28,7 @@ def trained():
 def test_thresholds_at_another_budget_are_those_of_the_core(trained):
     """Run again over the scores at the model's own budget, the thresholds are those that the core gave, to the bit."""
     plant, profile, time_s, score, limit, _ = trained
-    own = profile.calibration["budget_per_s"]
+    own = profile.calibration.budget_per_s
     judged = np.isfinite(score)
     assert judged.sum() == judged.size - 2 * (profile.window - 1)
     again = budgets.thresholds(profile, plant.names, time_s, score, own)

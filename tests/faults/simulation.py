@@ -284,7 +284,7 @@ class SimLoop(Loop):
 
 
 def groups() -> list[Any]:
-    known = {"location": [0.0], "scale": [1.0], "weight": [1.0], "zero": np.log(4.0), "offset": np.log(5.0)}
+    known = plants.known_stream(zero=float(np.log(4.0)), offset=float(np.log(5.0)))
     profile = plants.profile(("a",), window=3, streams=dict.fromkeys(PUMPS[:2], known), warmup_rows=6, gap_max_s=3.5)
     return [plants.group(profile=profile, alert=AlertRule(keep_firing_for_s=1.0))]
 

@@ -21,7 +21,7 @@ from streamae.store.silences import Silence
 from streamae.store.store import Store
 from streamae.web.app import ACTIONS
 from tests import sparkplug as sp
-from tests.plants import LevelModel, profile
+from tests.plants import LevelModel, known_stream, profile
 from tests.sparkplug import metric, payload
 from tests.store_world import report, transition
 
@@ -97,7 +97,7 @@ def test_rows_are_those_of_the_daemon(tmp_path, size, monkeypatch):
     monkeypatch.setattr("streamae.history.messages._READINGS_A_STEP", size)
     group = load(configured(tmp_path, GRID)).streams["pumps"]
     found = series_of_messages("pumps", group, lambda: made)
-    numbers = {"location": [0.0, 0.0], "scale": [1.0, 1.0], "weight": [0.5, 0.5], "zero": 1.4, "offset": 1.6}
+    numbers = known_stream([0.0, 0.0], [1.0, 1.0], weight=[0.5, 0.5], zero=1.4, offset=1.6)
     known = dict.fromkeys(("p0", "p1"), numbers)
     trained = profile(channels=found.series[0].channels, streams=known, gap_max_s=10.0)
     pipeline = Pipeline("x", core_group("pumps", group, trained, LevelModel()))

@@ -346,6 +346,26 @@ def test_a_model_that_misses_its_golden_output_is_refused(remade, change):
         open_artifact(path, None, registry)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda m: m["calibration"].update(zero="high"), "calibration.zero: got 'high'"),
+        (lambda m: m["calibration"].pop("weight"), "calibration.weight: got nothing"),
+        (lambda m: m.update(calibration={}), "calibration.channel: got nothing"),
+        (lambda m: m["streams"].update(p=None), "streams.p: got None"),
+        (lambda m: m["streams"].update(p={"location": "low"}), "streams.p.location: got 'low'"),
+        (lambda m: m.update(streams=[]), "streams: got []"),
+    ],
+)
+def test_a_calibration_of_other_types_is_refused_by_key_before_code_runs(remade, monkeypatch, change, said):
+    """What is no calibration would fail, or score wrongly, long after the start."""
+    path, registry = remade(change)
+    monkeypatch.setattr(torch.jit, "load", lambda *a, **k: pytest.fail("was loaded"))
+    with pytest.raises(ArtifactError) as refused:
+        open_artifact(path, None, registry)
+    assert str(refused.value).startswith(f"{path}: {said}")
+
+
 def test_a_manifest_of_another_network_is_refused(remade):
     """Settings that do not fit the weights beside them are no model."""
     path, registry = remade(lambda m: m["network"].update(window=m["network"]["window"] + 1))

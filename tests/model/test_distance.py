@@ -18,9 +18,9 @@ def errors(rows=4000, seed=0):
 
 def fitted(values):
     made, known = calibrate([values], FEATURES, 4, learn_windows=4, distance=True)
-    units = values * np.asarray(known[0]["weight"])
-    z = (units - np.asarray(made["center"])) / np.asarray(made["spread"])
-    return z, np.asarray(made["precision"])
+    units = values * known[0].weight
+    z = (units - made.center) / made.spread
+    return z, made.precision
 
 
 def test_the_fitted_distance_has_the_dimension_for_its_mean():
@@ -41,8 +41,8 @@ def test_a_channel_that_was_fitted_without_an_error_can_still_alarm():
     assert np.isfinite(z).all()
     assert np.isfinite(precision).all()
     made, known = calibrate([values], FEATURES, 4, learn_windows=4, distance=True)
-    assert min(made["spread"]) > 0
-    away = (0.01 * known[0]["weight"][2] - made["center"][2]) / made["spread"][2]
+    assert min(made.spread) > 0
+    away = (0.01 * known[0].weight[2] - made.center[2]) / made.spread[2]
     assert away > 10
 
 

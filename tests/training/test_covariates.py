@@ -175,7 +175,7 @@ def test_close_up_and_embedding_read_it_too(model):
     one, opened, *_ = model
     profile = opened.profile
     known = profile.streams["s"]
-    scaled = ((one.values - known["location"]) / known["scale"]).astype(np.float32)
+    scaled = ((one.values - known.location) / known.scale).astype(np.float32)
     read = Calendar.of(profile.calendar).beside(scaled, one.time_s)
     shown, foreseen = overlay(opened.reconstructor, one.time_s, read, profile.window, profile.gap_max_s)
     assert shown.shape == foreseen.shape == (len(one), 2)

@@ -76,8 +76,8 @@ def test_each_method_places_the_threshold_of_the_calibration():
         made, known = calibrate(
             errors, [("residual-4", 0)], 1, learn_windows=4, row_s=60.0, limit=Limit(method, quantile=0.99)
         )
-        assert made["offset"] == known[0]["offset"] == known[1]["offset"]
-        offsets[method] = made["offset"]
+        assert made.offset == known[0].offset == known[1].offset
+        offsets[method] = made.offset
     assert offsets["quantile"] < offsets["spot"] < 3 * offsets["budget"]
     assert offsets["quantile"] < offsets["budget"]
     y = rng.normal(size=1000)

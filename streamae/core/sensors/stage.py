@@ -78,7 +78,7 @@ class Sensors:
         self.state_of_sensors.grow(streams)
         self.verdicts.grow(streams)
 
-    def begin(self, stream: int, longest_run: Sequence[float] | None, *, known: bool) -> None:
+    def begin(self, stream: int, longest_run: I64 | None, *, known: bool) -> None:
         """Start a stream with the longest runs of training, if there are any; `known`: they are its own."""
         self.state_of_sensors.begin(stream, longest_run, known=known)
 

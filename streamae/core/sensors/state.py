@@ -73,11 +73,11 @@ class SensorState:
         """Return where in `cells` these channels lie, `[n]`."""
         return s.astype(np.int64) * len(self.low) + c
 
-    def begin(self, stream: int, longest_run: Sequence[float] | None, *, known: bool) -> None:
+    def begin(self, stream: int, longest_run: I64 | None, *, known: bool) -> None:
         """Start a stream with the longest runs of training; 0 is a channel that cannot be stuck."""
         if longest_run is None:
             return
-        runs = np.asarray(longest_run, np.int32)
+        runs = longest_run.astype(np.int32)
         self.longest[stream] = runs
         if known:
             able = runs > 0

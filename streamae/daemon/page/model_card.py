@@ -15,9 +15,10 @@ __all__ = ["model_card"]
 def model_card(artifact: Artifact, group: Group, table: StreamTable | None) -> dict[str, Any]:
     """Return a manifest without its bulk, what the operator decided about it, and where the thresholds stand."""
     manifest = artifact.manifest
-    calibration = {k: v for k, v in manifest["calibration"].items() if isinstance(v, str | int | float)}
+    known = artifact.profile.calibration
+    calibration = {key: v for key, v in known.to_mapping().items() if isinstance(v, str | int | float)}
     told = {k: v for k, v in manifest.items() if k not in {"golden", "streams", "calibration"}}
-    budget_per_s = calibration.get("budget_per_s") if group.false_alarms_per_s is None else group.false_alarms_per_s
+    budget_per_s = known.budget_per_s if group.false_alarms_per_s is None else group.false_alarms_per_s
     return {
         **told,
         "group": group.name,
