@@ -124,17 +124,18 @@ def _ours(plan: dict[str, Any], meter: _Meter) -> None:
         meter.ready()
         deadline_s = time.monotonic() + _IDLE_S
         while meter.count < plan["messages"] and time.monotonic() < deadline_s:
-            batch = source.take(4096, 0.25)
-            if not len(batch):
+            accepted = source.take(4096, 0.25)
+            if not len(accepted):
                 continue
             meter.begin()
+            batch = accepted.batch
             if batch.broken:  # a session that begins anew is a gap to the product; here nothing came before it
                 batch = replace(batch, holes=())
             report: Report = groups.step(batch, time.time())
             meter.windows += report.windows
             if store is not None:
                 store.commit(batch, report, time.time())
-            source.ack(batch)
+            source.ack(accepted)
             if plan["latency"]:
                 meter.ages_s += (time.time() - report.verdicts["bench"].time_s).tolist()
             meter.done(len(batch))

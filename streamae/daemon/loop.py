@@ -13,7 +13,7 @@ import numpy as np
 
 from streamae.condition import Condition
 from streamae.core.groups import Groups
-from streamae.core.types import Batch, Bool, Report, Transition
+from streamae.core.types import Batch, Report, Transition
 from streamae.daemon.load_shedding import LoadShedding
 from streamae.errors import StoreError
 from streamae.ingest.source import Source
@@ -76,46 +76,51 @@ class Loop:
             return None
         asked_s, self.doing = self._monotonic(), "takes messages"
         attempts = self.store.attempts
-        taken = self.source.take(attempts.part if attempts.careful else self.batch_max, timeout_s)
+        accepted = self.source.take(attempts.part if attempts.careful else self.batch_max, timeout_s)
         self.progress_s = self._monotonic()
-        batch = self._paced(taken, self.progress_s - asked_s)
-        if not self._note_session(batch):
+        self._shed_load(self.progress_s - asked_s)
+        if not self._note_session(accepted.batch):
             self._given_up = True
             return None
-        if not len(batch) and not batch.lost and not batch.broken and not self._silence():
+        if not len(accepted) and not accepted.batch.lost and not accepted.batch.broken and not self._silence():
             return None
         began_s, now_s, self.doing = self._monotonic(), self._now(), "runs the pipeline and its models"
-        fresh = self._planned(_without(batch, self.store.seen(batch)), now_s)
         self._given_up = True  # until it stands: a step that raises leaves half a state, which nobody may save
-        sound = self._sound(fresh, now_s)
-        if sound is None:
+        batch = self._admitted(accepted.batch, now_s)
+        if batch is None:
             return None
-        with attempts.batch(sound):
-            report = self.groups.step(sound, now_s)
+        with attempts.batch(batch):
+            report = self.groups.step(batch, now_s)
             stepped_s = self._stepped_s = self._monotonic()
             self.doing = "commits"
             for notice in report.notices:
                 log.warning("%s", notice)
-            self._given_up = not self._commit(sound, report, now_s)
+            self._given_up = not self._commit(batch, report, now_s)
         if self._given_up:
             return None
-        self.source.ack(taken)
+        self.source.ack(accepted)
         self._tell_of_loss(report)
         self.progress_s = ended_s = self._monotonic()
         arrived_s = self._arrived()
-        self.lag_s = arrived_s - float(fresh.arrival_s[0]) if len(fresh) else self.lag_s
+        self.lag_s = arrived_s - float(batch.arrival_s[0]) if len(batch) else self.lag_s
         names = {name: pipeline.streams.names for name, pipeline in self.groups.pipelines.items()}
-        by_wall_s = fresh.arrival_s + (self._now() - arrived_s)
+        by_wall_s = batch.arrival_s + (self._now() - arrived_s)
         self.metrics.observe(report, names, by_wall_s, stepped_s - began_s, ended_s - stepped_s)
         return report
 
-    def _planned(self, batch: Batch, now_s: float) -> Batch:
-        """Tell the pipeline, and with the batch the journal, of maintenance that it does not know."""
-        maintenance = self.store.silences.maintenance(now_s)
-        return batch if maintenance == self.groups.maintenance else replace(batch, maintenance=maintenance)
+    def _admitted(self, batch: Batch, now_s: float) -> Batch | None:
+        """Return what the pipeline steps and the journal keeps of a batch; None where the stop came first.
 
-    def _sound(self, batch: Batch, now_s: float) -> Batch | None:
-        """Return the batch without what is poison; None where the stop came before that was kept."""
+        That is the messages that were not committed before and are no poison, with all else that the step depends on:
+        how thinly windows are scored, and maintenance that the pipeline does not know yet.
+        """
+        seen, maintenance = self.store.seen(batch), self.store.silences.maintenance(now_s)
+        if seen.any():
+            batch = batch.only(np.flatnonzero(~seen))
+        if maintenance != self.groups.maintenance:
+            batch = replace(batch, maintenance=maintenance)
+        if self.pace.thinning > 1:
+            batch = replace(batch, thinning=self.pace.thinning)
         found: list[tuple[Batch, list[bytes]]] = []
         if not self._insist(lambda _: found.append(self.store.poison.without(batch, BROKER, now_s))):
             return None
@@ -187,8 +192,8 @@ class Loop:
             self.metrics.gauge("store_writable", 1)
             return True
 
-    def _paced(self, batch: Batch, waited_s: float) -> Batch:
-        """Decide how thinly the batch's windows are scored, and say so where that changes."""
+    def _shed_load(self, waited_s: float) -> None:
+        """Decide how thinly windows are scored, and say so where that changes."""
         before, fill = self.pace.thinning, self.source.status().fill
         thinning = self.pace.next(fill, waited_s, self.progress_s)
         if thinning != before:
@@ -196,7 +201,6 @@ class Loop:
             said = f"one window in {thinning} is scored" if thinning > 1 else "every window is scored again"
             log.log(level, "%s: %s", said, self.pace.why)
             self.metrics.gauge("thinning", thinning)
-        return replace(batch, thinning=thinning) if thinning > 1 else batch
 
     def _tell_of_loss(self, report: Report) -> None:
         """Log that streams begin anew, at most every few seconds; the metrics count each."""
@@ -226,10 +230,3 @@ class Loop:
             return False
         self._epoch = batch.epoch
         return True
-
-
-def _without(batch: Batch, seen: Bool) -> Batch:
-    """Return the batch without messages that were committed before."""
-    if not seen.any():
-        return batch
-    return batch.only(np.flatnonzero(~seen))

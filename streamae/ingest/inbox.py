@@ -14,18 +14,39 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from streamae.core.types import Batch, Drop, Drops
+from streamae.ingest.source import Accepted
 
 __all__ = ["STAMP_STEP_S", "Chunk", "Inbox"]
 
-# epoch, arrival_s, topics, payloads, flags, packet ids; a refusal has no topics and one packet id
-Chunk = tuple[int, float, Sequence[bytes], Sequence[bytes], Sequence[int], Sequence[int]]
 STAMP_STEP_S = 1e-6
 _DUP = 8
 _HOLE_TOPICS_MAX = 10_000  # beyond this many topics a hole is one of all topics
+
+
+class Chunk(NamedTuple):
+    """Messages of one read, of one connection: the first arrived at `arrival_s`, each next one `STAMP_STEP_S` later.
+
+    `flags` are the low nibbles of the PUBLISH headers, `mids` the packet ids (0 at QoS 0). A refused message is a chunk
+    without topics that has its packet id.
+    """
+
+    epoch: int
+    arrival_s: float
+    topics: Sequence[bytes]
+    payloads: Sequence[bytes]
+    flags: Sequence[int]
+    mids: Sequence[int]
+
+    def split(self, at: int) -> "tuple[Chunk, Chunk]":
+        """Return the first `at` messages, and the rest."""
+        head = (self.topics[:at], self.payloads[:at], self.flags[:at], self.mids[:at])
+        tail = (self.topics[at:], self.payloads[at:], self.flags[at:], self.mids[at:])
+        return Chunk(self.epoch, self.arrival_s, *head), Chunk(self.epoch, self.arrival_s + at * STAMP_STEP_S, *tail)
 
 
 @dataclass(slots=True)
@@ -71,7 +92,7 @@ class Inbox:
 
     def put(self, chunk: Chunk) -> None:
         """Append a chunk, or as many of its messages as there is room for."""
-        topics, payloads = chunk[2], chunk[3]
+        topics, payloads = chunk.topics, chunk.payloads
         size = sum(map(len, payloads)) + sum(map(len, topics))
         with self._changed:
             if self.messages + len(topics) <= self.max_messages and self.bytes + size <= self.max_bytes:
@@ -85,7 +106,7 @@ class Inbox:
 
     def _put_what_fits(self, chunk: Chunk) -> None:
         """Take the first messages of a chunk, as far as there is room; the rest is lost, and is a hole."""
-        room, topics, payloads = self.max_messages - self.messages, chunk[2], chunk[3]
+        room, topics, payloads = self.max_messages - self.messages, chunk.topics, chunk.payloads
         fits = size = 0
         while fits < min(room, len(topics)):
             more = len(topics[fits]) + len(payloads[fits])
@@ -93,18 +114,18 @@ class Inbox:
                 break
             fits, size = fits + 1, size + more
         if fits:
-            self._chunks.append(_split(chunk, fits)[0])
+            self._chunks.append(chunk.split(fits)[0])
             self.messages += fits
             self.bytes += size
-        epoch, _, topics, _, _, mids = _split(chunk, fits)[1]
-        self._lost[Drop.OVERFLOW] += len(topics)
-        self.lost_total[Drop.OVERFLOW] += len(topics)
+        refused = chunk.split(fits)[1]
+        self._lost[Drop.OVERFLOW] += len(refused.topics)
+        self.lost_total[Drop.OVERFLOW] += len(refused.topics)
         last = self._chunks[-1] if self._chunks else None
-        if not isinstance(last, _Hole) or last.epoch != epoch:
-            last = _Hole(epoch)
+        if not isinstance(last, _Hole) or last.epoch != chunk.epoch:
+            last = _Hole(chunk.epoch)
             self._chunks.append(last)
-        last.add(topics)
-        last.mids += [mid for mid in mids if mid]
+        last.add(refused.topics)
+        last.mids += [mid for mid in refused.mids if mid]
 
     @property
     def fill(self) -> float:
@@ -120,9 +141,9 @@ class Inbox:
             if mid and isinstance(last, _Hole) and last.epoch == epoch:
                 last.mids.append(mid)
             elif mid:
-                self._chunks.append((epoch, 0.0, (), (), (), (mid,)))
+                self._chunks.append(Chunk(epoch, 0.0, (), (), (), (mid,)))
 
-    def take(self, limit: int, timeout_s: float) -> tuple[Batch, list[int]]:
+    def take(self, limit: int, timeout_s: float) -> Accepted:
         """Return up to `limit` messages of one epoch, and the packet ids to acknowledge for them, in order."""
         with self._changed:
             if not self.messages:
@@ -141,7 +162,7 @@ class Inbox:
         with self._changed:
             self._changed.notify_all()
 
-    def _collect(self, limit: int) -> tuple[Batch, list[int]]:
+    def _collect(self, limit: int) -> Accepted:
         topics: list[bytes] = []
         payloads: list[bytes] = []
         arrivals: list[float] = []
@@ -149,9 +170,9 @@ class Inbox:
         flags: list[int] = []
         mids: list[int] = []
         acks: list[int] = []
-        epoch = _epoch(self._chunks[0]) if self._chunks else 0
+        epoch = self._chunks[0].epoch if self._chunks else 0
         hole = _Hole(epoch)
-        while self._chunks and _epoch(self._chunks[0]) == epoch:
+        while self._chunks and self._chunks[0].epoch == epoch:
             room, chunk = limit - len(topics), self._chunks[0]
             if isinstance(chunk, _Hole):
                 if topics:
@@ -160,20 +181,20 @@ class Inbox:
                 acks += chunk.mids
                 self._chunks.popleft()
                 continue
-            if not room and chunk[2]:
+            if not room and chunk.topics:
                 break
             self._chunks.popleft()
-            if len(chunk[2]) > room:
-                chunk, rest = _split(chunk, room)
+            if len(chunk.topics) > room:
+                chunk, rest = chunk.split(room)
                 self._chunks.appendleft(rest)
-            if chunk[2]:
-                topics += chunk[2]
-                payloads += chunk[3]
-                flags += chunk[4]
-                mids += chunk[5]
-                arrivals.append(chunk[1])
-                counts.append(len(chunk[2]))
-            acks += filter(None, chunk[5])
+            if chunk.topics:
+                topics += chunk.topics
+                payloads += chunk.payloads
+                flags += chunk.flags
+                mids += chunk.mids
+                arrivals.append(chunk.arrival_s)
+                counts.append(len(chunk.topics))
+            acks += filter(None, chunk.mids)
         self.messages -= len(topics)
         self.bytes -= sum(map(len, payloads)) + sum(map(len, topics))
         lost, self._lost = self._lost, Drops()
@@ -188,15 +209,4 @@ class Inbox:
             lost=lost,
             holes=None if hole.topics is None else sorted(hole.topics),
         )
-        return batch, acks
-
-
-def _epoch(chunk: Chunk | _Hole) -> int:
-    return chunk.epoch if isinstance(chunk, _Hole) else chunk[0]
-
-
-def _split(chunk: Chunk, at: int) -> tuple[Chunk, Chunk]:
-    epoch, arrival_s, topics, payloads, flags, mids = chunk
-    head = (epoch, arrival_s, topics[:at], payloads[:at], flags[:at], mids[:at])
-    tail = (epoch, arrival_s + at * STAMP_STEP_S, topics[at:], payloads[at:], flags[at:], mids[at:])
-    return head, tail
+        return Accepted(batch, acks)

@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from streamae.core.types import Batch, Drop, Drops
+from streamae.core.types import Drop, Drops
 from streamae.errors import UnavailableError
-from streamae.ingest.inbox import STAMP_STEP_S, Inbox
+from streamae.ingest.inbox import STAMP_STEP_S, Chunk, Inbox
 from streamae.ingest.receive_window import ReceiveWindow
-from streamae.ingest.source import SourceStatus
+from streamae.ingest.source import Accepted, SourceStatus
 from streamae.mqtt import ConnectionOptions, Session, Subscription, topic_matches
 from streamae.mqtt.options import ClientMaker
 
@@ -101,7 +101,7 @@ class MqttSource:
             beat=beat,
             rest_s=rest_s,
         )
-        self._taken: deque[tuple[Batch, list[int]]] = deque()
+        self._taken: deque[Accepted] = deque()  # not acknowledged yet
         self._accepting = True
         self._taken_epoch = 0
         self._stamp_s = float("-inf")  # of the next message, at least
@@ -118,26 +118,26 @@ class MqttSource:
         """Start connecting; see `status`."""
         self._session.start()
 
-    def take(self, limit: int, timeout_s: float) -> Batch:
+    def take(self, limit: int, timeout_s: float) -> Accepted:
         """Return up to `limit` messages of one connection, in receive order; empty after `timeout_s`.
 
         :raises UnavailableError: another process took the session over, or the network thread is dead.
         """
         began_s = self._monotonic()
-        batch, acks = self._inbox.take(limit, timeout_s)
-        self._note_receive_window(len(batch), self._monotonic() - began_s)
-        batch = self._with_gap(batch)
-        if len(batch) or batch.broken:
-            self._taken.append((batch, acks))
-            return batch
-        if acks:  # only refusals: nothing to commit, but the broker must hear of them, behind the batches before them
-            if self._taken:
-                self._taken[-1][1].extend(acks)
+        accepted = self._inbox.take(limit, timeout_s)
+        self._note_receive_window(len(accepted), self._monotonic() - began_s)
+        accepted = self._with_gap(accepted)
+        if len(accepted) or accepted.batch.broken:
+            self._taken.append(accepted)
+            return accepted
+        if accepted.acknowledgements:  # of refusals alone: nothing to commit, but the broker must hear of them,
+            if self._taken:  # behind the batches before them
+                self._taken[-1].acknowledgements.extend(accepted.acknowledgements)
             else:
-                self._acknowledge(batch.epoch, acks)
+                self._acknowledge(accepted)
         if self._session.state.fatal:
             raise UnavailableError(self._session.state.fatal)
-        return batch
+        return accepted
 
     def _note_receive_window(self, messages: int, waited_s: float) -> None:
         """Learn the broker's window from the rhythm of the takes, and end them accordingly."""
@@ -156,31 +156,32 @@ class MqttSource:
         if unacknowledged >= self._receive_window.limit:
             self._window_limited += 1
 
-    def _with_gap(self, batch: Batch) -> Batch:
+    def _with_gap(self, accepted: Accepted) -> Accepted:
         """Say that there is a hole before the first batch of a connection that cannot follow on the one before.
 
         That is so where the broker had no session for us, and always at QoS 0, which no broker need queue.
         """
-        if not len(batch) or batch.epoch == self._taken_epoch:
-            return batch
-        begun, self._taken_epoch = self._taken_epoch, batch.epoch
-        fresh = any(begun < epoch <= batch.epoch for epoch in self._session.state.fresh_epochs)
-        return replace(batch, holes=None) if fresh or self._lossy else batch
+        epoch = accepted.batch.epoch
+        if not len(accepted) or epoch == self._taken_epoch:
+            return accepted
+        begun, self._taken_epoch = self._taken_epoch, epoch
+        fresh = any(begun < one <= epoch for one in self._session.state.fresh_epochs)
+        return replace(accepted, batch=replace(accepted.batch, holes=None)) if fresh or self._lossy else accepted
 
-    def ack(self, batch: Batch) -> None:
-        """Acknowledge `batch` and, since acknowledgements go in order, every batch taken before it."""
-        if not any(taken is batch for taken, _ in self._taken):
+    def ack(self, accepted: Accepted) -> None:
+        """Acknowledge this and, since acknowledgements go in order, everything taken before it."""
+        if not any(one is accepted for one in self._taken):
             return
         taken = None
-        while taken is not batch:
-            taken, acks = self._taken.popleft()
-            self._acknowledge(taken.epoch, acks)
+        while taken is not accepted:
+            taken = self._taken.popleft()
+            self._acknowledge(taken)
 
-    def _acknowledge(self, epoch: int, acks: list[int]) -> None:
-        if epoch == self._window_epoch:
-            self._window_acked += len(acks)
+    def _acknowledge(self, accepted: Accepted) -> None:
+        if accepted.batch.epoch == self._window_epoch:
+            self._window_acked += len(accepted.acknowledgements)
         self._acked_s, self._answered_s = self._monotonic(), None
-        self._session.acknowledge(epoch, acks)
+        self._session.acknowledge(accepted.batch.epoch, accepted.acknowledgements)
 
     def stop_intake(self) -> None:
         """Take in nothing more; what the broker still sends stays unacknowledged and comes again to the next run."""
@@ -196,27 +197,16 @@ class MqttSource:
         """Return how the connection and the inbox are doing."""
         state = self._session.state
         last_s = self._last_message_s
-        return SourceStatus(
-            connected=state.connected,
-            subscribed=state.subscribed,
+        fatal = state.fatal or ("" if self._session.alive or not self._accepting else "the network thread is dead")
+        return SourceStatus.of(
+            replace(state, fatal=fatal),
             last_message_age_s=None if last_s is None else max(0.0, self._monotonic() - last_s),
-            epoch=state.epoch,
             lost=Drops(self._inbox.lost_total),
-            protocol=state.protocol,
-            session_present=state.session_present,
-            sessions_lost=state.sessions_lost,
-            fresh_epochs=state.fresh_epochs,
-            connects=state.connects,
-            failures=state.failures,
-            denied=state.denied,
-            error=state.error,
-            fatal=state.fatal or ("" if self._session.alive or not self._accepting else "the network thread is dead"),
             waiting=self._inbox.messages,
             fill=self._inbox.fill,
             unacknowledged=self._unacknowledged(),
             window_limited=self._window_limited,
             window=self._receive_window.limit,
-            broker_dropped=state.broker_dropped,
         )
 
     def _unacknowledged(self) -> int:
@@ -244,7 +234,7 @@ class MqttSource:
         arrival_s = max(self._now(), self._stamp_s)
         self._stamp_s = arrival_s + len(topics) * STAMP_STEP_S
         if plain:
-            self._inbox.put((epoch, arrival_s, topics, payloads, flags, mids))
+            self._inbox.put(Chunk(epoch, arrival_s, topics, payloads, flags, mids))
             return
         for i, (topic, payload, flag, mid) in enumerate(zip(topics, payloads, flags, mids, strict=True)):
             if len(payload) > self._limits.max_payload:
@@ -252,7 +242,8 @@ class MqttSource:
             elif flag & _RETAINED and not self._wants_retained(topic):
                 self._inbox.refuse(epoch, Drop.RETAINED, mid)
             else:
-                self._inbox.put((epoch, arrival_s + i * STAMP_STEP_S, (topic,), (payload,), (flag,), (mid,)))
+                at_s = arrival_s + i * STAMP_STEP_S
+                self._inbox.put(Chunk(epoch, at_s, (topic,), (payload,), (flag,), (mid,)))
 
     def _wants_retained(self, topic: bytes) -> bool:
         text = topic.decode(errors="replace")

@@ -54,10 +54,11 @@ def record(
                 room = 4096 if messages_max is None else min(4096, messages_max - count)
                 if room <= 0:
                     break
-                batch = source.take(room, 0.2)
+                accepted = source.take(room, 0.2)
+                batch = accepted.batch
                 lines = zip(batch.arrival_s.tolist(), batch.topics, batch.payloads, strict=True)
                 file.writelines(message_line(*line) for line in lines)
-                source.ack(batch)
+                source.ack(accepted)
                 count += len(batch)
                 if progress is not None:
                     progress(count)

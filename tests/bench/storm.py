@@ -32,7 +32,7 @@ from streamae.core.types import Batch
 from streamae.daemon.clock import Clock
 from streamae.daemon.loop import Loop
 from streamae.daemon.sink_threads import SinkThreads
-from streamae.ingest.source import SourceStatus
+from streamae.ingest.source import Accepted, SourceStatus
 from streamae.metrics import Metrics
 from streamae.store.store import Store
 from tests import plants
@@ -109,7 +109,7 @@ class Fleet:
         self.bad, self.rows = bad, rows
         self.began_s, self._row, self._at = 0.0, 0, 0
 
-    def take(self, limit: int, timeout_s: float) -> Batch:
+    def take(self, limit: int, timeout_s: float) -> Accepted:
         due_s = self.began_s + self._row - WARM_ROWS
         if self.began_s == 0.0 or self._row < WARM_ROWS:
             due_s = time.time()
@@ -119,7 +119,7 @@ class Fleet:
         n = min(limit, ready - self._at)
         if n <= 0 or self._row >= self.rows:
             time.sleep(0.005)
-            return Batch([], [], np.zeros(0))
+            return Accepted(Batch([], [], np.zeros(0)))
         value = 100.0 if self._row in self.bad else 0.1
         payload = f'{{"t": {START_S + self._row}, "a": {value}}}'.encode()
         arrival_s = due_s + (self._at + np.arange(n)) / streams if self._row >= WARM_ROWS else np.full(n, due_s)
@@ -129,13 +129,13 @@ class Fleet:
             self._row, self._at = self._row + 1, 0
             if self._row == WARM_ROWS:
                 self.began_s = time.time()
-        return batch
+        return Accepted(batch)
 
     @property
     def row(self) -> int:
         return self._row
 
-    def ack(self, _: Batch) -> None:
+    def ack(self, _: Accepted) -> None:
         return
 
     def status(self) -> SourceStatus:

@@ -12,7 +12,7 @@ from streamae.core.groups import Groups
 from streamae.core.types import Batch, Drop, Drops, Report
 from streamae.daemon.loop import Loop
 from streamae.errors import StoreError
-from streamae.ingest.source import SourceStatus
+from streamae.ingest.source import Accepted, SourceStatus
 from streamae.store.store import Store
 from tests import plants
 from tests.store_world import batch, crash, numbered, opened, report, text_of, transition
@@ -25,11 +25,11 @@ class Source:
         self.batches, self.acknowledged = list(batches), []
         self.state = SourceStatus(**({"connected": True, "subscribed": True} | state))
 
-    def take(self, limit: int, timeout_s: float) -> Batch:
-        return self.batches.pop(0) if self.batches else batch([])
+    def take(self, limit: int, timeout_s: float) -> Accepted:
+        return Accepted(self.batches.pop(0) if self.batches else batch([]))
 
-    def ack(self, taken: Batch) -> None:
-        self.acknowledged.append(text_of(taken))
+    def ack(self, accepted: Accepted) -> None:
+        self.acknowledged.append(text_of(accepted.batch))
 
     def status(self) -> SourceStatus:
         return self.state

@@ -33,6 +33,7 @@ from streamae.daemon.recover import fold
 from streamae.errors import StoreError
 from streamae.ingest.mqtt import MqttSource
 from streamae.ingest.mqtt import ReceiveLimits as SourceLimits
+from streamae.ingest.source import Accepted
 from streamae.mqtt import ConnectionOptions, SessionState, Subscription
 from streamae.sinks.delivery import Delivery
 from streamae.sinks.sink import SinkUnavailableError
@@ -229,17 +230,17 @@ class HastySource(MqttSource):
 
     bug = ""
 
-    def take(self, limit: int, timeout_s: float) -> Batch:
-        batch = super().take(limit, timeout_s)
+    def take(self, limit: int, timeout_s: float) -> Accepted:
+        accepted = super().take(limit, timeout_s)
         if self.bug == "ack_before_commit":
-            super().ack(batch)
-        return batch
+            super().ack(accepted)
+        return accepted
 
-    def ack(self, batch: Batch) -> None:
-        super().ack(batch)
+    def ack(self, accepted: Accepted) -> None:
+        super().ack(accepted)
         if self.bug == "ack_of_the_inbox":
-            for epoch, _, _, _, _, mids in self._inbox._chunks:
-                self._session.acknowledge(epoch, mids)
+            for chunk in self._inbox._chunks:
+                self._session.acknowledge(chunk.epoch, chunk.mids)
 
 
 class SimPipeline(Groups):

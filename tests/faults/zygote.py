@@ -21,6 +21,7 @@ from streamae.daemon.heartbeat import Heartbeat
 from streamae.daemon.loop import Loop
 from streamae.errors import StreamaeError
 from streamae.ingest.mqtt import MqttSource
+from streamae.ingest.source import Accepted
 from streamae.model import runtime
 from streamae.store.store import Store
 
@@ -43,10 +44,10 @@ class SlowStore(Store):
 class HastySource(MqttSource):
     """The negative control: acknowledges as it takes, before anything is committed."""
 
-    def take(self, limit: int, timeout_s: float) -> Batch:
-        batch = super().take(limit, timeout_s)
-        self.ack(batch)
-        return batch
+    def take(self, limit: int, timeout_s: float) -> Accepted:
+        accepted = super().take(limit, timeout_s)
+        self.ack(accepted)
+        return accepted
 
 
 class SlowerStore(SlowStore):

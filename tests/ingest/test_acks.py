@@ -54,7 +54,7 @@ def test_a_refusal_is_acknowledged_behind_what_came_before_it(source: MqttSource
     taken = source.take(10, 0)
     deliver(source, 2, payload=b"x" * 11)
     refused = source.take(10, 0)
-    assert (len(refused), refused.lost) == (0, {Drop.TOO_LARGE: 1})
+    assert (len(refused), refused.batch.lost) == (0, {Drop.TOO_LARGE: 1})
     assert acknowledged(source) == []
     source.ack(taken)
     assert acknowledged(source) == [1, 2]
@@ -65,5 +65,5 @@ def test_a_refusal_is_acknowledged_behind_what_came_before_it(source: MqttSource
 
 def test_a_refusal_at_qos_0_has_nothing_to_acknowledge(source: MqttSource) -> None:
     deliver(source, 0, payload=b"x" * 11, qos=0)
-    assert source.take(10, 0).lost == {Drop.TOO_LARGE: 1}
+    assert source.take(10, 0).batch.lost == {Drop.TOO_LARGE: 1}
     assert acknowledged(source) == []

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamae.core.types import Drop
-from streamae.ingest.inbox import Inbox
+from streamae.ingest.inbox import Chunk, Inbox
 
 
 def inbox(messages=10, size=10_000):
@@ -18,28 +18,34 @@ def put(box, topics, *, epoch=1, first=1, qos=1):
     """A chunk of one message for each topic, with packet ids from `first` on."""
     n = len(topics)
     mids = list(range(first, first + n)) if qos else [0] * n
-    box.put((epoch, 1.0, [t.encode() for t in topics], [b"x"] * n, [2 * qos] * n, mids))
+    box.put(Chunk(epoch, 1.0, [t.encode() for t in topics], [b"x"] * n, [2 * qos] * n, mids))
+
+
+def take(box, limit):
+    """The batch, and the packet ids that stand for it."""
+    accepted = box.take(limit, 0)
+    return accepted.batch, accepted.acknowledgements
 
 
 def test_what_overflows_is_a_hole_between_the_batches():
     """The batch ends where messages were refused; the next one names their topics; their ids are acknowledged."""
     box = inbox(3)
     put(box, "abcde")
-    first, acks = box.take(100, 0)
+    first, acks = take(box, 100)
     assert (first.topics, first.holes, first.lost) == ([b"a", b"b", b"c"], [], {Drop.OVERFLOW: 2})
     assert acks == [1, 2, 3]
     put(box, "f", first=6)
-    second, acks = box.take(100, 0)
+    second, acks = take(box, 100)
     assert (second.topics, second.holes, acks) == ([b"f"], [b"d", b"e"], [4, 5, 6])
-    assert not box.take(100, 0)[0].broken
+    assert not take(box, 100)[0].broken
 
 
 def test_a_hole_without_messages_behind_it_is_told_too():
     """Where nothing follows, a batch of a hole alone comes, with the ids to acknowledge."""
     box = inbox(1)
     put(box, "ab")
-    box.take(100, 0)
-    batch, acks = box.take(100, 0)
+    take(box, 100)
+    batch, acks = take(box, 100)
     assert (len(batch), batch.holes, acks) == (0, [b"b"], [2])
 
 
@@ -48,8 +54,8 @@ def test_more_topics_than_a_hole_can_name_are_all_topics():
     box = inbox(1, 10**9)
     put(box, ["first"])
     put(box, [f"t{i}" for i in range(10_001)], first=2, qos=0)
-    box.take(100, 0)
-    assert box.take(100, 0)[0].holes is None
+    take(box, 100)
+    assert take(box, 100)[0].holes is None
 
 
 def test_bytes_bound_it_too_and_a_refusal_keeps_its_place():
@@ -58,9 +64,9 @@ def test_bytes_bound_it_too_and_a_refusal_keeps_its_place():
     put(box, "abc")  # two bytes each
     box.refuse(1, Drop.TOO_LARGE, 9)
     assert box.fill == 0.8
-    first, acks = box.take(100, 0)
+    first, acks = take(box, 100)
     assert (first.topics, acks) == ([b"a", b"b"], [1, 2])
-    second, acks = box.take(100, 0)
+    second, acks = take(box, 100)
     assert (second.holes, acks) == ([b"c"], [3, 9])
 
 
@@ -69,8 +75,8 @@ def test_every_message_is_taken_or_lies_in_a_hole_at_its_place(steps, limit):
     """Whatever is put and taken: each message once, in order, as itself or in the hole before the next kept."""
     box, sent, seen, acks, epoch = inbox(5), 0, [], [], 1
 
-    def take():
-        batch, ids = box.take(limit, 0)
+    def take_next():
+        batch, ids = take(box, limit)
         seen.extend(("hole", t) for t in batch.holes or [])
         seen.extend(("kept", t) for t in batch.topics)
         acks.extend(ids)
@@ -81,8 +87,8 @@ def test_every_message_is_taken_or_lies_in_a_hole_at_its_place(steps, limit):
         put(box, [f"{sent + i:04d}" for i in range(n)], first=sent + 1, epoch=epoch)
         sent += n
         if taking:
-            take()
-    while take():
+            take_next()
+    while take_next():
         pass
     assert [t for _, t in seen] == [f"{i:04d}".encode() for i in range(sent)]
     assert acks == list(range(1, sent + 1))
@@ -93,7 +99,7 @@ def test_every_message_is_taken_or_lies_in_a_hole_at_its_place(steps, limit):
 def test_arrival_times_go_with_their_messages():
     """Each message keeps the arrival of its chunk and a microsecond for its place, also where the chunk was cut."""
     box = inbox(3)
-    box.put((1, 5.0, [b"a", b"b"], [b"", b""], [0, 0], [0, 0]))
-    box.put((1, 6.0, [b"c", b"d"], [b"", b""], [0, 0], [0, 0]))
-    found = [box.take(1, 0)[0].arrival_s, box.take(100, 0)[0].arrival_s]
+    box.put(Chunk(1, 5.0, [b"a", b"b"], [b"", b""], [0, 0], [0, 0]))
+    box.put(Chunk(1, 6.0, [b"c", b"d"], [b"", b""], [0, 0], [0, 0]))
+    found = [take(box, 1)[0].arrival_s, take(box, 100)[0].arrival_s]
     np.testing.assert_allclose(np.concatenate(found), [5.0, 5.000001, 6.0], rtol=1e-12)

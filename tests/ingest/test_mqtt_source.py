@@ -13,9 +13,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from streamae.core.types import Batch, Drop
+from streamae.core.types import Drop
 from streamae.errors import ConfigError, UnavailableError
 from streamae.ingest.mqtt import MqttSource, ReceiveLimits, pauses_s
+from streamae.ingest.source import Accepted
 from streamae.mqtt import ConnectionOptions, Publisher, Subscription, Tls
 from streamae.mqtt.reader import BulkClient
 from tests.brokers import Mosquitto, free_port, tls_lines, wait_until
@@ -72,9 +73,9 @@ def test_a_batch_takes_three_reads_and_leaves_time_for_the_work(wait_s, qos):
     assert rest_s + linger_s == pytest.approx(0.95 * wait_s)
 
 
-def take_all(source: MqttSource, count: int, *, ack: bool = True, timeout_s: float = 20) -> list[Batch]:
+def take_all(source: MqttSource, count: int, *, ack: bool = True, timeout_s: float = 20) -> list[Accepted]:
     """Take until `count` messages came."""
-    batches: list[Batch] = []
+    batches: list[Accepted] = []
     deadline = time.monotonic() + timeout_s
     while sum(map(len, batches)) < count:
         assert time.monotonic() < deadline, f"{sum(map(len, batches))} of {count}: {source.status()}"
@@ -86,8 +87,8 @@ def take_all(source: MqttSource, count: int, *, ack: bool = True, timeout_s: flo
     return batches
 
 
-def payloads(batches: list[Batch]) -> list[bytes]:
-    return [payload for batch in batches for payload in batch.payloads]
+def payloads(taken: list[Accepted]) -> list[bytes]:
+    return [payload for one in taken for payload in one.batch.payloads]
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
@@ -98,8 +99,8 @@ def test_messages_come_in_order_with_packet_ids(mosquitto: Mosquitto, make_sourc
     mosquitto.publish(sent)
     batches = take_all(source, len(sent))
     assert payloads(batches) == [payload for _, payload in sent]
-    assert [t for b in batches for t in b.topics] == [topic.encode() for topic, _ in sent]
-    assert all((b.mid > 0).all() and not b.dup.any() and b.epoch == 1 for b in batches)
+    assert [t for b in batches for t in b.batch.topics] == [topic.encode() for topic, _ in sent]
+    assert all((b.batch.mid > 0).all() and not b.batch.dup.any() and b.batch.epoch == 1 for b in batches)
     assert source.status().protocol == protocol
     wait_until(lambda: source.status().unacknowledged == 0)
 
@@ -109,7 +110,7 @@ def test_qos_0_has_no_packet_id(mosquitto: Mosquitto, make_source: Maker) -> Non
     source = make_source(mosquitto.port)
     mosquitto.publish([("t/a", b"1")], qos=0)
     (batch,) = take_all(source, 1)
-    assert batch.mid.tolist() == [0]
+    assert batch.batch.mid.tolist() == [0]
     assert source.status().unacknowledged == 0
 
 
@@ -129,8 +130,8 @@ def test_unacknowledged_messages_come_again(make_mosquitto: Callable[..., Mosqui
     second = make_source(broker.port, options={"expect_session": True})
     again = take_all(second, 40)
     assert payloads(again) == payloads(rest)
-    assert [m for b in again for m in b.mid] == [m for b in rest for m in b.mid]
-    assert all(b.dup.all() for b in again)
+    assert [m for b in again for m in b.batch.mid] == [m for b in rest for m in b.batch.mid]
+    assert all(b.batch.dup.all() for b in again)
     assert second.status().sessions_lost == 0
     assert second.status().session_present
 
@@ -149,7 +150,7 @@ def test_acknowledgement_of_an_old_connection_is_not_sent(
     wait_until(lambda: source.status().epoch == 2)
     source.ack(old)
     (again,) = take_all(source, 1, ack=False)
-    assert (again.payloads, again.epoch, again.dup.tolist()) == ([b"old"], 2, [True])
+    assert (again.batch.payloads, again.batch.epoch, again.batch.dup.tolist()) == ([b"old"], 2, [True])
     assert "PUBACK from daemon" not in mosquitto.log()
     source.ack(again)
     wait_until(lambda: "Received PUBACK from daemon" in mosquitto.log(), what="PUBACK of the new connection")
@@ -168,7 +169,7 @@ def test_a_batch_never_spans_two_connections(mosquitto: Mosquitto, make_source: 
     mosquitto.publish([("t/a", b"2")])
     wait_until(lambda: source.status().waiting == 2)
     batches = take_all(source, 2)
-    assert [(b.epoch, b.payloads) for b in batches] == [(1, [b"1"]), (2, [b"2"])]
+    assert [(b.batch.epoch, b.batch.payloads) for b in batches] == [(1, [b"1"]), (2, [b"2"])]
 
 
 @pytest.mark.parametrize("persistence", [False, True])
@@ -314,16 +315,16 @@ def test_overflow_and_size_are_counted_and_acknowledged(mosquitto: Mosquitto, ma
     mosquitto.publish([("t/big", b"x" * 101), *(("t/a", str(i)) for i in range(25))])
     wait_until(lambda: source.status().waiting + sum(source.status().lost.values()) == 26)
     batch = source.take(100, 1)
-    assert batch.payloads == [str(i).encode() for i in range(10)]
-    assert batch.lost == {Drop.OVERFLOW: 15, Drop.TOO_LARGE: 1}
+    assert batch.batch.payloads == [str(i).encode() for i in range(10)]
+    assert batch.batch.lost == {Drop.OVERFLOW: 15, Drop.TOO_LARGE: 1}
     source.ack(batch)
     hole = source.take(100, 0)
-    assert (len(hole), hole.holes) == (0, [b"t/a"])
+    assert (len(hole), hole.batch.holes) == (0, [b"t/a"])
     assert source.status().unacknowledged == 15
     source.ack(hole)
     wait_until(lambda: source.status().unacknowledged == 0)
     wait_until(lambda: mosquitto.log().count("Received PUBACK from daemon") == 26, what="26 PUBACKs")
-    assert source.take(10, 0).lost == {}
+    assert source.take(10, 0).batch.lost == {}
 
 
 def test_refusals_alone_are_acknowledged_too(mosquitto: Mosquitto, make_source: Maker) -> None:
@@ -331,7 +332,7 @@ def test_refusals_alone_are_acknowledged_too(mosquitto: Mosquitto, make_source: 
     source = make_source(mosquitto.port, limits=ReceiveLimits(max_payload=1))
     mosquitto.publish([("t/a", b"xx")] * 3)
     wait_until(lambda: sum(source.status().lost.values()) == 3)
-    assert source.take(10, 0.05).lost == {Drop.TOO_LARGE: 3}
+    assert source.take(10, 0.05).batch.lost == {Drop.TOO_LARGE: 3}
     wait_until(lambda: mosquitto.log().count("Received PUBACK from daemon") == 3)
 
 
@@ -459,7 +460,7 @@ def test_broker_of_3_1_1_only(make_source: Maker) -> None:
     finally:
         server.close()
     assert levels == [5, 4]
-    assert (batch.topics, batch.payloads) == ([b"t/\xff"], [b"42"])
+    assert (batch.batch.topics, batch.batch.payloads) == ([b"t/\xff"], [b"42"])
 
 
 def test_garbage_from_the_broker_ends_the_connection_not_the_thread(make_source: Maker) -> None:

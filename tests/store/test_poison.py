@@ -28,7 +28,7 @@ from streamae.core.types import Batch, Drop, Maintenance
 from streamae.daemon.loop import Loop
 from streamae.daemon.recover import fold, keep
 from streamae.errors import StoreError
-from streamae.ingest.source import SourceStatus
+from streamae.ingest.source import Accepted, SourceStatus
 from streamae.store.attempts import Attempts
 from streamae.store.past import open_past
 from streamae.store.poison import BROKER, JOURNAL, REMEMBERED_S, PoisonLimits
@@ -58,7 +58,7 @@ class Broker:
     def connect(self) -> None:
         self.delivered, self.again, self.at = 0, max(self.delivered, getattr(self, "again", 0)), 0
 
-    def take(self, limit: int, timeout_s: float) -> Batch:
+    def take(self, limit: int, timeout_s: float) -> Accepted:
         size = min(limit, self.sizes[self.at % len(self.sizes)])
         self.at += 1
         found = self.waiting[self.delivered : self.delivered + size]
@@ -67,9 +67,9 @@ class Broker:
         dup = np.arange(first, first + n) < self.again
         mids = np.array([mid for _, _, mid in found], np.int32)
         texts = [[part.encode() for part in column] for column in ([f[0] for f in found], [f[1] for f in found])]
-        return Batch(texts[0], texts[1], np.full(n, NOW), mids, dup, 1)
+        return Accepted(Batch(texts[0], texts[1], np.full(n, NOW), mids, dup, 1))
 
-    def ack(self, taken: Batch) -> None:
+    def ack(self, taken: Accepted) -> None:
         self.waiting = self.waiting[len(taken) :]
         self.delivered -= len(taken)
         self.again = max(0, self.again - len(taken))

@@ -94,7 +94,7 @@ def sniff(
     source.start()
     try:
         while not stopped() and (end_s is None or monotonic() < end_s):
-            batch = source.take(4096, 0.1)
+            batch = source.take(4096, 0.1).batch
             for topic, payload, time_s in zip(batch.topics, batch.payloads, batch.arrival_s.tolist(), strict=True):
                 _note(sniffed, topic, payload, time_s)
             sniffed.retained += batch.lost[Drop.RETAINED]
