@@ -1,6 +1,6 @@
 """What the tests want beside the Python packages of the `dev` extra, and how it comes onto this machine.
 
-    python tests/installed.py programs   brings programs by apt-get: on Debian or Ubuntu, as root or by sudo without asking
+    python tests/installed.py programs   brings programs by apt-get: on Debian or Ubuntu, as root, or by sudo
     python tests/installed.py            brings Python packages into this environment, says in one line what is missing
 
 What is there is not asked for: a machine that has everything needs no network. Where something stays missing its tests

@@ -29,9 +29,7 @@ def refill(
     windows = pipeline.windows(rows)
     learning = pipeline.scoring.remaining(windows.stream) > 0
     stream, start_s, time_s = windows.stream[learning], windows.start_s[learning], windows.time_s[learning]
-    answer = judged(
-        pipeline.group.reconstructor, windows.values[learning], len(pipeline.profile.calibration["channel"])
-    )
+    answer = judged(pipeline.group.reconstructor, windows.values[learning], len(pipeline.profile.calibration.channel))
     maintenance = pipeline.maintenance.touches(stream, start_s, time_s)
     for part in rounds(stream):
         index = part[~answer.failed[part] & (pipeline.scoring.remaining(stream[part]) > 0)]
@@ -41,7 +39,7 @@ def refill(
 
 
 def inherit(pipeline: Pipeline, state: State) -> None:
-    """Take over the stages that know nothing of the model, as `Lane.state` gave them, for a pipeline of equal channels.
+    """Take over the stages that know nothing of the model, as `Pipeline.state` gave them; the channels must be equal.
 
     The pipeline's first streams are those of the state.
     """

@@ -33,9 +33,9 @@ class Accepted:
 class SourceStatus(SessionState):
     """How a source is doing, for metrics, /readyz and the page: its session, and what it has received since `start`.
 
-    `last_message_age_s` is None before the first message. `unacknowledged` counts QoS 1 messages taken or waiting of the
-    current connection; `window_limited` how often that stood at `window`, the limit that we gave the broker or that it
-    has shown to have: it then waits for our commits. `fill` is how much of the inbox's bounds is in use, 0 to 1.
+    `last_message_age_s` is None before the first message. `unacknowledged` counts QoS 1 messages taken or waiting of
+    the current connection; `window_limited` how often that stood at `window`, the limit that we gave the broker or that
+    it has shown to have: it then waits for our commits. `fill` is how much of the inbox's bounds is in use, 0 to 1.
     """
 
     last_message_age_s: float | None = None

@@ -119,7 +119,7 @@ def test_unacknowledged_messages_come_again(make_mosquitto: Callable[..., Mosqui
     broker = make_mosquitto()
     first = make_source(broker.port)
     broker.publish([("t/a", str(i)) for i in range(100)])
-    taken: list[Batch] = []
+    taken: list[Accepted] = []
     while (left := 60 - sum(map(len, taken))) > 0:
         taken.append(first.take(left, 5))
     rest = take_all(first, 40, ack=False)

@@ -1,4 +1,4 @@
-"""The contract of core.past: a pipeline of one stream that judges as the pipeline of all did, from what it knows by now."""
+"""The contract of core.past: a pipeline of one stream that judges as the pipeline of all did, by what it knows now."""
 
 import json
 
