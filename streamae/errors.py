@@ -27,7 +27,7 @@ class ArtifactError(StreamaeError):
 
 
 class SeriesError(StreamaeError):
-    """A series or recording cannot be read, or nothing can be learnt from it."""
+    """A series or recording cannot be read, rows are not the model's, or nothing can be learnt from them."""
 
     exit_code = 65
 

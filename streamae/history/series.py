@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from streamae.core.types import F64
 from streamae.errors import SeriesError
 
-__all__ = ["LABEL", "Series", "open_text", "read_series", "times_of", "write_series"]
+__all__ = ["LABEL", "Series", "number_array", "open_text", "read_series", "times_of", "write_series"]
 
 LABEL = "label"
 
@@ -37,9 +38,57 @@ class Series:
     time_text: list[str]
     values: F64
 
+    @classmethod
+    def read(cls, path: Path | str) -> "Series":
+        """Read `timestamp,<channels…>` from CSV, gzipped CSV or Parquet; the stream is called as the file.
+
+        >>> series = Series.read("pump01.csv")
+        >>> series.name, series.channels, len(series)
+        ('pump01', ('pressure', 'flow', 'vibration', 'temperature'), 1200)
+
+        :raises SeriesError: with file, line, column, value and remedy.
+        """
+        return read_series(path)
+
+    @classmethod
+    def of(cls, name: str, channels: Sequence[str], time_s: npt.ArrayLike, values: npt.ArrayLike) -> "Series":
+        """Make the series of a stream from `values[N, C]` at `time_s[N]`, seconds since 1970; NaN where one is missing.
+
+        >>> Series.of("pump07", ["flow", "pressure"], [0.0, 1.0], [[3.1, 0.4], [3.2, float("nan")]]).channels
+        ('flow', 'pressure')
+
+        :raises SeriesError: the arrays are not of numbers, or do not fit each other; with key, value and remedy.
+        """
+        if isinstance(channels, str) or not channels or len(set(channels)) < len(channels):
+            raise SeriesError(f"channels: got {channels!r}; give each column of values a name of its own, in a list")
+        rows, times = number_array("values", values), number_array("time_s", time_s)
+        if rows.ndim != 2 or rows.shape[1] != len(channels):
+            wanted = f"[N, {len(channels)}], a row for each time and a column for each channel"
+            raise SeriesError(f"values: got the shape {list(rows.shape)}; give {wanted} ({', '.join(channels)})")
+        if times.shape != rows.shape[:1] or not np.isfinite(times).all():
+            raise SeriesError(
+                f"time_s: got the shape {list(times.shape)}; give a finite time for each of {len(rows)} rows"
+            )
+        known = np.where(np.isfinite(rows), rows, np.nan)
+        return cls(name, tuple(channels), times, [repr(t) for t in times.tolist()], known)
+
     def __len__(self) -> int:
         """Return N, the number of rows."""
         return len(self.time_s)
+
+
+def number_array(key: str, given: npt.ArrayLike) -> F64:
+    """Return a copy of numbers as float64, of whatever shape. Raises SeriesError for what is none; `key` names it."""
+    try:
+        found = np.asarray(given)
+    except ValueError as error:
+        raise SeriesError(
+            f"{key}: got rows of different lengths; give each row all its values, NaN for none"
+        ) from error
+    if found.dtype.kind not in "fiu":
+        shown = repr(given) if len(repr(given)) < 80 else f"{repr(given)[:76]} …"
+        raise SeriesError(f"{key}: got {shown}, of type {found.dtype}; give numbers, NaN where one is missing")
+    return found.astype(np.float64)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """train.yaml -> TrainConfig; every mistake named with its key, value and remedy."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from streamae.training.fit import Recipe
 from streamae.training.limits import Limit
 from streamae.training.plan import TrainConfig
 
-__all__ = ["read_config"]
+__all__ = ["config_of", "read_config"]
 
 _SWITCHES = ("linear", "context_inputs", "calendar")  # auto, on, off: the last two are booleans in YAML
 
@@ -29,6 +30,12 @@ def read_config(path: Path | None) -> TrainConfig:
         return TrainConfig()
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: got {tree!r}; write keys and values, such as `hidden: 16`")
+    return config_of(tree, path)
+
+
+def config_of(keys: Mapping[str, Any], path: Path) -> TrainConfig:
+    """Read the keys and values of a train.yaml; mistakes are told of `path`, whose folder other files are in."""
+    tree = dict(keys)
     tree |= {key: "on" if tree[key] else "off" for key in _SWITCHES if isinstance(tree.get(key), bool)}
     tree.pop("sources", None)  # where the series come from, not what is made of them: see history.databases
     mistakes = _unknown(path, tree, TrainConfig, "")
