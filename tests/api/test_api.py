@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +21,7 @@ from streamae.core.decode import PayloadSpec
 from streamae.core.groups import Groups
 from streamae.core.topics import Template
 from streamae.core.types import Batch
+from streamae.daemon.page.detail import overlay
 from streamae.model.artifact import open_artifact
 from streamae.training.backtest import offline_group, score_series
 from streamae.training.train import TrainConfig
@@ -93,6 +95,15 @@ def test_portions_of_any_size_give_the_same_scores(opened, whole, pump, cuts):
         joined, wanted = np.concatenate([getattr(part, column) for part in parts]), getattr(whole, column)
         assert np.array_equal(joined, wanted, equal_nan=joined.dtype.kind == "f"), column
     assert [t for part in parts for t in part.transitions] == list(whole.transitions)
+
+
+def test_long_series_are_scored_in_steps(detector, whole, pump, monkeypatch):
+    """The steps that bound the memory of a long call cannot be seen: lines and alerts are those of one step."""
+    monkeypatch.setattr("streamae.training.backtest._ROWS_PER_STEP", 16)
+    name, time_s, values = pump
+    scores = detector.score(values, time_s, name)
+    same(scores, whole)
+    assert scores.transitions == whole.transitions
 
 
 def test_row_by_row_is_the_same_as_in_bulk(detector, whole, pump):
@@ -194,6 +205,10 @@ def test_a_new_stream_learns_first_and_says_so(detector, trained):
     assert first >= detector.warmup_rows + detector.window - 1
     assert set(scores.state[:first].tolist()) == {"learning"}
     assert np.isnan(scores.threshold[:first]).all()
+    assert np.array_equal(np.isnan(scores.share).any(axis=1), np.isnan(scores.score))
+    detector.reset()
+    detector.score(series.values[:first], series.time_s[:first], NEW)  # its windows teach its level, and have no score
+    assert math.isnan(detector.threshold(NEW))
     assert scores.state[first] == "inactive"
     assert series.name in detector.streams
     assert NEW not in detector.streams
@@ -333,6 +348,11 @@ def test_a_reconstruction_is_of_the_newest_window(detector, pump, trained):
     at = np.searchsorted(time_s, found.time_s)
     assert np.allclose(found.values, values[at], rtol=1e-5)
     assert np.all(np.abs(found.time_s - time_s[at]) < 0.01)
+    rows_s, scaled = detector._pipeline.rings.latest(0)
+    shown, _ = overlay(detector._group.reconstructor, rows_s, scaled, detector.window, detector.gap_max_s)
+    laid = ~np.isnan(shown).any(axis=1)  # as the page lays it over the rows
+    assert np.array_equal(found.time_s, rows_s[laid])
+    assert np.array_equal(found.reconstruction, detector._pipeline.scale.raw(0, shown[laid]))
     apart = np.abs(found.values - found.reconstruction).mean(axis=0) / np.nanstd(values[:50], axis=0)
     assert found.channels[int(apart.argmax())] == "pressure"
 
@@ -422,6 +442,47 @@ def test_a_model_that_judges_nothing_is_an_error(detector, pump, monkeypatch):
     detector.reset()
     with pytest.raises(streamae.ArtifactError, match=r"judges nothing \(RuntimeError: out of order\)"):
         detector.score(values, time_s, name)
+
+
+def test_rows_on_which_the_model_fails_are_told(detector, pump, monkeypatch):
+    """Where the model fails on some windows only, their rows have no score, and `notices` say why."""
+    model = detector._group.reconstructor
+
+    class Fails:
+        def errors(self, windows):
+            if windows.any():
+                raise RuntimeError("out of order")
+            return model.errors(windows)
+
+    name, time_s, values = pump
+    monkeypatch.setattr(detector, "_group", replace(detector._group, reconstructor=Fails()))
+    detector.reset()
+    scores = detector.score(values, time_s, name)
+    assert np.isnan(scores.score).all()
+    assert len(scores.notices) == 1
+    assert re.search(rf"{name}: in quarantine.*out of order", scores.notices[0])
+
+
+def test_a_detector_has_room_for_so_many_streams(detector, monkeypatch):
+    """A stream beyond the group's bound is refused by name, and takes nobody's place; those that are there go on."""
+    monkeypatch.setattr(detector, "_group", replace(detector._group, max_streams=2))
+    detector.reset()
+    for name in ("a", "b"):
+        detector.score(np.ones(4), 0.0, name)
+    with pytest.raises(streamae.SeriesError, match="stream: got 'c', one more than 2; load a second detector"):
+        detector.score(np.ones(4), 0.0, "c")
+    assert len(detector.score(np.ones(4), 1.0, "a")) == 1
+
+
+def test_what_was_answered_is_the_callers(detector, pump):
+    """A caller who goes on writing into the arrays that he gave changes neither answer nor windows."""
+    name, time_s, values = pump
+    given_s, given = time_s.copy(), values.copy()
+    scores = detector.score(given, given_s, name)
+    given_s[:], given[:] = 0.0, 0.0
+    assert np.array_equal(scores.time_s, time_s)
+    with pytest.raises(streamae.SeriesError, match=f"after {float(time_s[-1])!r} of {name}"):
+        detector.score(values[-1], time_s[-1], name)
 
 
 def test_the_public_names_are_these():

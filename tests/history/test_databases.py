@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import streamae
 from streamae.cli import main
 from streamae.config.databases import read_history, seconds
 from streamae.errors import ConfigError, SeriesError, UnavailableError
@@ -225,6 +226,8 @@ def test_train_and_fetch_from_prometheus_by_the_command_line(database, tmp_path)
     manifest = read_manifest(model)
     assert sorted(manifest["streams"]) == ["a/p1", "a/p2"]
     assert (manifest["channels"], manifest["period_s"]) == (["flow", "pressure"], STEP_S)
+    detector = streamae.train([], rows=2000, config=tmp_path / "train.yaml")  # and from Python
+    assert (detector.streams, detector.channels) == (("a/p1", "a/p2"), ("flow", "pressure"))
 
 
 @pytest.mark.parametrize("rows", [1, 10_000, 10_001, 25_000])
