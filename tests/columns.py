@@ -14,9 +14,10 @@ import numpy as np
 from streamae.core.alert import SEVERITIES, AlertRule, Alerts
 from streamae.core.align import GridAlign, RowAlign, align_stage
 from streamae.core.flapping import Flapping, FlapRule
+from streamae.core.report import Transition
 from streamae.core.sensors.stage import SensorRule, Sensors
 from streamae.core.threshold import Threshold
-from streamae.core.types import Readings, Transition
+from streamae.core.types import Readings
 
 FOLDER = Path(__file__).parent / "scenarios"
 Cells = Mapping[str, str]  # the cells of one stream in one column of time

@@ -7,8 +7,9 @@ import numpy as np
 from streamae.core.calibration import Calibration, StreamCalibration
 from streamae.core.decode import PayloadSpec
 from streamae.core.pipeline import Group
+from streamae.core.profile import Profile
 from streamae.core.topics import Template
-from streamae.core.types import Batch, Profile
+from streamae.core.types import Batch
 
 
 class LevelModel:

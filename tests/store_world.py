@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from streamae.core.types import Batch, Drops, Report, Transition
+from streamae.core.report import Report, Transition
+from streamae.core.types import Batch, Drops
 from streamae.store.alerts import decode_transition
 from streamae.store.store import Store
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from streamae.core.types import F32, F64, Transition
+from streamae.core.report import Transition
+from streamae.core.types import F32, F64
 
 __all__ = ["Reconstruction", "RowScore", "Scores"]
 

@@ -9,8 +9,8 @@ import torch
 from streamae.core.calibration import Calibration
 from streamae.core.decode import PayloadSpec
 from streamae.core.pipeline import Group
+from streamae.core.profile import Profile, Reconstructor
 from streamae.core.topics import Template
-from streamae.core.types import Profile, Reconstructor
 from streamae.model.detector import Detector
 from streamae.model.export import script
 from streamae.model.spec import DetectorSpec, NetworkSpec

@@ -101,7 +101,7 @@ def _eager(plan: dict[str, Any]) -> Any:
 
 
 def _ours(plan: dict[str, Any], meter: _Meter) -> None:
-    from streamae.core.types import Report
+    from streamae.core.report import Report
     from streamae.daemon.json_parser import json_loads
     from streamae.ingest.mqtt import MqttSource, ReceiveLimits
     from streamae.mqtt import ConnectionOptions, Subscription
@@ -137,7 +137,7 @@ def _ours(plan: dict[str, Any], meter: _Meter) -> None:
                 store.commit(batch, report, time.time())
             source.ack(accepted)
             if plan["latency"]:
-                meter.ages_s += (time.time() - report.verdicts["bench"].time_s).tolist()
+                meter.ages_s += (time.time() - report.groups["bench"].verdicts.time_s).tolist()
             meter.done(len(batch))
             deadline_s = time.monotonic() + _IDLE_S
         told = meter.told()

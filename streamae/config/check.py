@@ -15,8 +15,8 @@ from streamae.config.streams import Grid, Group, Topic
 from streamae.config.units import duration_text
 from streamae.config.yaml_document import key_text
 from streamae.core.formats import FORMATS
+from streamae.core.profile import Profile
 from streamae.core.topics import CHANNEL, Template
-from streamae.core.types import Profile
 from streamae.errors import ArtifactError, ConfigError
 
 __all__ = ["OpenProfile", "check", "describe", "fits"]

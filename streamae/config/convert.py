@@ -10,9 +10,9 @@ from streamae.core.decode import PayloadSpec
 from streamae.core.flapping import FlapRule
 from streamae.core.formats import FORMATS
 from streamae.core.pipeline import Group as CoreGroup
+from streamae.core.profile import Profile, Reconstructor
 from streamae.core.sensors.stage import SensorRule
 from streamae.core.topics import Template
-from streamae.core.types import Profile, Reconstructor
 from streamae.errors import ConfigError
 from streamae.mqtt.options import ConnectionOptions, Tls
 from streamae.sinks.homeassistant import DiscoveryOptions

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from streamae.core.report import Transition
 from streamae.core.transitions import ANOMALY, alert_id
-from streamae.core.types import State, Transition
+from streamae.core.types import State
 
 __all__ = ["FLAPPING", "FlapRule", "Flapping"]
 

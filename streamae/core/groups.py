@@ -9,16 +9,15 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from streamae.core.align import GridAlign
 from streamae.core.pipeline import Group, Pipeline
+from streamae.core.report import Report
 from streamae.core.takeover import refill
-from streamae.core.types import Batch, Drop, Drops, Maintenance, Report, State
+from streamae.core.types import Batch, Drop, Drops, Maintenance, State
 
 __all__ = ["Groups"]
 
@@ -49,17 +48,10 @@ class Groups:
         self.arrival_s = max(self.arrival_s, float(batch.arrival_s.max(initial=-np.inf)))
         if batch.maintenance is not None:
             self._plan(batch.maintenance)
-        if len(self.pipelines) == 1 and not self.aside:
-            (pipeline,) = self.pipelines.values()
-            interrupted = pipeline.interrupt(batch.holes) if batch.broken else 0
-            report, _ = pipeline.step(
-                batch.topics, batch.payloads, batch.arrival_s, wall_s=now_s, thinning=batch.thinning
-            )
-            report.drops.update(batch.lost)
-            report = replace(report, interrupted=interrupted) if interrupted else report
-        else:
-            report = self._merge(batch, now_s)
-        return report if len(batch) or batch.lost or batch.broken else replace(report, ticked=True)
+        drops = Drops(batch.lost)
+        reports = [pipeline.step(part, now_s) for pipeline, part in self._split(batch, drops)]
+        ticked = not (len(batch) or batch.lost or batch.broken)
+        return Report.of(len(batch), drops, reports, ticked=ticked)
 
     def _plan(self, maintenance: Sequence[Maintenance]) -> None:
         self.maintenance = tuple(maintenance)
@@ -71,9 +63,11 @@ class Groups:
         """Whether a tick could change anything: some group has spoken, and its silence would be told."""
         return any(pipeline.health.listening for pipeline in self.pipelines.values())
 
-    def _merge(self, batch: Batch, now_s: float) -> Report:
-        interrupted = self._interrupt(batch.holes) if batch.broken else 0
-        drops, mine = Drops(batch.lost), {name: [] for name in self.pipelines}  # type: tuple[Drops, dict[str, list[int]]]
+    def _split(self, batch: Batch, drops: Drops) -> list[tuple[Pipeline, Batch]]:
+        """Return each group's part of a batch; counts the messages that no group has a template for."""
+        if len(self.pipelines) == 1 and not self.aside:  # its own router finds what is not for it
+            return [(pipeline, batch) for pipeline in self.pipelines.values()]
+        parts: dict[str, list[int]] = {name: [] for name in self.pipelines if name not in self.aside}
         known = self._takers_of
         for i, topic in enumerate(batch.topics):
             if (takers := known.get(topic)) is None:
@@ -81,37 +75,19 @@ class Groups:
             if not takers:
                 drops[Drop.TOPIC] += 1
             for one in takers:
-                mine[one.group.name].append(i)
-        reports = []
-        for name, at in mine.items():
-            if name in self.aside:
-                continue
-            pipeline, arrival_s = self.pipelines[name], batch.arrival_s[at] if at else np.zeros(0)
-            topics, payloads = [batch.topics[i] for i in at], [batch.payloads[i] for i in at]
-            reports.append(pipeline.step(topics, payloads, arrival_s, wall_s=now_s, thinning=batch.thinning)[0])
-            drops.update(reports[-1].drops)
-        return Report(
-            messages=len(batch),
-            rows=sum(r.rows for r in reports),
-            windows=sum(r.windows for r in reports),
-            drops=drops,
-            verdicts={name: v for r in reports for name, v in r.verdicts.items()},
-            transitions=list(chain.from_iterable(r.transitions for r in reports)),
-            missing=sum(r.missing for r in reports),
-            notices=list(chain.from_iterable(r.notices for r in reports)),
-            skipped=sum(r.skipped for r in reports),
-            interrupted=interrupted,
-        )
+                if one.group.name in parts:
+                    parts[one.group.name].append(i)
+        return [(pipeline, self._part(batch, pipeline, parts[name])) for name, pipeline in self._active(parts)]
 
-    def _interrupt(self, topics: Sequence[bytes] | None) -> int:
-        """Tell each pipeline which of its topics have lost messages; returns how many streams held rows."""
-        if topics is None:
-            return sum(pipeline.interrupt(None) for pipeline in self.pipelines.values())
-        interrupted = 0
-        for pipeline in self.pipelines.values():
-            mine = [topic for topic in topics if self._find(topic) is pipeline]
-            interrupted += pipeline.interrupt(mine) if mine else 0
-        return interrupted
+    def _active(self, parts: Mapping[str, Any]) -> list[tuple[str, Pipeline]]:
+        return [(name, pipeline) for name, pipeline in self.pipelines.items() if name in parts]
+
+    def _part(self, batch: Batch, pipeline: Pipeline, at: list[int]) -> Batch:
+        """Return the messages at these places, and the holes that are in topics of this group."""
+        holes = batch.holes and [topic for topic in batch.holes if self._find(topic) is pipeline]
+        arrival_s = batch.arrival_s[at] if at else np.zeros(0)
+        topics, payloads = [batch.topics[i] for i in at], [batch.payloads[i] for i in at]
+        return Batch(topics, payloads, arrival_s, holes=holes, thinning=batch.thinning)
 
     def takers(self, topic: bytes) -> list[Pipeline]:
         """Return the groups that a message of this topic goes to: the first with a template for it, and listeners."""

@@ -18,38 +18,25 @@ import numpy as np
 
 from streamae.core.alert import AlertRule, Alerts
 from streamae.core.align import GridAlign, RowAlign, align_stage
-from streamae.core.arrays import grown, rounds
+from streamae.core.arrays import rounds
 from streamae.core.calendar import Calendar
 from streamae.core.decode import Decoder, PayloadSpec, deferred
 from streamae.core.flapping import FLAPPING, Flapping, FlapRule
+from streamae.core.latest import Latest
 from streamae.core.maintenance import MaintenancePlan
+from streamae.core.profile import Profile, Reconstructor
 from streamae.core.quarantine import Quarantine, judged
+from streamae.core.report import GroupReport, Report, Transition
 from streamae.core.scale import Scale
 from streamae.core.score import Scoring
 from streamae.core.sensors.stage import SensorRule, Sensors
 from streamae.core.threshold import Threshold
 from streamae.core.topics import Router, Streams, Template
 from streamae.core.transitions import Transitions, alert_id
-from streamae.core.types import (
-    F32,
-    F64,
-    I32,
-    I64,
-    AlertState,
-    Drop,
-    Drops,
-    Profile,
-    Reconstructor,
-    Report,
-    Rows,
-    State,
-    Transition,
-    Verdicts,
-    Windows,
-)
-from streamae.core.window import Rings
+from streamae.core.types import F32, I64, AlertState, Batch, Drop, Drops, Rows, ScaledRows, State, Verdicts, Windows
+from streamae.core.window import Due, Rings
 
-__all__ = ["QUARANTINED", "Group", "Latest", "Pipeline", "alert_id"]
+__all__ = ["QUARANTINED", "Group", "Pipeline", "alert_id"]
 
 QUARANTINED = "quarantined"
 
@@ -73,28 +60,6 @@ class Group:
     warmup_rows: int | None = None
     future_max_s: float = 60.0
     false_alarms_per_s: float | None = None
-
-
-@dataclass(slots=True)
-class Latest:
-    """The newest verdict of each stream, `[S]`: what a page or a per-stream metric shows. NaN: none yet."""
-
-    time_s: F64 = field(default_factory=lambda: np.zeros(0))
-    row_s: F64 = field(default_factory=lambda: np.zeros(0))
-    score: F64 = field(default_factory=lambda: np.zeros(0))
-    threshold: F64 = field(default_factory=lambda: np.zeros(0))
-    worst: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
-
-    def grow(self, streams: int) -> None:
-        """Make room for at least this many streams."""
-        for name in ("time_s", "row_s", "score", "threshold"):
-            setattr(self, name, grown(getattr(self, name), streams, np.nan))
-        self.worst = grown(self.worst, streams, -1)
-
-    def note(self, v: Verdicts) -> None:
-        """Remember the verdicts; of several for a stream the last one stays."""
-        self.time_s[v.stream], self.score[v.stream], self.threshold[v.stream] = v.time_s, v.score, v.threshold
-        self.worst[v.stream] = v.share.argmax(axis=1) if v.share.shape[1] else -1
 
 
 class Pipeline:
@@ -124,37 +89,26 @@ class Pipeline:
         self.flapping = Flapping(group.flapping)
         self.broken = ""  # why the model can judge nothing at all, as far as its last call showed
         self.latest = Latest()
-        self.newest: tuple[I32, F64, F32] | None = None  # the scaled rows of the last step, for who looks back
         self._begun = 0
 
-    def step(
-        self,
-        topics: Sequence[bytes],
-        payloads: Sequence[bytes],
-        arrival_s: F64,
-        *,
-        wall_s: float = -np.inf,
-        thinning: int = 1,
-    ) -> tuple[Report, Verdicts]:
-        """Take N messages in their order, and score every `thinning`-th window that is due.
-
-        None is to know at `wall_s`, the present, that there were none.
-        """
-        readings, drops = self.decoder.decode(topics, payloads, arrival_s, wall_s)
+    def step(self, batch: Batch, wall_s: float = -np.inf) -> Report:
+        """Take the group's messages of a batch, in their order; an empty one says at `wall_s` that there were none."""
+        interrupted = self.interrupt(batch.holes) if batch.broken else 0
+        readings, drops = self.decoder.decode(batch.topics, batch.payloads, batch.arrival_s, wall_s)
         self.begin()
         samples = readings.samples()
-        calm = self.maintenance.touches(samples.stream, samples.time_s, samples.time_s)
-        findings = self.health.step(samples, calm, self.maintenance.now(wall_s), wall_s)
+        maintenance = self.maintenance.touches(samples.stream, samples.time_s, samples.time_s)
+        findings = self.health.step(samples, maintenance, self.maintenance.now(wall_s), wall_s)
         rows, refused = self.align.step(readings)
-        report, verdicts = self._judge(rows, len(topics), drops + refused, thinning)
-        told = [*report.transitions, *(self._transitions.finding(finding) for finding in findings)]
+        report = self._judge(rows, len(batch), drops + refused, batch.thinning)
+        begun = [*report.transitions, *(self._transitions.finding(finding) for finding in findings)]
         lost = self.decoder.sequences.taken()
         notices = [*self.decoder.notices(), *report.notices]
         if lost:
             words = f"{lost.total()} messages are missing by their sequence numbers"
             notices.append(self._transitions.notice(sorted(lost), words))
-        transitions = self.flapping.step(told, self._present_s)
-        return replace(report, transitions=transitions, notices=notices, missing=lost.total()), verdicts
+        transitions = self.flapping.step(begun, self._present_s)
+        return replace(report, transitions=transitions, notices=notices, missing=lost.total(), interrupted=interrupted)
 
     def _present_s(self, name: str) -> float:
         """Return the event time of a stream's newest row, NaN for what is none."""
@@ -168,7 +122,7 @@ class Pipeline:
         self.align.interrupt(stream)
         return self.rings.interrupt(stream)
 
-    def step_rows(self, names: Sequence[str], rows: Rows) -> tuple[Report, Verdicts]:
+    def step_rows(self, names: Sequence[str], rows: Rows) -> Report:
         """Take rows as they stand in a series, past decode and align; `rows.stream` indexes `names`."""
         ids = np.array([-1 if (s := self.streams.add(name)) is None else s for name in names], np.int32)
         self.begin()
@@ -192,21 +146,21 @@ class Pipeline:
             self.health.begin(stream, runs, known=known is not None)
         self._begun = len(self.streams)
 
-    def _judge(self, rows: Rows, messages: int, drops: Drops, thinning: int = 1) -> tuple[Report, Verdicts]:
-        windows, errors, notices = self._errors(self.windows(rows, thinning), drops)
+    def _judge(self, rows: Rows, messages: int, drops: Drops, thinning: int = 1) -> Report:
+        scaled, due = self.windows(rows, thinning)
+        windows, errors, notices = self._errors(due.windows, drops)
         verdicts, transitions = self._score(windows, errors, thinning)
         self.latest.note(verdicts)
-        told, skipped = {self.group.name: verdicts}, self.rings.skipped
-        report = Report(messages, len(rows), len(windows), drops, told, transitions, notices, skipped)
-        return report, verdicts
+        news = {self.group.name: GroupReport(self.streams.names, scaled, verdicts, self.broken)}
+        return Report(messages, len(rows), len(windows), drops, news, transitions, notices, due.skipped)
 
-    def windows(self, rows: Rows, thinning: int = 1) -> Windows:
-        """Scale the rows of streams whose scale is known; returns the windows that came due with them."""
+    def windows(self, rows: Rows, thinning: int = 1) -> tuple[ScaledRows, Due]:
+        """Scale the rows of streams whose scale is known; returns these, and the windows that came due with them."""
         kept, values = self.scale.step(rows, self.maintenance.touches(rows.stream, rows.time_s, rows.time_s))
         self.latest.row_s[rows.stream] = rows.time_s
-        stream, time_s = rows.stream[kept], rows.time_s[kept]
-        self.newest = stream, time_s, values
-        return self.rings.push(stream, time_s, self.calendar.beside(values, time_s), thinning)[0]
+        scaled = ScaledRows(rows.stream[kept], rows.time_s[kept], values)
+        with_clock = self.calendar.beside(values, scaled.time_s)
+        return scaled, self.rings.push(scaled.stream, scaled.time_s, with_clock, thinning)
 
     def _errors(self, windows: Windows, drops: Drops) -> tuple[Windows, F32, list[str]]:
         """Run the model; returns the windows that it could judge, their errors, and what to say of the rest."""

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from streamae.core.arrays import firsts, grown
-from streamae.core.types import F32, I8, I32, I64, Bool, Reconstructor, State
+from streamae.core.profile import Reconstructor
+from streamae.core.types import F32, I8, I32, I64, Bool, State
 
 __all__ = ["Answer", "Quarantine", "judged"]
 

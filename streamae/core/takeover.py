@@ -13,8 +13,9 @@ import numpy as np
 from streamae.core.arrays import rounds
 from streamae.core.pipeline import Pipeline
 from streamae.core.quarantine import judged
+from streamae.core.report import Transition
 from streamae.core.transitions import ANOMALY
-from streamae.core.types import F64, I8, I64, AlertState, Bool, State, Transition
+from streamae.core.types import F64, I8, I64, AlertState, Bool, State
 
 __all__ = ["Progress", "hold", "inherit", "inherit_births", "progress", "refill", "states"]
 
@@ -26,7 +27,7 @@ def refill(
     readings, _ = pipeline.decoder.decode(topics, payloads, arrival_s, wall_s)
     pipeline.begin()
     rows, _ = pipeline.align.step(readings)
-    windows = pipeline.windows(rows)
+    windows = pipeline.windows(rows)[1].windows
     learning = pipeline.scoring.remaining(windows.stream) > 0
     stream, start_s, time_s = windows.stream[learning], windows.start_s[learning], windows.time_s[learning]
     answer = judged(pipeline.group.reconstructor, windows.values[learning], len(pipeline.profile.calibration.channel))

@@ -4,9 +4,11 @@ import hashlib
 from collections.abc import Sequence
 
 from streamae.core.alert import SEVERITIES, Changes
+from streamae.core.profile import Profile
+from streamae.core.report import Transition
 from streamae.core.sensors.stage import Finding
 from streamae.core.topics import Streams
-from streamae.core.types import AlertState, Profile, Transition, Verdicts
+from streamae.core.types import AlertState, Verdicts
 
 __all__ = ["ANOMALY", "Transitions", "alert_id"]
 

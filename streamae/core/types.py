@@ -11,15 +11,13 @@ From decode on, everything is a struct of arrays; objects appear again at alert 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum, StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-
-from streamae.core.calibration import Calibration, StreamCalibration
 
 __all__ = [
     "BACKOFF_MAX_S",
@@ -28,12 +26,9 @@ __all__ = [
     "Drop",
     "Drops",
     "Maintenance",
-    "Profile",
     "Readings",
-    "Reconstructor",
-    "Report",
     "Rows",
-    "Transition",
+    "ScaledRows",
     "Verdicts",
     "Windows",
     "round_score",
@@ -182,6 +177,19 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ScaledRows:
+    """Rows in the units that the model reads, `values[N, C]`: of streams whose scale is known."""
+
+    stream: I32
+    time_s: F64
+    values: F32
+
+    def __len__(self) -> int:
+        """Return N, the number of rows."""
+        return len(self.stream)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Windows:
     """Full windows of scaled rows, `values[B, T, C]`; a window is the T contiguous rows that end at `time_s`."""
 
@@ -231,104 +239,6 @@ class Verdicts:
     def __len__(self) -> int:
         """Return B, the number of windows judged."""
         return len(self.stream)
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """A step in the life of one alert; `key` is the same after a replay and on another machine.
-
-    `id` hashes instance, group, stream, rule and the event time of the onset; `state` is "firing" or "resolved";
-    a firing alert that grows critical is a further transition with the same id and the next sequence number.
-    `peak_score` is the highest score since the onset. `repeat` counts the notices that say the same again to a sink
-    that wants to be reminded of what fires still; 0 is the first.
-    """
-
-    id: str
-    sequence: int
-    instance: str
-    group: str
-    stream: str
-    labels: Mapping[str, str]
-    rule: str
-    state: str
-    severity: str
-    onset_s: float
-    time_s: float
-    window_start_s: float
-    score: float
-    threshold: float
-    shares: Mapping[str, float]
-    model_digest: str
-    peak_score: float | None = None
-    repeat: int = 0
-
-    @property
-    def key(self) -> str:
-        """The idempotency key of this transition."""
-        return f"{self.id}:{self.sequence}"
-
-    @property
-    def notice_key(self) -> str:
-        """The idempotency key of what a sink is told: the transition's own, and for a repetition its number."""
-        return f"{self.key}:{self.repeat}" if self.repeat else self.key
-
-    @property
-    def worst_channel(self) -> str:
-        """The channel with the largest share of the error; of a verdict on a sensor, its channel."""
-        return max(self.shares, key=self.shares.__getitem__) if self.shares else ""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Report:
-    """What one step did: counts for the metrics, verdicts per group for the page, transitions for the store.
-
-    `notices` are sentences for the log, each about something that has just begun or ended. `skipped` windows were due
-    and left out by thinning; `interrupted` streams began their windows anew, for messages of theirs were lost.
-    `missing` messages are lost, for their sequence numbers did not come. `ticked`: it took no messages, and knows now
-    that there were none; the journal must know it too.
-    """
-
-    messages: int
-    rows: int
-    windows: int
-    drops: Drops
-    verdicts: Mapping[str, Verdicts]
-    transitions: Sequence[Transition]
-    notices: Sequence[str] = ()
-    skipped: int = 0
-    interrupted: int = 0
-    ticked: bool = False
-    missing: int = 0
-
-
-class Reconstructor(Protocol):
-    """What the core asks of a model; scaled windows in, arrays out. Implemented by `streamae.model.runtime`.
-
-    The value returned for a window must not depend on the other windows of the batch.
-    """
-
-    def errors(self, windows: F32) -> F32:
-        """[B, T, C] -> [B, E], the error features that the profile's calibration names, all >= 0 and finite."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Profile:
-    """What a model was trained under, as the core needs it; read from the artifact's manifest.
-
-    `streams` holds by name the numbers of each stream that it was trained on, `calibration` those of the group;
-    `calendar` is for `core.calendar`; `period_s` is how far rows lay apart.
-    """
-
-    digest: str
-    channels: tuple[str, ...]
-    window: int
-    period_s: float
-    gap_max_s: float
-    warmup_rows: int
-    streams: Mapping[str, StreamCalibration]
-    calibration: Calibration
-    calendar: Mapping[str, Any] | None = None
 
 
 def round_score(score: F64) -> F64:

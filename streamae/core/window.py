@@ -12,6 +12,7 @@ in ticks of a grid that all times are rounded down to. The steps of a window add
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -19,11 +20,19 @@ from numpy.lib.stride_tricks import sliding_window_view
 from streamae.core.arrays import grown, rounds
 from streamae.core.types import F32, F64, I32, I64, State, Windows
 
-__all__ = ["Rings"]
+__all__ = ["Due", "Rings"]
 
 _STEP_MAX = 2**16 - 1
 _TICK_MIN_LOG2 = -22  # a quarter of a microsecond: what float64 resolves of today's times
 _GAP_MAX_S = 1e12
+
+
+class Due(NamedTuple):
+    """The B windows that came due, the index `row[B]` of the row that ended each, and how many were `skipped`."""
+
+    windows: Windows
+    row: I64
+    skipped: int
 
 
 class Rings:
@@ -35,7 +44,6 @@ class Rings:
     def __init__(self, window: int, channels: int, *, gap_max_s: float, stride: int = 1) -> None:
         self.window, self.channels = window, channels
         self.gap_max_s, self.stride = gap_max_s, stride
-        self.skipped = 0
         gap_s = min(max(gap_max_s, 1e-9), _GAP_MAX_S)
         self._tick_s = 2.0 ** max(math.ceil(math.log2(gap_s / (_STEP_MAX - 1))), _TICK_MIN_LOG2)
         self._turns = sliding_window_view(np.tile(np.arange(window), 2), window)  # [n] is n, n + 1, … and around
@@ -57,26 +65,23 @@ class Rings:
         self._count[stream] = 0
         return held
 
-    def push(self, stream: I32, time_s: F64, values: F32, thinning: int = 1) -> tuple[Windows, I64]:
-        """Append scaled rows `values[N, C]`; returns the B windows that came due, and which row ended each.
-
-        Windows come in the order of their rows.
-        """
-        self.skipped = 0
+    def push(self, stream: I32, time_s: F64, values: F32, thinning: int = 1) -> Due:
+        """Append scaled rows `values[N, C]`; returns the windows that came due, in the order of their rows."""
         parts = [self._round(i, stream[i], time_s[i], values[i], thinning) for i in rounds(stream)]
         if not parts:
             empty = Windows(stream[:0], time_s[:0], time_s[:0], np.zeros((0, self.window, self.channels), np.float32))
-            return empty, np.zeros(0, np.int64)
+            return Due(empty, np.zeros(0, np.int64), 0)
+        skipped = sum(part[3] for part in parts)
         if len(parts) == 1:
-            ((row, start_s, windows),) = parts  # in order already: `rounds` sorts only what it must
+            ((row, start_s, windows, _),) = parts  # in order already: `rounds` sorts only what it must
         else:
-            row, start_s, windows = (np.concatenate(column) for column in zip(*parts, strict=True))
+            row, start_s, windows = (np.concatenate(column) for column in list(zip(*parts, strict=True))[:3])
             order = np.argsort(row, kind="stable")
             row, start_s, windows = row[order], start_s[order], windows[order]
-        return Windows(stream[row], start_s, time_s[row], windows), row
+        return Due(Windows(stream[row], start_s, time_s[row], windows), row, skipped)
 
-    def _round(self, index: I64, s: I32, time_s: F64, values: F32, thinning: int) -> tuple[I64, F64, F32]:
-        """Append one row to each of some different streams; returns the due rows' index, start and window."""
+    def _round(self, index: I64, s: I32, time_s: F64, values: F32, thinning: int) -> tuple[I64, F64, F32, int]:
+        """Append one row to each of some streams; returns the due rows' index, start and window, and how many not."""
         T = self.window
         last_s = self._last_s[s]
         step_s = time_s - last_s
@@ -90,15 +95,16 @@ class Rings:
         self._steps.reshape(-1)[place] = self._ticks(time_s) - self._ticks(np.where(on, last_s, time_s))
         turn = count - T + s
         due = np.flatnonzero((count >= T) & (turn % (self.stride * thinning) == 0))
+        skipped = 0
         if thinning > 1:
-            self.skipped += int(np.count_nonzero((count >= T) & (turn % self.stride == 0))) - len(due)
+            skipped = int(np.count_nonzero((count >= T) & (turn % self.stride == 0))) - len(due)
         if len(due) == 0:
-            return index[:0], time_s[:0], np.zeros((0, T, self.channels), np.float32)
+            return index[:0], time_s[:0], np.zeros((0, T, self.channels), np.float32), skipped
         s, p, time_s = s[due], p[due], time_s[due]
         oldest = (p + 1) % T
         span = self._steps[s].sum(axis=1, dtype=np.int64) - self._steps[s, oldest]
         start_s = time_s - span * self._tick_s
-        return index[due], start_s, self._windows(s, oldest)
+        return index[due], start_s, self._windows(s, oldest), skipped
 
     def _windows(self, s: I32, oldest: I64) -> F32:
         """Return the rings of streams `s[B]` from their oldest rows on, `[B, T, C]`."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from streamae.config.check import check
 from streamae.config.streams import Group
-from streamae.core.types import Profile
+from streamae.core.profile import Profile
 from streamae.daemon.clock import Clock
 from streamae.model.artifact import default_registry, open_artifact
 

@@ -22,7 +22,7 @@ from streamae.config import Settings, load
 from streamae.config.maintenance import planned
 from streamae.config.reload import applicable, changes
 from streamae.core.groups import Groups
-from streamae.core.types import Report
+from streamae.core.report import Report
 from streamae.daemon.build import Models, groups_of, make_source, subscriptions_of
 from streamae.daemon.clock import ArrivalClock, Clock
 from streamae.daemon.conditions import Conditions

@@ -13,7 +13,8 @@ import numpy as np
 
 from streamae.condition import Condition
 from streamae.core.groups import Groups
-from streamae.core.types import Batch, Report, Transition
+from streamae.core.report import Report, Transition
+from streamae.core.types import Batch
 from streamae.daemon.load_shedding import LoadShedding
 from streamae.errors import StoreError
 from streamae.ingest.source import Source
@@ -103,9 +104,8 @@ class Loop:
         self.progress_s = ended_s = self._monotonic()
         arrived_s = self._arrived()
         self.lag_s = arrived_s - float(batch.arrival_s[0]) if len(batch) else self.lag_s
-        names = {name: pipeline.streams.names for name, pipeline in self.groups.pipelines.items()}
         by_wall_s = batch.arrival_s + (self._now() - arrived_s)
-        self.metrics.observe(report, names, by_wall_s, stepped_s - began_s, ended_s - stepped_s)
+        self.metrics.observe(report, by_wall_s, stepped_s - began_s, ended_s - stepped_s)
         return report
 
     def _admitted(self, batch: Batch, now_s: float) -> Batch | None:

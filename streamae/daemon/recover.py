@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from streamae.core.groups import Groups
-from streamae.core.types import Batch, Report, Transition
+from streamae.core.report import Report, Transition
+from streamae.core.types import Batch
 from streamae.daemon.refill import refill
 from streamae.errors import StoreError
 from streamae.store.poison import JOURNAL

@@ -11,7 +11,7 @@ from typing import Any
 
 from streamae.condition import Condition, Failing
 from streamae.config import Settings
-from streamae.core.types import Transition
+from streamae.core.report import Transition
 from streamae.daemon.build import make_sink
 from streamae.daemon.clock import Clock
 from streamae.daemon.heartbeat import Heartbeat

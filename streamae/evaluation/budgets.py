@@ -16,8 +16,9 @@ from itertools import accumulate, count
 
 import numpy as np
 
+from streamae.core.profile import Profile
 from streamae.core.threshold import Threshold
-from streamae.core.types import F64, Profile
+from streamae.core.types import F64
 from streamae.evaluation.metrics import DAY_S
 
 __all__ = ["BUDGETS", "Counts", "by_chance", "table", "tells", "thresholds"]

@@ -6,8 +6,9 @@ import numpy as np
 
 from streamae.core.alert import AlertRule
 from streamae.core.calendar import Calendar
+from streamae.core.profile import Profile
 from streamae.core.scale import SCALED_MAX
-from streamae.core.types import F64, Profile
+from streamae.core.types import F64
 from streamae.daemon.page.detail import overlay
 from streamae.evaluation.budgets import BUDGETS, thresholds
 from streamae.evaluation.protocol import Detector, Judged, LabelledSeries

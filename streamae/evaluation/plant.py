@@ -31,8 +31,9 @@ import numpy as np
 
 from streamae.core.alert import AlertRule
 from streamae.core.pipeline import Pipeline
+from streamae.core.profile import Profile
 from streamae.core.sensors.stage import SensorRule, Sensors
-from streamae.core.types import F64, I8, I32, I64, Profile, Readings, Rows
+from streamae.core.types import F64, I8, I32, I64, Readings, Rows
 from streamae.errors import StreamaeError
 from streamae.evaluation.budgets import BUDGETS, thresholds
 from streamae.evaluation.metrics import DAY_S, alarms
@@ -132,7 +133,8 @@ def score_streams(
         parts = [v[first : first + step] for v in values]
         stream = np.concatenate([np.full(len(p), s, np.int32) for s, p in enumerate(parts)])
         row = np.concatenate([first + np.arange(len(p)) for p in parts])
-        _, found = pipeline.step_rows(names, Rows(stream, time_s[row], np.concatenate(parts)))
+        report = pipeline.step_rows(names, Rows(stream, time_s[row], np.concatenate(parts)))
+        found = report.groups["series"].verdicts
         at = np.searchsorted(time_s, found.time_s)
         score[at, found.stream], threshold[at, found.stream] = found.score, found.threshold
     return score, threshold

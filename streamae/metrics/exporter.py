@@ -10,7 +10,7 @@ A scrape renders collector by collector: one that raises costs its own lines and
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,9 +28,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric as Family
 
 from streamae.condition import Condition
+from streamae.core.report import Report, Transition
 from streamae.core.sensors.stage import HEALTH_RULES
 from streamae.core.transitions import ANOMALY
-from streamae.core.types import AlertState, Drop, Report, Transition
+from streamae.core.types import AlertState, Drop
 from streamae.metrics.catalogue import CATALOGUE, Metric
 from streamae.metrics.series import Histogram, StreamSeries
 
@@ -141,10 +142,8 @@ class Metrics:
         for name in _OUTBOX:
             self.gauge(name, 0.0, sink)
 
-    def observe(
-        self, report: Report, names: Mapping[str, Sequence[str]], arrival_s: F64, step_s: float, commit_s: float
-    ) -> None:
-        """Count one batch: its report, `names[group][stream]`, its arrival times, duration of step and commit."""
+    def observe(self, report: Report, arrival_s: F64, step_s: float, commit_s: float) -> None:
+        """Count one batch: its report, its arrival times, duration of step and commit."""
         now_s = self._now()
         self.count("messages_received", report.messages)
         self.count("rows", report.rows)
@@ -157,7 +156,8 @@ class Metrics:
             self.count("messages_dropped", number, reason.value)
         for transition in report.transitions:
             self._count_transition(transition)
-        for group, verdicts in report.verdicts.items():
+        for group, news in report.groups.items():
+            verdicts = news.verdicts
             self.time("event_to_score_seconds", now_s - verdicts.time_s)
             scores = verdicts.score[np.isfinite(verdicts.score)]
             if len(scores):
@@ -167,7 +167,7 @@ class Metrics:
         self.time("arrival_to_commit_seconds", now_s - arrival_s)
         if self._series is not None:
             self._series.expire(now_s)
-            self._series.observe(report, names, now_s)
+            self._series.observe(report, now_s)
             self.gauge("metrics_streams_left_out", self._series.left_out)
 
     def _count_transition(self, t: Transition) -> None:

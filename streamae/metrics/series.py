@@ -1,7 +1,7 @@
 """Collectors that take arrays: histograms, and the opt-in series of single streams."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from streamae.core.types import Report
+from streamae.core.report import Report
 from streamae.metrics.catalogue import PER_STREAM, Metric
 
 __all__ = ["Histogram", "StreamSeries"]
@@ -58,10 +58,11 @@ class StreamSeries:
         self._last = np.zeros((5, limit))  # score, threshold, state, seen_s, in maintenance
         self.left_out = 0
 
-    def observe(self, report: Report, names: Mapping[str, Sequence[str]], now_s: float) -> None:
-        """Take over the verdicts of a batch; `names[group][stream]`."""
+    def observe(self, report: Report, now_s: float) -> None:
+        """Take over the verdicts of a batch."""
         left_out = 0
-        for group, verdicts in report.verdicts.items():
+        for group, news in report.groups.items():
+            names, verdicts = news.names, news.verdicts
             slots = np.fromiter((self._slot(group, int(s), names) for s in verdicts.stream), np.int64, len(verdicts))
             kept = slots >= 0
             left_out += len(set(verdicts.stream[~kept].tolist()))
@@ -75,12 +76,12 @@ class StreamSeries:
                 row[slots[kept]] = values[kept]
         self.left_out = left_out
 
-    def _slot(self, group: str, stream: int, names: Mapping[str, Sequence[str]]) -> int:
+    def _slot(self, group: str, stream: int, names: Sequence[str]) -> int:
         slot = self._slots.get((group, stream), -1)
         if slot < 0 and self._free:
             slot = self._slots[group, stream] = self._free.pop()
             self._last[4, slot] = 0.0
-            self._names[slot] = f'group="{_escaped(group)}",stream="{_escaped(names[group][stream])}"'
+            self._names[slot] = f'group="{_escaped(group)}",stream="{_escaped(names[stream])}"'
         return slot
 
     def mark(self, group: str, states: npt.NDArray[np.int8], maintenance: npt.NDArray[np.bool_]) -> None:

@@ -23,7 +23,8 @@ import numpy as np
 
 from streamae.core.calendar import Calendar
 from streamae.core.calibration import Calibration, StreamCalibration
-from streamae.core.types import F32, Profile
+from streamae.core.profile import Profile
+from streamae.core.types import F32
 from streamae.errors import ArtifactError
 from streamae.model.executor_options import ExecutorOptions
 

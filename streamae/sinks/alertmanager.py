@@ -11,7 +11,7 @@ Source: https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from streamae.core.types import Transition
+from streamae.core.report import Transition
 from streamae.sinks.http import Endpoint
 from streamae.sinks.payload import encode, rfc3339, summary
 

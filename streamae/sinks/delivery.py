@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from streamae.condition import Condition
-from streamae.core.types import BACKOFF_MAX_S, Transition
+from streamae.core.report import Transition
+from streamae.core.types import BACKOFF_MAX_S
 from streamae.sinks.sink import Sink, SinkQueue, SinkRefusedError, SinkUnavailableError
 
 __all__ = ["Delivery", "DeliveryPace"]

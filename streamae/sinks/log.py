@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
-from streamae.core.types import Transition
+from streamae.core.report import Transition
 from streamae.sinks.payload import rfc3339
 
 __all__ = ["LogSink"]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from streamae import mqtt
-from streamae.core.types import Transition
+from streamae.core.report import Transition
 from streamae.errors import ConfigError, UnavailableError
 from streamae.mqtt import ConnectionOptions
 from streamae.sinks.payload import document, encode

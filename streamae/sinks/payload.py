@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from streamae.core.types import Transition
+from streamae.core.report import Transition
 
 __all__ = ["batch_key", "document", "encode", "rfc3339", "summary"]
 

@@ -8,7 +8,7 @@ a repetition.
 from collections.abc import Sequence
 from typing import Protocol
 
-from streamae.core.types import Transition
+from streamae.core.report import Transition
 from streamae.errors import StreamaeError
 
 __all__ = ["Sink", "SinkQueue", "SinkRefusedError", "SinkUnavailableError"]

@@ -6,7 +6,7 @@ as a whole: it is the key of the one transition, or a hash over the keys of all.
 
 from collections.abc import Mapping, Sequence
 
-from streamae.core.types import Transition
+from streamae.core.report import Transition
 from streamae.sinks.http import Endpoint
 from streamae.sinks.payload import VERSION, batch_key, document, encode
 

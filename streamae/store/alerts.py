@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from streamae.core.types import Transition
+from streamae.core.report import Transition
 from streamae.store.database import Database
 
 __all__ = [

@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from streamae.core.types import BACKOFF_MAX_S, Transition
+from streamae.core.report import Transition
+from streamae.core.types import BACKOFF_MAX_S
 from streamae.store.alerts import decode_transition, decoded
 from streamae.store.database import Database
 

@@ -25,7 +25,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import translate
 
-from streamae.core.types import Maintenance, Transition
+from streamae.core.report import Transition
+from streamae.core.types import Maintenance
 from streamae.errors import UnavailableError
 from streamae.store.alerts import decoded
 from streamae.store.database import Database

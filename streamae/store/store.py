@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from streamae.core.types import Batch, Bool, Report, Transition
+from streamae.core.report import Report, Transition
+from streamae.core.types import Batch, Bool
 from streamae.errors import StoreError
 from streamae.store.alerts import AlertLimits, AlertStore, prune_history, record_transitions
 from streamae.store.attempts import Attempts

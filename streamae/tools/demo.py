@@ -19,8 +19,8 @@ import click
 
 from streamae import logs
 from streamae.core.decode import PayloadSpec
+from streamae.core.report import Transition
 from streamae.core.topics import Template
-from streamae.core.types import Transition
 from streamae.daemon.build import Models
 from streamae.daemon.clock import Clock
 from streamae.daemon.daemon import Daemon

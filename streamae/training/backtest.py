@@ -16,8 +16,10 @@ import numpy.typing as npt
 from streamae.core.alert import AlertRule
 from streamae.core.decode import PayloadSpec
 from streamae.core.pipeline import Group, Pipeline
+from streamae.core.profile import Profile, Reconstructor
+from streamae.core.report import Transition
 from streamae.core.topics import Template
-from streamae.core.types import F32, F64, I8, I64, AlertState, Bool, Profile, Reconstructor, Rows, Transition
+from streamae.core.types import F32, F64, I8, I64, AlertState, Bool, Rows
 from streamae.errors import SeriesError
 from streamae.history.recordings import Series
 
@@ -34,7 +36,7 @@ __all__ = [
 ]
 
 _ROWS_PER_STEP = 2048  # bounds the memory that windows take
-_WORDS = np.array([state.name.lower() for state in sorted(AlertState)])  # LEARNING, whose number is the least, first
+_WORDS = np.array([state.name.lower() for state in sorted(AlertState)])  # the state whose number is the least first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +113,8 @@ def score_rows(pipeline: Pipeline, name: str, time_s: F64, values: F64, usable: 
     for first in range(0, len(usable), _ROWS_PER_STEP):
         index = usable[first : first + _ROWS_PER_STEP]
         rows = Rows(np.zeros(len(index), np.int32), time_s[index], values[index])
-        report, verdicts = pipeline.step_rows([name], rows)
+        report = pipeline.step_rows([name], rows)
+        verdicts = report.groups[pipeline.group.name].verdicts
         at = index[np.searchsorted(time_s[index], verdicts.time_s)]
         score[at], threshold[at], state[at] = verdicts.score, verdicts.threshold, verdicts.state
         share[at] = np.where(np.isnan(verdicts.score)[:, None], np.nan, verdicts.share)
@@ -122,7 +125,7 @@ def score_rows(pipeline: Pipeline, name: str, time_s: F64, values: F64, usable: 
 
 def state_words(state: I8) -> npt.NDArray[np.str_]:
     """Return the states `[N]` in the words of every output: learning, inactive, pending, firing."""
-    found: npt.NDArray[np.str_] = _WORDS[state - AlertState.LEARNING]
+    found: npt.NDArray[np.str_] = _WORDS[state - min(AlertState)]
     return found
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from streamae.core.alert import AlertRule
-from streamae.core.types import Reconstructor
+from streamae.core.profile import Reconstructor
 from streamae.history.series import Series
 from streamae.model.artifact import profile_of
 from streamae.training.backtest import offline_group, score_series

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from streamae.core.alert import AlertRule
-from streamae.core.types import F64, Bool, Reconstructor
+from streamae.core.profile import Reconstructor
+from streamae.core.types import F64, Bool
 from streamae.errors import SeriesError
 from streamae.history.series import Series, open_text, times_of
 from streamae.model.artifact import profile_of

@@ -168,7 +168,7 @@ def test_scores_are_those_of_the_daemon(trained, opened, artifact, cuts):
         arrival_s = np.array([t for _, t, _ in rows[a:b]])
         topics, payloads = [f"plant/{n}".encode() for n, _, _ in rows[a:b]], [x.encode() for x in said[a:b]]
         report = daemon.step(Batch(topics, payloads, arrival_s), float(arrival_s[-1]))
-        v, names = report.verdicts["series"], daemon.pipelines["series"].streams.names
+        v, names = report.groups["series"].verdicts, daemon.pipelines["series"].streams.names
         lines = zip(v.stream.tolist(), v.time_s.tolist(), v.score.tolist(), v.threshold.tolist(), v.share, strict=True)
         verdicts |= {(names[s], t): (score, limit, share.tolist()) for s, t, score, limit, share in lines}
         told += [t for t in report.transitions if t.rule == "anomaly"]

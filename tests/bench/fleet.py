@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from streamae.core.types import Transition
+from streamae.core.report import Transition
 from streamae.tools.broker import Broker
 from streamae.tools.simulate.faults import Fault
 from streamae.tools.simulate.plants import Fleet

@@ -76,7 +76,7 @@ def measure(streams: int, window: int, history: bool) -> dict[str, float]:
                 cpu_s, messages = cpu_s + time.process_time() - began_s, messages + len(topics)
             if history:
                 view = view or GroupHistory(pipeline, 0.0)
-                view.note(report.verdicts["pumps"])
+                view.note(report.groups["pumps"])
     del batch, report
     gc.collect()
     grown = rss() - before

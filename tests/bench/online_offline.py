@@ -19,8 +19,8 @@ import numpy as np
 
 from streamae.core.alert import AlertRule
 from streamae.core.decode import PayloadSpec
+from streamae.core.report import Transition
 from streamae.core.topics import Template
-from streamae.core.types import Transition
 from streamae.daemon.build import Models
 from streamae.daemon.daemon import Daemon
 from streamae.history.recordings import Series, read_series
@@ -84,7 +84,7 @@ def online(
     said = {s.name: Online() for s in series}
 
     def note(report):
-        for name, v in report.verdicts.items():
+        for name, v in ((name, news.verdicts) for name, news in report.groups.items()):
             lines = zip(v.time_s.tolist(), v.score.tolist(), v.threshold.tolist(), v.state.tolist(), strict=True)
             said[name].verdicts.update({t: (score, threshold, state) for t, score, threshold, state in lines})
         for transition in report.transitions:

@@ -27,7 +27,7 @@ from streamae.core.align import GridAlign, RowAlign
 from streamae.core.calibration import Calibration
 from streamae.core.decode import PayloadSpec
 from streamae.core.formats import FORMATS
-from streamae.core.types import Profile
+from streamae.core.profile import Profile
 from streamae.daemon.build import batch_wait_s
 from streamae.errors import ArtifactError, ConfigError
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from streamae.core.alert import AlertRule
 from streamae.core.flapping import Flapping, FlapRule
 from streamae.core.groups import Groups
-from streamae.core.types import Transition
+from streamae.core.report import Transition
 from tests import plants
 from tests.core.test_pipeline import T0, play
 from tests.quick import examples

@@ -7,7 +7,7 @@ import pytest
 
 from streamae.core.past import past_of
 from streamae.core.pipeline import Pipeline
-from streamae.core.types import Maintenance
+from streamae.core.types import Batch, Maintenance
 from tests import plants
 from tests.core.test_pipeline import plant
 
@@ -20,7 +20,8 @@ def fed(pipeline, messages):
     """Verdicts of all windows, one message after another: (stream's name, time, score, threshold)."""
     out = []
     for topic, payload, arrival_s in messages:
-        _, v = pipeline.step([topic], [payload], np.array([arrival_s]))
+        report = pipeline.step(Batch([topic], [payload], np.array([arrival_s])))
+        v = report.groups[pipeline.group.name].verdicts
         names = [pipeline.streams.names[s] for s in v.stream.tolist()]
         out += zip(names, v.time_s.tolist(), v.score.tolist(), v.threshold.tolist(), strict=True)
     return out

@@ -42,7 +42,8 @@ def play(groups, messages, edges=()):
     lines, transitions, drops = {}, [], {}
     for a, b in zip(cuts, cuts[1:], strict=False):
         report = groups.step(plants.batch(messages[a:b]), 0.0)
-        for name, v in report.verdicts.items():
+        for name, news in report.groups.items():
+            v = news.verdicts
             for i in range(len(v)):
                 line = (v.time_s[i], v.start_s[i], v.score[i], v.threshold[i], v.share[i].tolist(), int(v.state[i]))
                 lines.setdefault((name, int(v.stream[i])), []).append(repr(line))
@@ -204,9 +205,9 @@ def test_rows_of_a_series_take_the_same_way():
     lines, transitions, _ = play(by_message, messages)
     pipeline = Groups("i", [plants.group()]).pipelines["pumps"]
     values = np.array([[d["a"], d["b"]] for d in documents])
-    report, v = pipeline.step_rows(["p0"], Rows(np.zeros(60, np.int32), np.array([d["t"] for d in documents]), values))
+    report = pipeline.step_rows(["p0"], Rows(np.zeros(60, np.int32), np.array([d["t"] for d in documents]), values))
     assert report.transitions == transitions
-    assert len(v) == len(lines["pumps", 0])
+    assert len(report.groups["pumps"].verdicts) == len(lines["pumps", 0])
 
 
 @pytest.mark.parametrize("damage", [b"", b"x" * 50, None])
@@ -258,9 +259,9 @@ def test_a_loss_interrupts_exactly_the_streams_of_its_topics():
     groups.step(plants.batch(messages[:90]), 0.0)
     report = groups.step(broken(messages[90:96], [b"plant/p1", b"plant/unknown", b"\xff"]), 0.0)
     assert report.interrupted == 1
-    assert report.verdicts["pumps"].stream.tolist() == [0, 2, 0, 2]
+    assert report.groups["pumps"].verdicts.stream.tolist() == [0, 2, 0, 2]
     report = groups.step(plants.batch(messages[96:]), 0.0)
-    first = report.verdicts["pumps"].time_s[report.verdicts["pumps"].stream == 1][0]
+    first = report.groups["pumps"].verdicts.time_s[report.groups["pumps"].verdicts.stream == 1][0]
     assert first == T0 + 30 + 3  # a window of four rows after the loss
     assert len(groups.pipelines["pumps"].streams) == 3  # a lost message of an unknown stream makes none
 
@@ -281,7 +282,7 @@ def test_a_grid_bridges_no_loss_with_held_values():
     groups.step(plants.batch(messages[:40]), 0.0)
     report = groups.step(broken(messages[42:], [b"plant/p0"]), 0.0)
     assert report.rows == 60 - 42 - 2  # two ticks are still open
-    assert report.verdicts["pumps"].start_s.min() == T0 + 42
+    assert report.groups["pumps"].verdicts.start_s.min() == T0 + 42
 
 
 def test_thinning_scores_some_of_the_windows_with_the_same_results():
@@ -292,14 +293,14 @@ def test_thinning_scores_some_of_the_windows_with_the_same_results():
     assert some.windows + some.skipped == every.windows
     known = {(s, t): x for s, t, x in columns(every)}
     assert {(s, t): x for s, t, x in columns(some)}.items() <= known.items()
-    counts = np.bincount(some.verdicts["pumps"].stream)
+    counts = np.bincount(some.groups["pumps"].verdicts.stream)
     assert counts.min() >= counts.max() - 1 >= 15
     turns = {t % 4 for s, t, _ in columns(some) if s == 0} & {t % 4 for s, t, _ in columns(some) if s == 1}
     assert not turns  # the streams' turns are staggered
 
 
 def columns(report):
-    v = report.verdicts["pumps"]
+    v = report.groups["pumps"].verdicts
     return list(zip(v.stream.tolist(), v.time_s.tolist(), v.score.tolist(), strict=True))
 
 

@@ -349,7 +349,7 @@ def test_a_snapshot_from_before_sensor_health_is_taken_over():
     assert again.restore(old.getvalue()) == []
     assert again.pipelines["pumps"].streams.names == groups.pipelines["pumps"].streams.names
     more = [m for m in plant(90) if m[2] >= T0 + 60]
-    lines = [p.step(plants.batch(more), 0.0).verdicts["pumps"].score.tolist() for p in (groups, again)]
+    lines = [p.step(plants.batch(more), 0.0).groups["pumps"].verdicts.score.tolist() for p in (groups, again)]
     assert lines[0] == lines[1]
 
 

@@ -13,9 +13,10 @@ from streamae.core.alert import AlertRule
 from streamae.core.align import GridAlign
 from streamae.core.flapping import FlapRule
 from streamae.core.groups import Groups
+from streamae.core.report import Report
 from streamae.core.sensors.state import SensorRule
 from streamae.core.takeover import progress, refill, states
-from streamae.core.types import AlertState, Batch, Maintenance, Report
+from streamae.core.types import AlertState, Batch, Maintenance
 from streamae.daemon import refill as refilling
 from streamae.daemon.recover import keep, recover
 from streamae.store.store import Store
@@ -119,7 +120,7 @@ def test_another_model_judges_the_next_row(make, way, change):
     assert any("has another model now: 3 of 3 streams have their windows from the journal" in note for note in notes)
     rows = change.get("stride", 1)
     (report,) = world.carry(plant(60 + rows)[-3 * rows :], step=99)
-    verdicts = report.verdicts["pumps"]
+    verdicts = report.groups["pumps"].verdicts
     assert sorted(verdicts.stream.tolist())[:3] == [0, 1, 2]
     assert np.isfinite(verdicts.score).all()
     assert set(states(world.pipeline).tolist()) == {AlertState.INACTIVE}
@@ -455,7 +456,7 @@ def test_a_state_directory_of_the_last_release_is_restored_in_the_middle_of_an_a
         assert {name: one.hexdigest()[:16] for name, one in state.items()} == expected["state"]
         assert (pipeline.streams.names, pipeline.firing_ids()) == (expected["streams"], expected["firing"])
         assert found.resolved == []
-        v = (report := groups.step(plants.batch(plant(60, bad=BAD)[FIRES:]), 0.0)).verdicts["pumps"]
+        v = (report := groups.step(plants.batch(plant(60, bad=BAD)[FIRES:]), 0.0)).groups["pumps"].verdicts
         said = zip(v.stream.tolist(), v.time_s.tolist(), v.score, v.threshold, v.state.tolist(), strict=True)
         assert [[s, t, repr(float(a)), repr(float(b)), c] for s, t, a, b, c in said] == expected["verdicts"]
         assert [[t.key, t.state, t.time_s] for t in report.transitions] == expected["transitions"]

@@ -28,7 +28,7 @@ def push(rings, rows):
         return []
     rings.grow(4)
     stream, time_s, values = zip(*rows, strict=True)
-    found, row = rings.push(np.array(stream, np.int32), np.array(time_s), np.array(values, np.float32))
+    found, row, _ = rings.push(np.array(stream, np.int32), np.array(time_s), np.array(values, np.float32))
     return list(zip(row.tolist(), found.start_s.tolist(), found.values.tolist(), strict=True))
 
 
@@ -52,12 +52,12 @@ def test_thinned_windows_are_some_of_the_due_ones_and_the_rest_is_counted(steps,
     rings.grow(4)
     stream, time_s, values = zip(*rows, strict=True) if rows else ((), (), np.zeros((0, 2)))
     arrays = np.array(stream, np.int32), np.array(time_s), np.array(values, np.float32)
-    found, row = rings.push(*arrays, thinning=thinning)
+    found, row, skipped = rings.push(*arrays, thinning=thinning)
     left = list(zip(row.tolist(), found.start_s.tolist(), found.values.tolist(), strict=True))
     expected = naive.windows(rows, window=window, gap_max_s=2.0, stride=stride * thinning)
     assert left == [(i, s, w.tolist()) for i, s, w in expected]
     assert [line for line in every if line in left] == left
-    assert rings.skipped == len(every) - len(left)
+    assert skipped == len(every) - len(left)
 
 
 @given(ROWS, ROWS, st.sets(st.integers(0, 3)))
@@ -134,7 +134,7 @@ def test_windows_are_copies():
     rings = Rings(2, 1, gap_max_s=5.0)
     rings.grow(1)
     one = np.zeros(2, np.int32)
-    windows, _ = rings.push(one, np.array([1.0, 2.0]), np.array([[1.0], [2.0]], np.float32))
+    windows, *_ = rings.push(one, np.array([1.0, 2.0]), np.array([[1.0], [2.0]], np.float32))
     rings.push(one, np.array([3.0, 4.0]), np.array([[3.0], [4.0]], np.float32))
     assert windows.values.tolist() == [[[1.0], [2.0]]]
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from streamae.core.groups import Groups
-from streamae.core.types import Batch, Drop, Drops, Report
+from streamae.core.report import Report
+from streamae.core.types import Batch, Drop, Drops
 from streamae.daemon.loop import Loop
 from streamae.errors import StoreError
 from streamae.ingest.source import Accepted, SourceStatus

@@ -121,8 +121,9 @@ def test_history_follows_a_lane(pipeline_of_two):
     history = GroupHistory(pipeline, 0.0)
     scores = defaultdict(list)
     for _ in range(6):
-        report, verdicts = feed(20)
-        history.note(report.verdicts[pipeline.group.name])
+        news = feed(20).groups[pipeline.group.name]
+        history.note(news)
+        verdicts = news.verdicts
         for s, score in zip(verdicts.stream.tolist(), verdicts.score.tolist(), strict=True):
             scores[s].append(score)
     assert sum(map(len, scores.values())) > 50

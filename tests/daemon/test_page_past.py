@@ -50,9 +50,10 @@ class Journalled:
         report = self.groups.step(one, now_s)
         self.store.commit(one, report, now_s)
         mine = self.pipeline.streams.index(self.stream)
-        stream, time_s, values = self.pipeline.newest
+        rows = report.groups["pumps"].rows
+        stream, time_s, values = rows.stream, rows.time_s, rows.values
         self.rows |= {t: v for s, t, v in zip(stream, time_s.tolist(), values.tolist(), strict=True) if s == mine}
-        v = report.verdicts["pumps"]
+        v = report.groups["pumps"].verdicts
         at = np.flatnonzero(v.stream == mine)
         self.verdicts |= dict(zip(v.time_s[at].tolist(), v.score[at].tolist(), strict=True))
 

@@ -5,7 +5,8 @@ import pytest
 
 from streamae.core.alert import AlertRule
 from streamae.core.groups import Groups
-from streamae.core.types import Batch, Report
+from streamae.core.report import Report
+from streamae.core.types import Batch
 from streamae.daemon.recover import fold, keep, orphans, recover
 from streamae.store.store import Store
 from tests import plants

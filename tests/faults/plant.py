@@ -16,7 +16,8 @@ import numpy as np
 
 from streamae.config import load
 from streamae.core.groups import Groups
-from streamae.core.types import Batch, Report
+from streamae.core.report import Report
+from streamae.core.types import Batch
 from streamae.daemon.build import Models, groups_of
 from streamae.daemon.json_parser import json_loads
 from streamae.daemon.recover import fold as fold_store

@@ -27,7 +27,8 @@ import numpy as np
 
 from streamae.core.alert import AlertRule
 from streamae.core.groups import Groups
-from streamae.core.types import Batch, Report, Transition
+from streamae.core.report import Report, Transition
+from streamae.core.types import Batch
 from streamae.daemon.loop import Loop
 from streamae.daemon.recover import fold
 from streamae.errors import StoreError

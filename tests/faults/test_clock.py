@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamae.core.types import Report
+from streamae.core.report import Report
 from streamae.daemon.clock import ArrivalClock, Clock
 from streamae.daemon.daemon import Daemon
 from tests.brokers import Mosquitto, free_port, wait_until

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from streamae.core.types import Batch, Report
+from streamae.core.report import Report
+from streamae.core.types import Batch
 from streamae.daemon import build, daemon
 from streamae.daemon.heartbeat import Heartbeat
 from streamae.daemon.loop import Loop

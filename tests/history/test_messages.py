@@ -103,8 +103,8 @@ def test_rows_are_those_of_the_daemon(tmp_path, size, monkeypatch):
     pipeline = Pipeline("x", core_group("pumps", group, trained, LevelModel()))
     rows = {"p0": [], "p1": []}
     for batch in made:
-        pipeline.step(batch.topics, batch.payloads, batch.arrival_s)
-        stream, time_s, values = pipeline.newest
+        scaled = pipeline.step(batch).groups["pumps"].rows
+        stream, time_s, values = scaled.stream, scaled.time_s, scaled.values
         for s, t, v in zip(stream.tolist(), time_s.tolist(), values.tolist(), strict=True):
             rows[pipeline.streams.names[s]].append((t, *v))
     for series in found.series:

@@ -12,7 +12,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamae.core.types import AlertState, Drop, Drops, Report, Transition, Verdicts
+from streamae.core.report import GroupReport, Report, Transition
+from streamae.core.types import AlertState, Drop, Drops, ScaledRows, Verdicts
 from streamae.metrics import CATALOGUE, PER_STREAM, Metrics
 
 
@@ -46,7 +47,7 @@ def transition(state="firing", severity="warning", sequence=0) -> Transition:
 
 
 def report(**parts) -> Report:
-    whole = {"messages": 5, "rows": 4, "windows": 3, "drops": Drops({Drop.LATE: 2}), "verdicts": {}, "transitions": []}
+    whole = {"messages": 5, "rows": 4, "windows": 3, "drops": Drops({Drop.LATE: 2}), "groups": {}, "transitions": []}
     return Report(**(whole | parts))
 
 
@@ -60,8 +61,16 @@ def values(metrics: Metrics) -> dict[str, float]:
     return found
 
 
-def observe(metrics: Metrics, what: Report, names=None, arrival_s=(999_999.5,)) -> None:
-    metrics.observe(what, names or {}, np.array(arrival_s), 0.004, 0.002)
+def observe(metrics: Metrics, what: Report, arrival_s=(999_999.5,)) -> None:
+    metrics.observe(what, np.array(arrival_s), 0.004, 0.002)
+
+
+def judged(group: str, names: list[str], found: Verdicts) -> dict[str, GroupReport]:
+    """What a step says of a group with streams of these names."""
+    nothing = np.zeros(0)
+    return {
+        group: GroupReport(names, ScaledRows(nothing.astype(np.int32), nothing, np.zeros((0, 1), np.float32)), found)
+    }
 
 
 def full() -> Metrics:
@@ -71,7 +80,7 @@ def full() -> Metrics:
     metrics.gauge("build_info", 1, "0.1.0", "3.11", "2.13")
     metrics.count("messages_lost", 1, "broker")
     metrics.observe_source(connected=True, subscribed=True, last_message_age_s=None, waiting=3)
-    observe(metrics, report(verdicts={"pumps": verdicts([0, 1], [0.5, 2.0])}), {"pumps": ["a", 'b"\\\n']})
+    observe(metrics, report(groups=judged("pumps", ["a", 'b"\\\n'], verdicts([0, 1], [0.5, 2.0]))))
     return metrics
 
 
@@ -232,7 +241,7 @@ def test_a_new_model_replaces_the_info_of_the_old_one():
 
 def test_series_of_single_streams_are_off_unless_asked_for():
     metrics = Metrics(Clock())
-    observe(metrics, report(verdicts={"g": verdicts([0], [1.0])}), {"g": ["a"]})
+    observe(metrics, report(groups=judged("g", ["a"], verdicts([0], [1.0]))))
     assert "streamae_anomaly_score" not in metrics.render().decode()
 
 
@@ -240,7 +249,7 @@ def test_series_of_single_streams_are_escaped_capped_and_gone_when_stale():
     clock = Clock()
     metrics = Metrics(clock, per_stream_max=3, stale_after_s=60)
     names = {"g": ['x"\\\n<img>', "b", "c", "d", "e"]}
-    observe(metrics, report(verdicts={"g": verdicts([0, 1, 2, 3, 4], [3.0, 1, 2, 9, 9])}), names)
+    observe(metrics, report(groups=judged("g", names["g"], verdicts([0, 1, 2, 3, 4], [3.0, 1, 2, 9, 9]))))
     parsed = {
         sample.labels["stream"]: sample.value
         for family in text_string_to_metric_families(metrics.render().decode())
@@ -251,14 +260,14 @@ def test_series_of_single_streams_are_escaped_capped_and_gone_when_stale():
     assert values(metrics)["streamae_metrics_streams_left_out"] == 2
     clock.now_s += 61
     assert "anomaly_score" not in metrics.render().decode()
-    observe(metrics, report(verdicts={"g": verdicts([3], [7.0])}), names)
+    observe(metrics, report(groups=judged("g", names["g"], verdicts([3], [7.0]))))
     assert values(metrics)['streamae_anomaly_score{group="g",stream="d"}'] == 7.0
     assert values(metrics)["streamae_metrics_streams_left_out"] == 0
 
 
 def test_a_stream_that_learns_shows_nan_and_its_state():
     metrics = Metrics(Clock(), per_stream_max=2)
-    observe(metrics, report(verdicts={"g": verdicts([0], [np.nan], state=AlertState.LEARNING)}), {"g": ["a"]})
+    observe(metrics, report(groups=judged("g", ["a"], verdicts([0], [np.nan], state=AlertState.LEARNING))))
     found = values(metrics)
     assert np.isnan(found['streamae_anomaly_score{group="g",stream="a"}'])
     assert found['streamae_alert_state{group="g",stream="a"}'] == -1
@@ -267,7 +276,7 @@ def test_a_stream_that_learns_shows_nan_and_its_state():
 def test_twenty_thousand_streams_cost_no_more_than_the_cap():
     metrics = Metrics(Clock(), per_stream_max=100)
     names = {"g": [f"s{i}" for i in range(20_000)]}
-    observe(metrics, report(verdicts={"g": verdicts(list(range(20_000)), [1.0] * 20_000)}), names)
+    observe(metrics, report(groups=judged("g", names["g"], verdicts(list(range(20_000)), [1.0] * 20_000))))
     assert metrics.render().count(b"streamae_anomaly_score{") == 100
 
 

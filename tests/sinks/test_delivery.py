@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from streamae.core.types import BACKOFF_MAX_S, Transition
+from streamae.core.report import Transition
+from streamae.core.types import BACKOFF_MAX_S
 from streamae.errors import StoreError
 from streamae.sinks.delivery import Delivery, DeliveryPace
 from streamae.sinks.sink import SinkRefusedError, SinkUnavailableError

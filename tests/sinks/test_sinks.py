@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from streamae.config import load
-from streamae.core.types import Transition
+from streamae.core.report import Transition
 from streamae.daemon.build import make_sink
 from streamae.daemon.clock import Clock as RealClock
 from streamae.errors import ConfigError, UnavailableError

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from streamae.core.types import Transition
+from streamae.core.report import Transition
 from streamae.errors import UnavailableError
 from streamae.sinks.delivery import Delivery
 from streamae.sinks.sink import SinkUnavailableError

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamae.core.types import Batch, Drop, Drops, Report
+from streamae.core.report import Report
+from streamae.core.types import Batch, Drop, Drops
 from streamae.errors import StoreError
 from streamae.store.alerts import AlertLimits
 from streamae.store.journal import JournalLimits

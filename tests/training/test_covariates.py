@@ -126,7 +126,7 @@ def test_the_daemon_scores_as_the_verb_whatever_the_batches_and_restarts(model):
     groups, rng, found, at = Groups("test", [group]), np.random.default_rng(0), {}, 0
     while at < len(messages):
         size = int(rng.integers(1, 40))
-        verdicts = groups.step(batch(messages[at : at + size]), T0 + 1e9).verdicts["series"]
+        verdicts = groups.step(batch(messages[at : at + size]), T0 + 1e9).groups["series"].verdicts
         found |= dict(zip(verdicts.time_s.tolist(), verdicts.score.tolist(), strict=True))
         at += size
         fresh = Groups("test", [group])

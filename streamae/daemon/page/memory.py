@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from streamae.core.arrays import grown, rounds
 from streamae.core.pipeline import Pipeline
-from streamae.core.types import F32, F64, I32, I64, Verdicts
+from streamae.core.report import GroupReport
+from streamae.core.types import F32, F64, I32, I64
 from streamae.daemon.page.progress import Cadence
 
 __all__ = ["SPARK_SLOTS", "GroupHistory", "Traces"]
@@ -120,11 +121,11 @@ class GroupHistory:
         """Bytes of everything that is kept."""
         return self.rows.nbytes + self.verdicts.nbytes + self._spark.nbytes + self.share.nbytes
 
-    def note(self, v: Verdicts) -> None:
-        """Take over the verdicts of the step that has just been, and its rows."""
+    def note(self, news: GroupReport) -> None:
+        """Take over the rows and the verdicts of a step."""
         self._grow()
-        if self.pipeline.newest is not None:
-            self._push_rows(*self.pipeline.newest)
+        rows, v = news.rows, news.verdicts
+        self._push_rows(rows.stream, rows.time_s, rows.values)
         for index in rounds(v.stream):
             self.verdicts.push(
                 v.stream[index], time_s=v.time_s[index], score=v.score[index], threshold=v.threshold[index]

@@ -170,15 +170,13 @@ class _Reading:
         pipeline = self._alone.pipeline(self._loads)
         found: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
         for batch in self._batches(first, last):
-            if batch.broken:
-                pipeline.interrupt(batch.holes)
-            thinning = max(batch.thinning, every)
-            _, v = pipeline.step(batch.topics, batch.payloads, batch.arrival_s, thinning=thinning)
-            assert pipeline.newest is not None
-            _, row_s, values = pipeline.newest
-            for name, column in zip(_COLUMNS, (row_s, values, v.time_s, v.score, v.threshold, v.share), strict=True):
+            report = pipeline.step(replace(batch, thinning=max(batch.thinning, every)))
+            news = report.groups[pipeline.group.name]
+            rows, v = news.rows, news.verdicts
+            columns = (rows.time_s, rows.values, v.time_s, v.score, v.threshold, v.share)
+            for name, column in zip(_COLUMNS, columns, strict=True):
                 found[name].append(column)
-            if len(row_s) and row_s[-1] > until_s:
+            if len(rows) and rows.time_s[-1] > until_s:
                 break
         return found
 

@@ -18,9 +18,10 @@ import numpy as np
 from streamae.condition import Condition
 from streamae.core.past import StreamPast, past_of
 from streamae.core.pipeline import Group, Pipeline
+from streamae.core.report import Report, Transition
 from streamae.core.topics import Template
 from streamae.core.transitions import ANOMALY
-from streamae.core.types import AlertState, Report, Transition
+from streamae.core.types import AlertState
 from streamae.daemon.heartbeat import HANGS_AFTER_S
 from streamae.daemon.json_parser import json_loads
 from streamae.daemon.loop import Loop
@@ -73,8 +74,8 @@ class DaemonView:
 
     def note(self, report: Report) -> None:
         """Count what a turn did, for the rates of the next picture, and remember its verdicts."""
-        for name, verdicts in report.verdicts.items():
-            self._history(name).note(verdicts)
+        for name, news in report.groups.items():
+            self._history(name).note(news)
         if report.transitions:
             self._alerts_version = next(self._alert_changes)
         self._dropped += sum(report.drops.values())

@@ -19,8 +19,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from streamae.core.calendar import Calendar
+from streamae.core.profile import Profile
 from streamae.core.scale import Scale
-from streamae.core.types import F32, I64, Profile, Rows
+from streamae.core.types import F32, I64, Rows
 from streamae.core.window import Rings
 from streamae.errors import SeriesError
 from streamae.history.recordings import Series
@@ -72,7 +73,7 @@ def windows_of(series: Series, profile: Profile, stride: int = 1) -> Iterator[tu
         stream = np.zeros(len(at), np.int32)
         kept, scaled = scale.step(Rows(stream, series.time_s[at], values[at]))
         time_s = series.time_s[at[kept]]
-        windows, ended = rings.push(stream[kept], time_s, calendar.beside(scaled, time_s))
+        windows, ended, _ = rings.push(stream[kept], time_s, calendar.beside(scaled, time_s))
         yield at[kept[ended]], windows.values
 
 

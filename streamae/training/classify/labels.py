@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from streamae.core.calendar import Calendar
+from streamae.core.profile import Profile
 from streamae.core.scale import Scale
-from streamae.core.types import F32, I64, Profile, Rows
+from streamae.core.types import F32, I64, Rows
 from streamae.core.window import Rings
 from streamae.errors import SeriesError
 from streamae.history.series import LABEL, Series, open_text
@@ -143,7 +144,7 @@ def _windows(series: Series, profile: Profile, stride: int) -> tuple[F32, I64, I
     stream = np.zeros(len(usable), np.int32)
     kept, scaled = scale.step(Rows(stream, series.time_s[usable], values[usable]))
     rows = usable[kept]
-    windows, ended = rings.push(stream[kept], series.time_s[rows], calendar.beside(scaled, series.time_s[rows]))
+    windows, ended, _ = rings.push(stream[kept], series.time_s[rows], calendar.beside(scaled, series.time_s[rows]))
     return windows.values, rows[ended - profile.window + 1], rows[ended]
 
 

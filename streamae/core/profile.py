@@ -1,0 +1,40 @@
+"""A group's model, as the core sees it: what it was trained under, and the one function that is asked of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from streamae.core.calibration import Calibration, StreamCalibration
+from streamae.core.types import F32
+
+__all__ = ["Profile", "Reconstructor"]
+
+
+class Reconstructor(Protocol):
+    """What the core asks of a model; scaled windows in, arrays out. Implemented by `streamae.model.runtime`.
+
+    The value returned for a window must not depend on the other windows of the batch.
+    """
+
+    def errors(self, windows: F32) -> F32:
+        """[B, T, C] -> [B, E], the error features that the profile's calibration names, all >= 0 and finite."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Profile:
+    """What a model was trained under, as the core needs it; read from the artifact's manifest.
+
+    `streams` holds by name the numbers of each stream that it was trained on, `calibration` those of the group;
+    `calendar` is for `core.calendar`; `period_s` is how far rows lay apart.
+    """
+
+    digest: str
+    channels: tuple[str, ...]
+    window: int
+    period_s: float
+    gap_max_s: float
+    warmup_rows: int
+    streams: Mapping[str, StreamCalibration]
+    calibration: Calibration
+    calendar: Mapping[str, Any] | None = None

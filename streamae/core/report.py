@@ -1,0 +1,110 @@
+"""What a step says: transitions of alerts, and beside them counts, newest rows and verdicts for metrics and page."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from streamae.core.types import Drops, ScaledRows, Verdicts
+
+__all__ = ["GroupReport", "Report", "Transition"]
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A step in the life of one alert; `key` is the same after a replay and on another machine.
+
+    `id` hashes instance, group, stream, rule and the event time of the onset; `state` is "firing" or "resolved";
+    a firing alert that grows critical is a further transition with the same id and the next sequence number.
+    `peak_score` is the highest score since the onset. `repeat` counts the notices that say the same again to a sink
+    that wants to be reminded of what fires still; 0 is the first.
+    """
+
+    id: str
+    sequence: int
+    instance: str
+    group: str
+    stream: str
+    labels: Mapping[str, str]
+    rule: str
+    state: str
+    severity: str
+    onset_s: float
+    time_s: float
+    window_start_s: float
+    score: float
+    threshold: float
+    shares: Mapping[str, float]
+    model_digest: str
+    peak_score: float | None = None
+    repeat: int = 0
+
+    @property
+    def key(self) -> str:
+        """The idempotency key of this transition."""
+        return f"{self.id}:{self.sequence}"
+
+    @property
+    def notice_key(self) -> str:
+        """The idempotency key of what a sink is told: the transition's own, and for a repetition its number."""
+        return f"{self.key}:{self.repeat}" if self.repeat else self.key
+
+    @property
+    def worst_channel(self) -> str:
+        """The channel with the largest share of the error; of a verdict on a sensor, its channel."""
+        return max(self.shares, key=self.shares.__getitem__) if self.shares else ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupReport:
+    """What one step did in one group: its rows, as they were put into windows, and the verdicts on the windows.
+
+    `names[S]` are its streams; `broken` says why the model of the group can judge nothing at all; empty while it can.
+    """
+
+    names: Sequence[str]
+    rows: ScaledRows
+    verdicts: Verdicts
+    broken: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """What one step did: counts for the metrics, what is new in each group for the page, transitions for the store.
+
+    `notices` are sentences for the log, each about something that has just begun or ended. `skipped` windows were due
+    and left out by thinning; `interrupted` streams began their windows anew, for messages of theirs were lost.
+    `missing` messages are lost, for their sequence numbers did not come. `ticked`: it took no messages, and knows now
+    that there were none; the journal must know it too.
+    """
+
+    messages: int
+    rows: int
+    windows: int
+    drops: Drops
+    groups: Mapping[str, GroupReport]
+    transitions: Sequence[Transition]
+    notices: Sequence[str] = ()
+    skipped: int = 0
+    interrupted: int = 0
+    ticked: bool = False
+    missing: int = 0
+
+    @classmethod
+    def of(cls, messages: int, drops: Drops, parts: "Iterable[Report]", *, ticked: bool) -> "Report":
+        """Return the report of all groups, of a batch of so many messages, from the reports of each."""
+        parts = list(parts)
+        for part in parts:
+            drops.update(part.drops)
+        return cls(
+            messages=messages,
+            rows=sum(part.rows for part in parts),
+            windows=sum(part.windows for part in parts),
+            drops=drops,
+            groups={name: group for part in parts for name, group in part.groups.items()},
+            transitions=list(chain.from_iterable(part.transitions for part in parts)),
+            notices=list(chain.from_iterable(part.notices for part in parts)),
+            skipped=sum(part.skipped for part in parts),
+            interrupted=sum(part.interrupted for part in parts),
+            ticked=ticked,
+            missing=sum(part.missing for part in parts),
+        )
