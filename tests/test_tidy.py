@@ -103,6 +103,33 @@ def names_taken(tree):
             yield node.attr
 
 
+def twice(trees):
+    """Names of classes of which there are two: name -> where."""
+    found = {}
+    for where, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(f"{where}:{node.lineno}")
+    return {name: places for name, places in found.items() if len(places) > 1}
+
+
+def test_no_class_name_is_there_twice():
+    """One concept, one name: no import of a class needs another name for it, and the same holds of private ones."""
+    trees = {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in FILES}
+    assert twice(trees) == {}
+    renamed = [
+        f"{where}: {alias.name} as {alias.asname}"
+        for where, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("streamae")
+        for alias in node.names
+        if alias.asname and alias.name[:1].isupper()
+    ]
+    assert renamed == []
+    control = {"a": ast.parse("class A: ...\nclass B: ..."), "b": ast.parse("class _C:\n    class A: ...")}
+    assert twice(control) == {"A": ["a:1", "b:2"]}
+
+
 def test_nothing_of_the_machine_is_committed():
     """No absolute path of a home or work folder, and no package index, stands in the sources."""
     words = re.compile("/" + "root/|/" + "work/|pypi" + r"\.org|files\.python" + "hosted|download\\.py" + "torch")

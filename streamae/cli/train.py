@@ -79,11 +79,10 @@ _MESSAGES = ("recording", "journal", "since", "streams", "group")
 def _model_of(streams: Path | None, group: str | None) -> Path:
     """Return where the configuration wants the group's model."""
     from streamae.config import load
-    from streamae.config.convert import chosen_group
 
     if streams is None:
         raise click.UsageError("name the model file to write with -o")
-    return Path(chosen_group(load(streams), group)[1].model.path)
+    return Path(load(streams).group(group)[1].model.path)
 
 
 def _remembered(

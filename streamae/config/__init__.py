@@ -1,13 +1,13 @@
 """YAML -> frozen settings; every mistake named with file, line, column, key, value and remedy; JSON Schema.
 
-document.py   YAML 1.2 with marks, ${ENV}       settings.py    every key, its type, default and meaning
-units.py      durations, sizes, secrets         agreement.py   what keys must agree on
-load.py       file -> Settings | ConfigError    convert.py     settings -> what the other rooms take
-reload.py     what a reload may change          check.py       what a configuration would do
+yaml_document.py   YAML 1.2 with marks, ${ENV}       settings.py   every block of the file, its type and meaning
+units.py           durations, sizes, secrets         block.py      a room's own dataclass as a block of the file
+load.py            file -> Settings | ConfigError    rules.py      what keys must agree on
+reload.py          what a reload may change          check.py      what a configuration would do
 """
 
 from streamae.config.load import json_schema, load, load_broker
 from streamae.config.settings import Settings
-from streamae.config.streams import Group
+from streamae.config.streams import StreamGroup
 
-__all__ = ["Group", "Settings", "json_schema", "load", "load_broker"]
+__all__ = ["Settings", "StreamGroup", "json_schema", "load", "load_broker"]

@@ -1,6 +1,7 @@
 """What every part of the configuration shares: frozen sections, names, texts with {placeholders}."""
 
 import re
+from dataclasses import is_dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
@@ -29,7 +30,7 @@ class Section(BaseModel):
         sections = {
             field.alias or name
             for name, field in cls.model_fields.items()
-            if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+            if isinstance(kind := field.annotation, type) and (issubclass(kind, Section) or is_dataclass(kind))
         }
         return {key: {} if one is None and key in sections else one for key, one in value.items()}
 

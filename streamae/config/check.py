@@ -6,14 +6,14 @@ Models are opened by a function that the caller hands in, so that a mistake in t
 from collections.abc import Callable
 from pathlib import Path
 
-from streamae.config.convert import home_assistant, readers, stream_template, templates
 from streamae.config.load import load
 from streamae.config.maintenance import next_window
 from streamae.config.rules import warnings
 from streamae.config.settings import Settings
-from streamae.config.streams import Grid, Group, Topic
+from streamae.config.streams import StreamGroup, TopicSpec
 from streamae.config.units import duration_text
 from streamae.config.yaml_document import key_text
+from streamae.core.align import GridAlign
 from streamae.core.formats import FORMATS
 from streamae.core.profile import Profile
 from streamae.core.topics import CHANNEL, Template
@@ -21,7 +21,7 @@ from streamae.errors import ArtifactError, ConfigError
 
 __all__ = ["OpenProfile", "check", "describe", "fits"]
 
-OpenProfile = Callable[[Group], Profile]
+OpenProfile = Callable[[StreamGroup], Profile]
 
 
 def check(path: Path | str, open_profile: OpenProfile | None = None, now_s: float = 0.0) -> list[str]:
@@ -44,13 +44,13 @@ def check(path: Path | str, open_profile: OpenProfile | None = None, now_s: floa
     return describe(settings, profiles, now_s)
 
 
-def fits(name: str, group: Group, profile: Profile) -> list[str]:
+def fits(name: str, group: StreamGroup, profile: Profile) -> list[str]:
     """Return what of a group cannot work with its model: one line for each contradiction."""
     lines = []
     mapped: set[str] = set()
     open_ended = False
     for i, topic in enumerate(group.topics):
-        if FORMATS[topic.payload].plain and len(profile.channels) > 1 and CHANNEL not in templates(group)[i].labels:
+        if FORMATS[topic.kind].plain and len(profile.channels) > 1 and CHANNEL not in group.templates[i].labels:
             lines.append(
                 f"streams.{name}.topics[{i}].topic: got {topic.topic}; put {{channel}} into the topic: a plain value "
                 f"cannot say which of the model's {len(profile.channels)} channels it is"
@@ -69,12 +69,12 @@ def fits(name: str, group: Group, profile: Profile) -> list[str]:
     missing = [channel for channel in profile.channels if channel not in mapped]
     if missing and not open_ended:
         lines.append(f"streams.{name}.topics: got no path for {', '.join(missing)}; add them to `values`")
-    if isinstance(group.align, Grid) and profile.gap_max_s and group.align.every_s > profile.gap_max_s:
+    if isinstance(group.align, GridAlign) and profile.gap_max_s and group.align.every_s > profile.gap_max_s:
         lines.append(
             f"streams.{name}.align.every: got {duration_text(group.align.every_s)}; "
             f"write the model's own period, {duration_text(profile.period_s)}"
         )
-    if group.align == "row" and len(profile.channels) > 1 and any(CHANNEL in t.labels for t in templates(group)):
+    if group.align == "row" and len(profile.channels) > 1 and any(CHANNEL in t.labels for t in group.templates):
         lines.append(
             f"streams.{name}.align: got row; the model has {len(profile.channels)} channels that arrive on topics of "
             f"their own: write align: {{every: {duration_text(profile.period_s)}}}"
@@ -84,24 +84,24 @@ def fits(name: str, group: Group, profile: Profile) -> list[str]:
 
 def describe(settings: Settings, profiles: dict[str, Profile], now_s: float = 0.0) -> list[str]:
     """Return what the daemon would do with these settings at `now_s`; groups without a profile show what is known."""
-    broker = settings.mqtt
+    broker = settings.connection
     lines = [
-        f"instance {settings.instance}: MQTT {broker.protocol} to {broker.host}:{broker.port} as {settings.client_id}"
+        f"instance {settings.instance}: MQTT {broker.protocol} to {broker.host}:{broker.port} as {broker.client_id}"
         f"{' with TLS' if broker.tls else ''}, state in {settings.state.dir}"
     ]
     for name, group in settings.streams.items():
         lines.append(f"group {name}: {_model(group, profiles.get(name))}")
         lines.append(f"  sensors: {_health(group)}")
-        for topic, template in zip(group.topics, templates(group), strict=True):
+        for topic, template in zip(group.topics, group.templates, strict=True):
             lines.append(f"  {topic.topic}")
             lines += [f"    {line}" for line in _topic(name, group, topic, template, profiles.get(name))]
         listening = [
-            (template.filter, FORMATS[spec.kind].beside_for) for template, spec in readers(group) if spec.listens
+            (template.filter, FORMATS[spec.kind].beside_for) for template, spec in group.readers if spec.listens
         ]
         for why in dict.fromkeys(why for _, why in listening):
             lines.append(f"  {', '.join(text for text, what in listening if what == why)}: {why}")
     lines.append("sinks: " + (", ".join(sink.name for sink in settings.sinks) or "none"))
-    told = home_assistant(settings)
+    told = settings.discovery
     if told is not None:
         lines.append(f"Home Assistant: at most {told.devices_max} streams as devices on {told.ours}")
     lines += [
@@ -112,7 +112,7 @@ def describe(settings: Settings, profiles: dict[str, Profile], now_s: float = 0.
     return lines
 
 
-def _model(group: Group, profile: Profile | None) -> str:
+def _model(group: StreamGroup, profile: Profile | None) -> str:
     if profile is None:
         return f"model {group.model.path}"
     return (
@@ -121,7 +121,7 @@ def _model(group: Group, profile: Profile | None) -> str:
     )
 
 
-def _health(group: Group) -> str:
+def _health(group: StreamGroup) -> str:
     """Say which verdicts on sensors there will be."""
     health = group.health
     said = [
@@ -131,26 +131,26 @@ def _health(group: Group) -> str:
     return "; ".join(said + [f"{c} in [{low:g}, {high:g}]" for c, (low, high) in health.range.items()])
 
 
-def _topic(name: str, group: Group, topic: Topic, template: Template, profile: Profile | None) -> list[str]:
+def _topic(name: str, group: StreamGroup, topic: TopicSpec, template: Template, profile: Profile | None) -> list[str]:
     if CHANNEL in template.labels:
         channels = "channel from the topic"
     elif topic.values is not None:
         channels = "channels " + ", ".join(f"{channel} from {path}" for channel, path in topic.values.items())
-    elif topic.payload == "json":
+    elif topic.kind == "json":
         channels = "channels from the keys of the object"
     else:
         channels = "channels by the names in the payload"
     if profile is not None and topic.values is None:
         channels += f", one of {', '.join(profile.channels)}"
-    own = "time of the payload, else of arrival" if FORMATS[topic.payload].timed else "time of arrival"
+    own = "time of the payload, else of arrival" if FORMATS[topic.kind].timed else "time of arrival"
     when = f"time from {topic.time} ({topic.time_unit})" if topic.time else own
-    if topic.time_zone is not None:
-        when = f"time of the payload, in {topic.time_zone}"
-    rows = "a row each" if group.align == "row" else _grid(group.align)
+    if topic.zone is not None:
+        when = f"time of the payload, in {topic.zone}"
+    rows = _grid(group.align) if isinstance(group.align, GridAlign) else "a row each"
     example = {label: f"<{label}>" for label in topic.stream_labels}
-    stream = stream_template(name, group).format_map(example)
-    return [f"subscribes to {template.filter}, {topic.payload}: {channels}; {when}; {rows}", f"stream {stream}"]
+    stream = group.stream_template(name).format_map(example)
+    return [f"subscribes to {template.filter}, {topic.kind}: {channels}; {when}; {rows}", f"stream {stream}"]
 
 
-def _grid(grid: Grid) -> str:
+def _grid(grid: GridAlign) -> str:
     return f"rows every {duration_text(grid.every_s)} ({grid.method}), {duration_text(grid.lateness_s)} late at most"

@@ -9,15 +9,17 @@ import difflib
 import os
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import ErrorDetails
 
 from streamae.config.base import Section
+from streamae.config.block import as_section, section_of
 from streamae.config.rules import conflicts
 from streamae.config.settings import Settings
 from streamae.config.units import duration_text, patience_text, size_text
@@ -78,9 +80,23 @@ def _refusal(document: Document, mistakes: Iterable[Mistake]) -> ConfigError:
     return ConfigError("\n".join(lines))
 
 
+class _Schema(GenerateJsonSchema):
+    """Writes defaults that are dataclasses as they would stand in the file."""
+
+    def encode_default(self, dft: Any) -> Any:
+        """Return the JSON of a default."""
+        return super().encode_default(_as_written(dft))
+
+
+def _as_written(default: Any) -> Any:
+    if isinstance(default, tuple):
+        return tuple(map(_as_written, default))
+    return as_section(default) if is_dataclass(default) else default
+
+
 def json_schema(root: type[BaseModel] = Settings) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of the file, or of another section, for editors and for the reference."""
-    schema = root.model_json_schema(by_alias=True, mode="validation")
+    schema = root.model_json_schema(by_alias=True, mode="validation", schema_generator=_Schema)
     _standard(schema)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
@@ -191,6 +207,8 @@ def _tag(model: type[BaseModel]) -> str | None:
 def _models(annotation: Any) -> list[type[BaseModel]]:
     if get_origin(annotation) is Literal:
         return []
+    if isinstance(annotation, type) and is_dataclass(annotation):
+        return [section_of(annotation)]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in typing.get_args(annotation) for model in _models(part)]
@@ -243,7 +261,7 @@ def _remedy(kind: str, error: ErrorDetails) -> str:
             return f"write {str(ctx['expected']).replace(chr(39), '')}"
         case "string_pattern_mismatch":
             return _PATTERNS.get(str(ctx["pattern"]), f"write it as {ctx['pattern']}")
-        case "string_too_long":
+        case "too_long" | "string_too_long" if isinstance(error["input"], str):
             return f"shorten it to {ctx['max_length']} characters"
         case _:
             return error["msg"]

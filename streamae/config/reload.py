@@ -5,10 +5,12 @@ applied live it would silently orphan a broker session, a journal, or every wind
 """
 
 from collections.abc import Iterator
+from dataclasses import is_dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
 
+from streamae.config.block import section_of
 from streamae.config.settings import Settings
 from streamae.config.yaml_document import Loc, key_text
 
@@ -39,7 +41,7 @@ def changes(old: Settings, new: Settings) -> list[Change]:
 def applicable(old: Settings, new: Settings) -> Settings:
     """Return the new settings as far as they can be taken over live; whatever waits for a restart stays as it was."""
     streams = {
-        name: group.model_copy(update={key: getattr(old.streams[name], key) for key in _RESHAPES})
+        name: replace(group, **{key: getattr(old.streams[name], key) for key in _RESHAPES})
         if name in old.streams
         else group
         for name, group in new.streams.items()
@@ -55,8 +57,9 @@ def _restart(loc: Loc, old: Settings, new: Settings) -> bool:
 
 
 def _differences(old: Any, new: Any, loc: Loc) -> Iterator[Loc]:
-    if isinstance(old, BaseModel) and type(old) is type(new):
-        for name, field in type(old).model_fields.items():
+    section = section_of(type(old)) if is_dataclass(old) else type(old)
+    if type(old) is type(new) and issubclass(section, BaseModel):
+        for name, field in section.model_fields.items():
             yield from _differences(getattr(old, name), getattr(new, name), (*loc, field.alias or name))
     elif isinstance(old, dict) and isinstance(new, dict):
         for key in dict.fromkeys([*old, *new]):

@@ -9,10 +9,11 @@ from fnmatch import fnmatchcase
 
 from streamae.config.maintenance import OneOff, Recurring, gap_days
 from streamae.config.settings import Settings
-from streamae.config.sinks import MqttSink
-from streamae.config.streams import Grid, Group, Topic
+from streamae.config.sinks import MqttSinkOptions
+from streamae.config.streams import StreamGroup, TopicSpec
 from streamae.config.units import duration_text
 from streamae.config.yaml_document import Loc
+from streamae.core.align import GridAlign
 from streamae.core.formats import FORMATS
 from streamae.core.formats.values import parse_path
 from streamae.core.topics import CHANNEL, Template
@@ -35,7 +36,7 @@ _ALL_KEYS = (
     "name",
     "time_zone",
 )
-_FIELDS = {"sample_every": "sample_every_s"}
+_FIELDS = {"sample_every": "sample_every_s", "time_zone": "zone"}
 
 Finding = tuple[Loc, str]
 
@@ -55,7 +56,7 @@ def warnings(settings: Settings) -> Iterator[Finding]:
     """Yield (place, advice) of what is allowed and will probably hurt."""
     for name, group in settings.streams.items():
         for i, topic in enumerate(group.topics):
-            timed = topic.time is not None or topic.time_zone is not None or FORMATS[topic.payload].timed
+            timed = topic.time is not None or topic.zone is not None or FORMATS[topic.kind].timed
             if settings.mqtt.session_expiry_s and settings.mqtt.qos and not timed:
                 yield (
                     ("streams", name, "topics", i),
@@ -81,7 +82,7 @@ def _mqtt(settings: Settings) -> Iterator[Finding]:
     mqtt, inbox = settings.mqtt, settings.inbox
     if mqtt.protocol == "3.1.1" and mqtt.password is not None and mqtt.username is None:
         yield ("mqtt", "password"), "add mqtt.username; MQTT 3.1.1 has no password without one"
-    if mqtt.tls is None and "tls" in mqtt.model_fields_set:
+    if mqtt.tls is None and "tls" in mqtt.given:
         yield ("mqtt", "tls"), "write tls: {} to encrypt with the authorities of the system, or remove the key"
     if mqtt.tls is not None and (mqtt.tls.cert is None) != (mqtt.tls.key is None):
         given, missing = ("cert", "key") if mqtt.tls.key is None else ("key", "cert")
@@ -118,7 +119,7 @@ def _home_assistant(settings: Settings) -> Iterator[Finding]:
                 )
 
 
-def _group(loc: Loc, group: Group) -> Iterator[Finding]:
+def _group(loc: Loc, group: StreamGroup) -> Iterator[Finding]:
     templates = [Template.parse(topic.topic) for topic in group.topics]
     seen: set[str] = set()
     for i, (topic, template) in enumerate(zip(group.topics, templates, strict=True)):
@@ -129,26 +130,26 @@ def _group(loc: Loc, group: Group) -> Iterator[Finding]:
             yield (*here, "topic"), f"remove it; an earlier topic of this group already stands for {template.filter}"
         seen.add(shape)
     yield from _stream_name(loc, group)
-    if isinstance(group.align, Grid):
+    if isinstance(group.align, GridAlign):
         yield from _grid((*loc, "align"), group.align)
 
 
-def _topic(here: Loc, topic: Topic, template: Template) -> Iterator[Finding]:
-    given = [key for key in _ALL_KEYS if (_FIELDS.get(key, key)) in topic.model_fields_set]
-    known = FORMATS[topic.payload].keys
+def _topic(here: Loc, topic: TopicSpec, template: Template) -> Iterator[Finding]:
+    given = [key for key in _ALL_KEYS if (_FIELDS.get(key, key)) in topic.given]
+    known = FORMATS[topic.kind].keys
     for key in given:
-        if key not in known and topic.payload == "number":
+        if key not in known and topic.kind == "number":
             yield (*here, key), "remove it, or write `payload: json`; a plain number has no parts"
         elif key not in known:
-            takes = f"payload: {topic.payload} takes {', '.join(sorted(known)) or 'no further keys'}"
+            takes = f"payload: {topic.kind} takes {', '.join(sorted(known)) or 'no further keys'}"
             yield (*here, key), f"remove it; {takes}"
-    if topic.payload == "json":
+    if topic.kind == "json":
         yield from _json(here, topic, template)
-    elif topic.payload != "number":
+    elif topic.kind != "number":
         yield from _known_format(here, topic, template)
 
 
-def _json(here: Loc, topic: Topic, template: Template) -> Iterator[Finding]:
+def _json(here: Loc, topic: TopicSpec, template: Template) -> Iterator[Finding]:
     for channel, path in (topic.values or {}).items():
         try:
             parse_path(path)
@@ -156,17 +157,17 @@ def _json(here: Loc, topic: Topic, template: Template) -> Iterator[Finding]:
             yield (*here, "values", channel), str(error)
     if CHANNEL in template.labels and topic.values is not None:
         yield (*here, "values"), "name the one path as `value`; {channel} in the topic already says which channel it is"
-    elif CHANNEL not in template.labels and "value" in topic.model_fields_set:
+    elif CHANNEL not in template.labels and "value" in topic.given:
         yield (*here, "value"), "write `values` with a path for each channel, or put {channel} into the topic"
     if topic.sample_every_s is not None and topic.samples is None:
         yield (*here, "sample_every"), "name the path of the list in `samples`"
-    if topic.time is None and "time_unit" in topic.model_fields_set:
+    if topic.time is None and "time_unit" in topic.given:
         yield (*here, "time_unit"), "name the path of the time in `time`"
 
 
-def _known_format(here: Loc, topic: Topic, template: Template) -> Iterator[Finding]:
+def _known_format(here: Loc, topic: TopicSpec, template: Template) -> Iterator[Finding]:
     """What a format that is known by name demands of its topic, its names and its labels."""
-    if CHANNEL in template.labels and not FORMATS[topic.payload].channel:
+    if CHANNEL in template.labels and not FORMATS[topic.kind].channel:
         yield (*here, "topic"), "leave {channel} out; the payload names its channels"
     if CHANNEL in template.labels and topic.values is not None:
         yield (*here, "values"), "remove it; {channel} in the topic already says which channel it is"
@@ -181,12 +182,12 @@ def _known_format(here: Loc, topic: Topic, template: Template) -> Iterator[Findi
         if source in sources:
             yield (*here, "values", channel), "name each value of the payload for one channel only"
         sources.add(source)
-    remedy = FORMATS[topic.payload].refuses_topic(topic.topic)
+    remedy = FORMATS[topic.kind].refuses_topic(topic.topic)
     if remedy is not None:
         yield (*here, "topic"), remedy
 
 
-def _stream_name(loc: Loc, group: Group) -> Iterator[Finding]:
+def _stream_name(loc: Loc, group: StreamGroup) -> Iterator[Finding]:
     kept = [topic.stream_labels for topic in group.topics]
     if group.stream is None:
         for i, labels in enumerate(kept):
@@ -208,7 +209,7 @@ def _stream_name(loc: Loc, group: Group) -> Iterator[Finding]:
         yield (*loc, "stream"), "use at least one label, or all machines become one stream"
 
 
-def _grid(here: Loc, grid: Grid) -> Iterator[Finding]:
+def _grid(here: Loc, grid: GridAlign) -> Iterator[Finding]:
     if grid.gap_max_s is not None and grid.gap_max_s < grid.every_s:
         yield (*here, "gap_max"), f"raise it to `every` ({grid.every_s:g} s) or more, or there is never a window"
     if grid.lateness_s > _PERIODS_LATE_MAX * grid.every_s:
@@ -219,10 +220,10 @@ def _sinks(settings: Settings) -> Iterator[Finding]:
     names: set[str] = set()
     for i, sink in enumerate(settings.sinks):
         if sink.name in names:
-            key = "name" if "name" in sink.model_fields_set else "type"
+            key = "name" if "name" in sink.given else "type"
             yield ("sinks", i, key), f"give each sink a name of its own; there is already one called {sink.name}"
         names.add(sink.name)
-        if isinstance(sink, MqttSink):
+        if isinstance(sink, MqttSinkOptions):
             yield from _loops(("sinks", i, "topic"), sink, settings)
 
 
@@ -245,7 +246,7 @@ def _maintenance(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def _loops(here: Loc, sink: MqttSink, settings: Settings) -> Iterator[Finding]:
+def _loops(here: Loc, sink: MqttSinkOptions, settings: Settings) -> Iterator[Finding]:
     """An alert that comes back as a sample would be scored."""
     filters = [(name, Template.parse(topic.topic).filter) for name, g in settings.streams.items() for topic in g.topics]
     for name, group in settings.streams.items():

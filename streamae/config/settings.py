@@ -1,27 +1,33 @@
 """Every key of streamae.yaml: type, default and meaning, said here, in groups.py and sinks.py and nowhere else.
 
-A field is named with its unit where it has one (`keepalive_s`), its key in the file is the alias without (`keepalive:
-15s`). Nothing here knows of other keys than its own: what must agree between keys is in `agreement.py`.
+Where a room of its own does the work, the settings are that room's frozen dataclass (see `block.py`), or one here
+that adds to it what the file says in the same block. A field is named with its unit where it has one (`keepalive_s`),
+its key in the file is without (`keepalive: 15s`). What must agree between keys is in `rules.py`.
 """
 
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from streamae.config.base import Name, Section
+from streamae.config.block import Checked, block
 from streamae.config.maintenance import Window
-from streamae.config.sinks import LogSink, Sink
-from streamae.config.streams import Group
-from streamae.config.units import Duration, FilePath, Flag, Secret, Size, Text, Whole
+from streamae.config.sinks import LogSinkOptions, SinkOptions
+from streamae.config.streams import StreamGroup
+from streamae.config.units import Duration, FilePath, Secret, Size, Text
+from streamae.core.setting import INTERNAL, Setting
+from streamae.errors import ConfigError
+from streamae.ingest.mqtt import ReceiveLimits
+from streamae.model.executor_options import ExecutorOptions
+from streamae.mqtt.options import ConnectionOptions
+from streamae.sinks.homeassistant import DiscoveryOptions
 
-__all__ = ["HomeAssistant", "Inbox", "Log", "Metrics", "Mqtt", "Scoring", "Settings", "State", "Tls", "Web"]
+__all__ = ["BrokerOptions", "Log", "Settings", "State", "StreamMetrics", "Web"]
 
 _LOOPBACK = ("127.", "localhost", "[::1]")
-
-
-Port = Annotated[Whole, Field(ge=1, le=65535)]
 
 
 class State(Section):
@@ -39,84 +45,31 @@ class State(Section):
     """Age beyond which journal rows before the last snapshot are deleted."""
 
 
-class Tls(Section):
-    """Encryption of the connection to the broker; the host name is always checked unless `insecure`."""
-
-    ca: FilePath | None = None
-    """File with the certificate authorities to trust, PEM. Without it, those of the system."""
-    cert: FilePath | None = None
-    """File with our own certificate, PEM, for mutual TLS."""
-    key: FilePath | None = None
-    """File with our own private key, PEM, for mutual TLS."""
-    insecure: Flag = False
-    """Accept any certificate. For experiments only."""
+def _version_as_text(value: Any) -> Any:
+    """YAML reads `protocol: 5` as a number; it is a name."""
+    if isinstance(value, dict) and isinstance(value.get("protocol"), int) and value["protocol"] == 5:
+        return {**value, "protocol": "5"}
+    return value
 
 
-class Mqtt(Section):
+_AS_EVER = ("host", "port", "client_id", "protocol", "username", "password", "tls", "transport", "websocket_path")
+
+
+@block("Mqtt", first=(*_AS_EVER, "silent_after_s", "keepalive_s", "session_expiry_s", "qos"), before=_version_as_text)
+@dataclass(frozen=True, slots=True)
+class BrokerOptions(ConnectionOptions):
     """The broker to read from."""
 
-    host: Text = "localhost"
-    """Name or address of the broker."""
-    port: Port = 1883
-    """Port of the broker; 8883 is usual with TLS."""
-    client_id: Annotated[Text, Field(max_length=128)] | None = None
-    """Identity of the session on the broker; two daemons must not share one. Without it, streamae-<instance>."""
-    protocol: Literal["5", "3.1.1", "auto"] = "auto"
-    """MQTT version; `auto` tries 5 first and falls back to 3.1.1."""
-    username: Text | None = None
-    """User name for the broker."""
-    password: Secret | None = None
-    """Password for the broker: file:/path, credential:name or ${VARIABLE}, never plain text."""
-    tls: Tls | None = None
-    """Encrypt the connection; `tls: {}` trusts the authorities of the system."""
-    transport: Literal["tcp", "websockets"] = "tcp"
-    """How to reach the broker."""
-    websocket_path: Text = "/mqtt"
-    """Path of the WebSocket on the broker."""
-    silent_after_s: Duration = Field(default=300.0, alias="silent_after", gt=0)
+    silent_after_s: Annotated[float, Setting(gt=0)] = 300.0
     """Time without any message after which /readyz fails, though we are connected."""
-    keepalive_s: Duration = Field(default=15.0, alias="keepalive", ge=5, le=65535)
-    """Interval of pings on an idle connection; a dead one is noticed after one and a half of them."""
-    session_expiry_s: Duration = Field(default=86400.0, alias="session_expiry", ge=0, le=4294967294)
-    """How long the broker keeps messages for us while we are away."""
-    qos: Annotated[Whole, Field(ge=0, le=1)] = 1
+    qos: Annotated[int, Setting(ge=0, le=1)] = 1
     """Quality of service of the subscriptions: 1 loses nothing that the broker kept, 0 may lose at each disconnect."""
-    receive_maximum: Annotated[Whole, Field(ge=1, le=65535)] = 4096
-    """Messages that the broker may send before the first of them is acknowledged."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _version_as_text(cls, value: Any) -> Any:
-        """YAML reads `protocol: 5` as a number; it is a name."""
-        if isinstance(value, dict) and isinstance(value.get("protocol"), int) and value["protocol"] == 5:
-            return {**value, "protocol": "5"}
-        return value
+    given: Annotated[frozenset[str], INTERNAL] = field(default=frozenset(), compare=False, repr=False)
+    """Fields that the file has."""
 
 
-class Inbox(Section):
-    """The bounded queue between the connection and the pipeline."""
-
-    max_messages: Annotated[Whole, Field(ge=1, le=10**7)] = 100_000
-    """Messages kept waiting; what comes beyond is dropped and counted."""
-    max_payload_bytes: Size = Field(default=65536, alias="max_payload", ge=1, le=268435455)
-    """Longest payload; a longer one is dropped and counted."""
-    batch_max: Annotated[Whole, Field(ge=1, le=10**6)] = 4096
-    """Messages of one step of the pipeline, at most."""
-    batch_wait_s: Literal["auto"] | Annotated[Duration, Field(ge=0, le=10)] = Field(default="auto", alias="batch_wait")
-    """Longest wait to fill a batch; a larger one costs latency and saves work. `auto`: 50ms where any group scores
-    every row, else 50ms times the smallest stride, 200ms at most."""
-    thinning_max: Literal[1, 2, 4, 8, 16] = 8
-    """Under a backlog, score only every 2nd, 4th, 8th… window of each stream, at most this; 1 scores all, always."""
-
-
-class Scoring(Section):
-    """How windows are computed; scores change by no more than their last digits."""
-
-    executor: Literal["auto", "module", "loop", "native", "batch"] = "auto"
-    """`auto`: the compiled kernel where it is installed, else the model as it is. `batch` takes what is faster for each
-    batch size; scores then depend, in their last digits, on how messages were grouped."""
-    scorers: Literal["auto"] | Annotated[Whole, Field(ge=1, le=256)] = "auto"
-    """Cores that a large batch may take; `auto` measures at start whether more than one pays."""
+block("Inbox")(ReceiveLimits)
+block("Scoring")(ExecutorOptions)
 
 
 class Web(Section):
@@ -147,14 +100,16 @@ class Web(Section):
         return self.listen.startswith(_LOOPBACK)
 
 
-class Metrics(Section):
+@block("Metrics")
+@dataclass(frozen=True, slots=True)
+class StreamMetrics:
     """What /metrics carries beside the fixed catalogue."""
 
-    per_stream: Flag = False
+    per_stream: bool = False
     """Also one score, threshold, alert state, age and maintenance for each stream: five series."""
-    per_stream_max: Annotated[Whole, Field(ge=1, le=100_000)] = 1000
+    per_stream_max: Annotated[int, Setting(ge=1, le=100_000)] = 1000
     """Streams that get series of their own, at most."""
-    stale_after_s: Duration = Field(default=300.0, alias="stale_after", gt=0)
+    stale_after_s: Annotated[float, Setting(gt=0)] = 300.0
     """Silence after which a stream's own series disappear."""
 
 
@@ -167,27 +122,13 @@ class Log(Section):
     """`json` is one object a line; `auto` is human on a terminal and json elsewhere."""
 
 
-class HomeAssistant(Section):
-    """Home Assistant, on the same broker: each stream as a device of its own, by MQTT discovery."""
+def _stale_before_forgotten(read: DiscoveryOptions) -> DiscoveryOptions:
+    if read.forget_after_s < read.stale_after_s:
+        raise PydanticCustomError("forget", "raise forget_after to stale_after or more")
+    return read
 
-    prefix: Annotated[Text, StringConstraints(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$")] = "homeassistant"
-    """Its discovery prefix; the birth message is awaited on <prefix>/status."""
-    max_devices: Annotated[Whole, Field(ge=1, le=2000)] = 100
-    """Streams that become devices, at most, in the order of their appearance."""
-    every_s: Duration = Field(default=10.0, alias="every", ge=1, le=3600)
-    """Shortest time between two messages of a stream whose score moves; an alert is sent at once."""
-    stale_after_s: Duration = Field(default=300.0, alias="stale_after", gt=0)
-    """Silence after which a stream's entities become unavailable."""
-    forget_after_s: Duration = Field(default=604800.0, alias="forget_after", gt=0)
-    """Silence after which a stream's device is taken away; it comes back when the stream speaks again."""
-    page: Text | None = None
-    """Address of streamae's page, as people reach it: the device's link in Home Assistant."""
 
-    @model_validator(mode="after")
-    def _stale_before_forgotten(self) -> Self:
-        if self.forget_after_s < self.stale_after_s:
-            raise PydanticCustomError("forget", "raise forget_after to stale_after or more")
-        return self
+block("HomeAssistant", after=_stale_before_forgotten)(DiscoveryOptions)
 
 
 class Settings(Section):
@@ -197,23 +138,23 @@ class Settings(Section):
     """Name of this installation: in alert ids and topics, so that two of them never mix."""
     state: State
     """Where windows, thresholds, open alerts and the journal are kept."""
-    mqtt: Mqtt = Mqtt()
+    mqtt: Checked[BrokerOptions] = BrokerOptions()
     """The broker to read from."""
-    inbox: Inbox = Inbox()
+    inbox: Checked[ReceiveLimits] = ReceiveLimits()
     """The bounded queue between the connection and the pipeline."""
-    scoring: Scoring = Scoring()
+    scoring: Checked[ExecutorOptions] = ExecutorOptions()
     """How windows are computed."""
     web: Web = Web()
     """The page, the JSON API and the metrics."""
-    metrics: Metrics = Metrics()
+    metrics: Checked[StreamMetrics] = StreamMetrics()
     """What /metrics carries beside the fixed catalogue."""
     log: Log = Log()
     """The program's own log."""
-    streams: Annotated[dict[Name, Group], Field(min_length=1)]
+    streams: Annotated[dict[Name, Checked[StreamGroup]], Field(min_length=1)]
     """The groups: each a kind of machine with its topics and its model."""
-    home_assistant: HomeAssistant | None = None
+    home_assistant: Checked[DiscoveryOptions] | None = None
     """Show each stream as a device in Home Assistant; `home_assistant: {}` does, with all defaults."""
-    sinks: tuple[Sink, ...] = (LogSink(type="log"),)
+    sinks: tuple[SinkOptions, ...] = (LogSinkOptions(type="log"),)
     """Where alerts go."""
     maintenance: Annotated[tuple[Window, ...], Field(max_length=64)] = ()
     """When people work on streams: judged and shown as usual, but no sink is notified, and nothing is learnt."""
@@ -225,6 +166,26 @@ class Settings(Section):
         return {"state": {}, **value} if isinstance(value, dict) else value
 
     @property
-    def client_id(self) -> str:
-        """The identity of our session on the broker."""
-        return self.mqtt.client_id or f"streamae-{self.instance}"
+    def connection(self) -> ConnectionOptions:
+        """How the broker is spoken to, under the client id of this instance where none was chosen."""
+        return replace(self.mqtt, client_id=self.mqtt.client_id or f"streamae-{self.instance}")
+
+    @property
+    def discovery(self) -> DiscoveryOptions | None:
+        """What Home Assistant is told, under the name of this instance; None where nothing."""
+        return None if self.home_assistant is None else replace(self.home_assistant, instance=self.instance)
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The MQTT filters to subscribe to, each once, in the order of the file."""
+        return tuple(dict.fromkeys(template.filter for group in self.streams.values() for template, _ in group.readers))
+
+    def group(self, name: str | None) -> tuple[str, StreamGroup]:
+        """Return the group of this name, or the only one. Raises ConfigError where that says nothing."""
+        known = ", ".join(self.streams)
+        if name is None and len(self.streams) > 1:
+            raise ConfigError(f"--group: the configuration has {known}; say which one")
+        found = name or next(iter(self.streams))
+        if found not in self.streams:
+            raise ConfigError(f"--group: got {found}; the configuration has {known}")
+        return found, self.streams[found]

@@ -1,132 +1,64 @@
 """The `streams:` block: one group is a kind of machine, with its topics, its time grid and its one model."""
 
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, StringConstraints, Tag, WithJsonSchema
+from pydantic import Discriminator, StringConstraints, Tag
 
 from streamae.config.base import Section, placeholders
-from streamae.config.units import Duration, FilePath, Number, Patience, Rate, Text, Whole, zone_name
+from streamae.config.block import Checked, ReadAs, block
+from streamae.config.units import FilePath, Text
+from streamae.core.alert import AlertRule
+from streamae.core.align import GridAlign, RowAlign
+from streamae.core.decode import PayloadSpec
+from streamae.core.flapping import FlapRule
 from streamae.core.formats import FORMATS
-from streamae.core.formats.values import parse_path
+from streamae.core.group_rule import GroupRule
+from streamae.core.pipeline import Group
+from streamae.core.profile import Profile, Reconstructor
+from streamae.core.sensors.stage import SensorRule
+from streamae.core.setting import INTERNAL, Setting
 from streamae.core.topics import CHANNEL, Template
 
-__all__ = ["Alert", "Flapping", "Grid", "Group", "Health", "Model", "Topic"]
+__all__ = ["HealthRule", "Model", "StreamGroup", "TopicSpec"]
+
+block("Alert")(AlertRule)
+block("Flapping")(FlapRule)
+block("Grid")(GridAlign)
 
 
-def _template(text: str) -> str:
-    Template.parse(text)
-    return text
-
-
-def _json_path(text: str) -> str:
-    parse_path(text)
-    return text
-
-
-def _label(name: str) -> str:
-    Template.parse("{" + name + "}")
-    return name
-
-
-def _payload(name: Any) -> str:
-    if name not in FORMATS:
-        *most, last = FORMATS
-        raise ValueError(f"write {', '.join(most)} or {last}")
-    return str(name)
-
-
-PayloadName = Annotated[str, BeforeValidator(_payload), WithJsonSchema({"type": "string", "enum": [*FORMATS]})]
-Label = Annotated[Text, AfterValidator(_label)]  # what a template can hold between braces
-
-
-class Topic(Section):
+@block("Topic", first=("topic",))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicSpec(PayloadSpec):
     """One kind of topic of a group, and what its payloads look like."""
 
-    topic: Annotated[Text, AfterValidator(_template)]
+    topic: Annotated[str, Setting(check=Template.parse)]
     """Topic template: each {name} matches one level and becomes a label; {channel} names the channel, {channel...} at
     the end all levels that are left."""
-    payload: PayloadName = "number"
+    kind: Annotated[str, Setting(key="payload", one_of=tuple(FORMATS))] = "number"
     """A plain number, JSON of any shape, or a format that is known by its name."""
-    values: dict[Text, Text] | None = None
-    """Channel -> what the payload calls it; for JSON a path (`sensors.flow`, `readings[0].v`). Without it, the same."""
-    labels: dict[Label, Text] = Field(default={})
-    """For InfluxDB's formats: label of the stream -> the tag that it is read from."""
-    where: dict[Text, Text] = Field(default={})
-    """For InfluxDB's formats: tag -> the value that it must have, or the point is not looked at."""
-    name: Annotated[Text, AfterValidator(_template)] | None = None
-    """For SenML and Sparkplug: template that takes the names in the payload apart into labels and {channel}."""
-    time_zone: Annotated[Text, AfterValidator(zone_name)] | None = None
-    """For Tasmota: zone of the times in the payload. Without it, the time of arrival counts."""
-    value: Annotated[Text, AfterValidator(_json_path)] = "value"
-    """For JSON on a topic with {channel}: path of the value."""
-    time: Annotated[Text, AfterValidator(_json_path)] | None = None
-    """For JSON: path of the sample's time. Without it, the time of arrival counts."""
-    time_unit: Literal["auto", "s", "ms", "us", "ns", "rfc3339"] = "auto"
-    """Unit of that time; `auto` recognises it by its size or shape."""
-    sequence: Annotated[Text, AfterValidator(_json_path)] | None = None
-    """For JSON: path of a counter that grows by one a message; numbers that are missing are counted as lost."""
-    samples: Annotated[Text, AfterValidator(_json_path)] | None = None
-    """For JSON: path of a list with several samples in one message; the other paths are relative to each of them."""
-    sample_every_s: Duration | None = Field(default=None, alias="sample_every", gt=0)
-    """For JSON with `samples` that carry no time of their own: their spacing."""
+    given: Annotated[frozenset[str], INTERNAL] = field(default=frozenset(), compare=False, repr=False)
+    """Fields that the file has."""
+
+    @property
+    def template(self) -> Template:
+        """The topic template, parsed."""
+        return Template.parse(self.topic)
 
     @property
     def stream_labels(self) -> tuple[str, ...]:
         """The labels of the stream: those of the topic, then those that its payload adds."""
         names = Template.parse(self.name).labels if self.name is not None else ()
-        every = (*Template.parse(self.topic).labels, *self.labels, *names)
+        every = (*self.template.labels, *self.labels, *names)
         return tuple(dict.fromkeys(label for label in every if label != CHANNEL))
 
 
-class Grid(Section):
-    """Rows on a time grid, built from channels that arrive apart."""
-
-    every_s: Duration = Field(alias="every", gt=0)
-    """Period of the grid; the one that the model was trained on."""
-    method: Literal["hold", "mean"] = "hold"
-    """A row takes each channel's last value, or the mean of its period."""
-    lateness_s: Duration = Field(default=2.0, alias="lateness", ge=0)
-    """How long a row waits for samples that are late or out of order."""
-    gap_max_s: Duration | None = Field(default=None, alias="gap_max", gt=0)
-    """Longest silence of a channel that is bridged; no window spans a longer one. Without it, the model's own."""
-
-
-class Alert(Section):
-    """When an anomalous score becomes an alert, as in Prometheus."""
-
-    for_s: Duration = Field(default=0.0, alias="for", ge=0)
-    """How long the score must stay above its threshold first."""
-    keep_firing_for_s: Duration = Field(default=60.0, alias="keep_firing_for", ge=0)
-    """How long the score must stay below before the alert resolves."""
-    critical: Annotated[Number, Field(gt=1)] = 2.0
-    """Ratio of score to threshold from which an alert is critical, not a warning."""
-
-
-def _limits(limits: tuple[float, float]) -> tuple[float, float]:
-    if limits[0] >= limits[1]:
-        raise ValueError("write the lower limit first, then the upper, such as [0, 10]")
-    return limits
-
-
-class Flapping(Section):
-    """When an alert that comes and goes is reported once, as flapping, and then held back until it is quiet."""
-
-    times: Annotated[Whole, Field(ge=0, le=1000)] = 6
-    """Beginnings of one alert within that time that are reported one by one; 0 reports all of them."""
-    within_s: Duration = Field(default=3600.0, alias="within", gt=0)
-    """The time, and how long it must be quiet before it is reported again."""
-
-
-class Health(Section):
+@block("Health", first=("stale_after_s", "stuck_after_s", "range"))
+@dataclass(frozen=True, slots=True)
+class HealthRule(SensorRule):
     """Verdicts on the sensors themselves, apart from the model's."""
 
-    stale_after_s: Patience = Field(default=0.0, alias="stale_after")
-    """Silence that raises an alert: a duration, off, or auto: five times the stream's longest so far, 1m at least."""
-    stuck_after_s: Patience = Field(default=0.0, alias="stuck_after")
-    """Time without any change that raises an alert; auto: ten times the longest run so far, 60 samples at least."""
-    range: dict[Text, Annotated[tuple[Number, Number], AfterValidator(_limits)]] = Field(default_factory=dict)
-    """Channel -> lowest and highest value that its sensor can mean; what is outside raises an alert."""
-    flapping: Flapping = Flapping()
+    flapping: FlapRule = field(default_factory=FlapRule)
     """When an alert that comes and goes is held back."""
 
 
@@ -140,35 +72,71 @@ class Model(Section):
 
 
 def _align_tag(value: Any) -> str:
-    return "grid" if isinstance(value, dict | Grid) else "row"
+    return "grid" if isinstance(value, dict | GridAlign) else "row"
 
 
-class Group(Section):
+_Align = Annotated[
+    Annotated[Literal["row"], Tag("row")] | Annotated[Checked[GridAlign], Tag("grid")], Discriminator(_align_tag)
+]
+
+
+@block("Group", first=("topics", "stream", "model", "align", "stride", "max_streams", "retained"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamGroup(GroupRule):
     """A kind of machine: its topics, its time grid and its one model."""
 
-    topics: Annotated[tuple[Topic, ...], Field(min_length=1)]
+    topics: Annotated[tuple[TopicSpec, ...], Setting(items_min=1)]
     """The topics to subscribe to."""
-    stream: Annotated[Text, AfterValidator(placeholders(()))] | None = None
+    stream: Annotated[str | None, Setting(check=placeholders(()))] = None
     """Name of a stream, made of labels. Without it, all labels but channel, joined by /."""
     model: Model
     """The trained model."""
-    align: Annotated[
-        Annotated[Literal["row"], Tag("row")] | Annotated[Grid, Tag("grid")], Discriminator(_align_tag)
-    ] = "row"
+    align: Annotated[Literal["row"] | GridAlign, ReadAs(_Align)] = "row"
     """`row`: each message with all channels is a row. A mapping: rows on a time grid, from channels apart."""
-    stride: Annotated[Whole, Field(ge=1, le=100_000)] = 1
-    """Rows between one window that is scored and the next."""
-    max_streams: Annotated[Whole, Field(ge=1, le=1_000_000)] = 10_000
-    """Streams of this group, at most; messages of further ones are dropped and counted."""
     retained: Literal["ignore", "accept"] = "ignore"
     """Retained messages are a broker's memory, not samples; accept them only where the topic has no others."""
-    future_max_s: Duration = Field(default=60.0, alias="future_max", ge=0)
-    """How far a sample's time may be ahead of its arrival."""
-    warmup_rows: Annotated[Whole, Field(ge=1, le=10_000_000)] | None = None
-    """Rows from which a new stream learns its own scale. Without it, the model's own."""
-    alert: Alert = Alert()
-    """When an anomalous score becomes an alert."""
-    health: Health = Health()
+    health: HealthRule = field(default_factory=HealthRule)
     """Verdicts on the sensors themselves: stale, stuck, out of range."""
-    false_alarms_per_s: Rate | None = Field(default=None, alias="false_alarms")
-    """False alarms that are acceptable for each stream, such as 1/week. Without it, the threshold as calibrated."""
+
+    @property
+    def templates(self) -> list[Template]:
+        """The group's topic templates, parsed."""
+        return [topic.template for topic in self.topics]
+
+    @property
+    def readers(self) -> list[tuple[Template, PayloadSpec]]:
+        """Everything that the group subscribes to, and how it is read.
+
+        Beside its topics, in this order, that is what a format must hear to read them: of Sparkplug the births, deaths
+        and numbers of edge nodes and their devices.
+        """
+        own: list[tuple[Template, PayloadSpec]] = [(topic.template, topic) for topic in self.topics]
+        beside = dict.fromkeys((one.kind, text) for one in self.topics for text in FORMATS[one.kind].beside(one.topic))
+        return own + [(Template.parse(text), PayloadSpec(kind, listens=True)) for kind, text in beside]
+
+    @property
+    def rows(self) -> RowAlign | GridAlign:
+        """How readings become rows."""
+        return self.align if isinstance(self.align, GridAlign) else RowAlign()
+
+    def stream_template(self, name: str) -> str:
+        """Return the template of a stream's name: as configured, else all labels but channel, else the group's name."""
+        if self.stream is not None:
+            return self.stream
+        return "/".join("{" + label + "}" for label in self.topics[0].stream_labels) or name
+
+    def with_model(self, name: str, profile: Profile, reconstructor: Reconstructor) -> Group:
+        """Return the group as the pipeline takes it, with its model."""
+        decided: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(GroupRule)}
+        decided["health"] = replace(self.health, keep_s=self.alert.keep_firing_for_s)
+        return Group(
+            **decided,
+            name=name,
+            templates=[template for template, _ in self.readers],
+            payloads=[spec for _, spec in self.readers],
+            stream_template=self.stream_template(name),
+            profile=profile,
+            reconstructor=reconstructor,
+            align=self.rows,
+            flapping=self.health.flapping,
+        )

@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     PlainSerializer,
@@ -37,6 +38,7 @@ __all__ = [
     "Size",
     "Text",
     "Whole",
+    "Zone",
     "duration_text",
     "parse_duration",
     "parse_size",
@@ -200,6 +202,10 @@ def zone_name(name: str) -> str:
     return name
 
 
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(zone_name(name))
+
+
 def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, str) else value
 
@@ -234,4 +240,5 @@ Flag: TypeAlias = Annotated[bool, BeforeValidator(_flag), Strict()]
 Text: TypeAlias = Annotated[str, BeforeValidator(_plain), Strict(), Field(min_length=1)]
 Secret: TypeAlias = Annotated[SecretStr, BeforeValidator(_secret)]
 HiddenText: TypeAlias = Annotated[SecretStr, BeforeValidator(_hidden)]
+Zone: TypeAlias = Annotated[Text, AfterValidator(_zone)]
 FilePath: TypeAlias = Annotated[Path, BeforeValidator(_path)]

@@ -10,10 +10,12 @@ its score has reached `critical_ratio` times the threshold; it never steps down 
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from streamae.core.arrays import grown
+from streamae.core.setting import Setting
 from streamae.core.types import F64, I8, I32, I64, AlertState, State
 
 __all__ = ["SEVERITIES", "AlertRule", "Alerts", "Changes"]
@@ -23,11 +25,17 @@ SEVERITIES = ("none", "warning", "critical")
 
 @dataclass(frozen=True, slots=True)
 class AlertRule:
-    """When an alert fires and resolves; durations in seconds of event time."""
+    """When an anomalous score becomes an alert, as in Prometheus.
 
-    for_s: float = 0.0
-    keep_firing_for_s: float = 60.0
-    critical_ratio: float = 2.0
+    Durations are in event time.
+    """
+
+    for_s: Annotated[float, Setting(ge=0)] = 0.0
+    """How long the score must stay above its threshold first."""
+    keep_firing_for_s: Annotated[float, Setting(ge=0)] = 60.0
+    """How long the score must stay below before the alert resolves."""
+    critical_ratio: Annotated[float, Setting(key="critical", gt=1)] = 2.0
+    """Ratio of score to threshold from which an alert is critical, not a warning."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,16 +12,18 @@ after that it is missing, and the row does not exist.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 
 from streamae.core.arrays import firsts, grown, rounds
+from streamae.core.setting import INTERNAL, Setting
 from streamae.core.types import F64, I32, I64, Bool, Drop, Drops, Readings, Rows, State
 
 __all__ = ["Align", "GridAlign", "GridRows", "MessageRows", "RowAlign", "align_stage"]
 
 _NEVER = np.iinfo(np.int64).min // 4  # a tick before all ticks, with room to subtract from
+_GAP_PERIODS = 10.0  # of the grid, where neither the operator nor a model says what to bridge
 _TICK_EPS = 1e-4  # event times at 1e9 s and 1 ms ticks carry float noise of this part of a tick
 
 
@@ -34,13 +36,22 @@ class RowAlign:
 
 @dataclass(frozen=True, slots=True)
 class GridAlign:
-    """Rows every `every_s`; `method` takes the last sample of a tick ("hold") or their mean ("mean")."""
+    """Rows on a time grid, built from channels that arrive apart."""
 
-    every_s: float
-    method: str = "hold"
-    lateness_s: float = 1.0
-    gap_max_s: float = 10.0
-    pending_max: int = 1_000_000
+    every_s: Annotated[float, Setting(gt=0)]
+    """Period of the grid; the one that the model was trained on."""
+    method: Literal["hold", "mean"] = "hold"
+    """A row takes each channel's last value, or the mean of its period."""
+    lateness_s: Annotated[float, Setting(ge=0)] = 2.0
+    """How long a row waits for samples that are late or out of order."""
+    gap_max_s: Annotated[float | None, Setting(gt=0)] = None
+    """Longest silence of a channel that is bridged; no window spans a longer one. Without it, the model's own."""
+    pending_max: Annotated[int, INTERNAL] = 1_000_000
+    """Samples of all streams that wait for their row, at most."""
+
+    def bridged_s(self, model_gap_max_s: float = 0.0) -> float:
+        """Return the longest silence to bridge, with a model that bridges as much (0: not known yet)."""
+        return max(self.gap_max_s or model_gap_max_s or _GAP_PERIODS * self.every_s, self.every_s)
 
 
 class Align(Protocol):
@@ -69,9 +80,11 @@ class Align(Protocol):
         ...
 
 
-def align_stage(settings: RowAlign | GridAlign, channels: int) -> Align:
-    """Return the stage for these settings."""
-    return MessageRows(settings, channels) if isinstance(settings, RowAlign) else GridRows(settings, channels)
+def align_stage(settings: RowAlign | GridAlign, channels: int, model_gap_max_s: float = 0.0) -> Align:
+    """Return the stage for these settings, and a model that bridges gaps so long."""
+    if isinstance(settings, RowAlign):
+        return MessageRows(settings, channels)
+    return GridRows(settings, channels, settings.bridged_s(model_gap_max_s))
 
 
 class MessageRows:
@@ -127,10 +140,10 @@ class MessageRows:
 class GridRows:
     """`align: {every: …}`. Between calls it keeps the samples whose tick is open, and each channel's last value."""
 
-    def __init__(self, settings: GridAlign, channels: int) -> None:
+    def __init__(self, settings: GridAlign, channels: int, bridged_s: float) -> None:
         self._set, self._channels = settings, channels
         self.gap_max_s: float | None = 1.5 * settings.every_s  # a row that is missing is a gap already
-        self._gap_ticks = int(settings.gap_max_s / settings.every_s + _TICK_EPS)
+        self._gap_ticks = int(bridged_s / settings.every_s + _TICK_EPS)
         self._newest_s: F64 = np.zeros(0)
         self._mark: I64 = np.zeros(0, np.int64)  # the last closed tick
         self._held: F64 = np.zeros((0, channels))

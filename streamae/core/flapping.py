@@ -10,11 +10,12 @@ The stage works on transitions, which are rare, and keeps a record only of alert
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from streamae.core.report import Transition
+from streamae.core.setting import Setting
 from streamae.core.transitions import ANOMALY, alert_id
 from streamae.core.types import State
 
@@ -25,10 +26,12 @@ FLAPPING = "flapping"
 
 @dataclass(frozen=True, slots=True)
 class FlapRule:
-    """How many beginnings within which time are told one by one."""
+    """When an alert that comes and goes is reported once, as flapping, and then held back until it is quiet."""
 
-    times: int = 6
-    within_s: float = 3600.0
+    times: Annotated[int, Setting(ge=0, le=1000)] = 6
+    """Beginnings of one alert within that time that are reported one by one; 0 reports all of them."""
+    within_s: Annotated[float, Setting(gt=0)] = 3600.0
+    """The time, and how long it must be quiet before it is reported again."""
 
 
 @dataclass(slots=True)
@@ -41,10 +44,10 @@ class _FlapRecord:
 
 
 class Flapping:
-    """The alerts of one group that began lately; without a rule nothing is held back."""
+    """The alerts of one group that began lately; without a rule, or with one of 0 times, nothing is held back."""
 
     def __init__(self, rule: FlapRule | None) -> None:
-        self.rule = rule
+        self.rule = rule if rule is not None and rule.times else None
         self._records: dict[tuple[str, str, str], _FlapRecord] = {}
 
     def open(self) -> list[Transition]:

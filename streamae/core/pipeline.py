@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from streamae.core.alert import AlertRule, Alerts
+from streamae.core.alert import Alerts
 from streamae.core.align import GridAlign, RowAlign, align_stage
 from streamae.core.arrays import rounds
 from streamae.core.calendar import Calendar
 from streamae.core.decode import Decoder, PayloadSpec, deferred
 from streamae.core.flapping import FLAPPING, Flapping, FlapRule
+from streamae.core.group_rule import GroupRule
 from streamae.core.latest import Latest
 from streamae.core.maintenance import MaintenancePlan
 from streamae.core.profile import Profile, Reconstructor
@@ -29,7 +30,7 @@ from streamae.core.quarantine import Quarantine, judged
 from streamae.core.report import GroupReport, Report, Transition
 from streamae.core.scale import Scale
 from streamae.core.score import Scoring
-from streamae.core.sensors.stage import SensorRule, Sensors
+from streamae.core.sensors.stage import Sensors
 from streamae.core.threshold import Threshold
 from streamae.core.topics import Router, Streams, Template
 from streamae.core.transitions import Transitions, alert_id
@@ -41,9 +42,9 @@ __all__ = ["QUARANTINED", "Group", "Pipeline", "alert_id"]
 QUARANTINED = "quarantined"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Group:
-    """One block of the config: a kind of machine, its topics, its model, and what the operator decides about it."""
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Group(GroupRule):
+    """A kind of machine with its topics and its model: what a pipeline is made of."""
 
     name: str
     templates: Sequence[Template]
@@ -52,14 +53,7 @@ class Group:
     profile: Profile
     reconstructor: Reconstructor
     align: RowAlign | GridAlign = field(default_factory=RowAlign)
-    alert: AlertRule = field(default_factory=AlertRule)
-    health: SensorRule = field(default_factory=SensorRule)
     flapping: FlapRule | None = None
-    stride: int = 1
-    max_streams: int = 10_000
-    warmup_rows: int | None = None
-    future_max_s: float = 60.0
-    false_alarms_per_s: float | None = None
 
 
 class Pipeline:
@@ -73,7 +67,7 @@ class Pipeline:
         self.router = Router(group.templates, channels, self.streams, deferred(group.payloads))
         self._transitions = Transitions(instance, group.name, self.streams, self.profile)
         self.decoder = Decoder(self.router, group.payloads, channels, future_max_s=group.future_max_s, loads=loads)
-        self.align = align_stage(group.align, len(channels))
+        self.align = align_stage(group.align, len(channels), self.profile.gap_max_s)
         self.scale = Scale(len(channels), warmup_rows, self.profile.calibration.calm)
         gap_max_s = self.profile.gap_max_s if self.align.gap_max_s is None else self.align.gap_max_s
         self.calendar = Calendar.of(self.profile.calendar)

@@ -5,22 +5,17 @@ everything from a new configuration, and keep the old one where that fails.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from streamae.config import Settings
 from streamae.config.check import fits
-from streamae.config.convert import connection, core_group, readers
-from streamae.config.sinks import AlertmanagerSink as AlertmanagerSettings
-from streamae.config.sinks import LogSink as LogSettings
-from streamae.config.sinks import MqttSink as MqttSettings
-from streamae.config.sinks import Sink as SinkSettings
+from streamae.config.sinks import AlertmanagerOptions, LogSinkOptions, MqttSinkOptions, SinkOptions
 from streamae.core.pipeline import Group
 from streamae.daemon.clock import ArrivalClock, Clock
 from streamae.errors import ConfigError
-from streamae.ingest.mqtt import MqttSource, ReceiveLimits, auto_batch_wait_s
+from streamae.ingest.mqtt import MqttSource
 from streamae.model.artifact import Artifact, default_registry, open_artifact
-from streamae.model.executor_options import ExecutorOptions
 from streamae.mqtt import Subscription, transient
 from streamae.sinks.alertmanager import AlertmanagerSink
 from streamae.sinks.log import LogSink
@@ -39,9 +34,8 @@ class Models:
 
     def open(self, settings: Settings) -> dict[str, Artifact]:
         """Open and verify the model of every group. Raises ArtifactError."""
-        registry, scoring = self.registry or default_registry(), settings.scoring
-        scorers = None if scoring.scorers == "auto" else scoring.scorers
-        means = ExecutorOptions(scoring.executor, scorers, Clock().monotonic)
+        registry = self.registry or default_registry()
+        means = replace(settings.scoring, monotonic=Clock().monotonic)
         return {
             name: open_artifact(Path(group.model.path), group.model.sha256, registry, means=means)
             for name, group in settings.streams.items()
@@ -54,7 +48,7 @@ def groups_of(settings: Settings, artifacts: Mapping[str, Artifact]) -> list[Gro
     if misfits:
         raise ConfigError("\n".join(misfits))
     return [
-        core_group(name, group, artifacts[name].profile, artifacts[name].reconstructor)
+        group.with_model(name, artifacts[name].profile, artifacts[name].reconstructor)
         for name, group in settings.streams.items()
     ]
 
@@ -63,7 +57,7 @@ def subscriptions_of(settings: Settings) -> list[Subscription]:
     """Return the subscriptions of all groups, each filter once."""
     found: dict[str, Subscription] = {}
     for group in settings.streams.values():
-        for template, _ in readers(group):
+        for template, _ in group.readers:
             retained = group.retained == "accept" or (template.filter in found and found[template.filter].retained)
             found[template.filter] = Subscription(template.filter, settings.mqtt.qos, retained)
     return list(found.values())
@@ -81,15 +75,10 @@ def make_source(
 
     `beat` is the sign of life of its thread, with the seconds for which it may now block.
     """
-    limits = ReceiveLimits(
-        max_messages=settings.inbox.max_messages,
-        max_payload=settings.inbox.max_payload_bytes,
-        batch_wait_s=batch_wait_s(settings),
-    )
     return MqttSource(
-        connection(settings),
+        settings.connection,
         subscriptions_of(settings),
-        limits,
+        replace(settings.inbox, batch_wait_s=batch_wait_s(settings)),
         now=arrivals.now,
         monotonic=clock.monotonic,
         jitter=clock.jitter,
@@ -102,21 +91,25 @@ def make_source(
 
 def batch_wait_s(settings: Settings) -> float:
     """How long a batch may fill: as the operator says, else by how often rows are scored."""
-    wait_s = settings.inbox.batch_wait_s
-    return auto_batch_wait_s(min(group.stride for group in settings.streams.values())) if wait_s == "auto" else wait_s
+    return settings.inbox.wait_s(min(group.stride for group in settings.streams.values()))
 
 
-def make_sink(settings: Settings, sink: SinkSettings, clock: Clock) -> Sink:
+def make_sink(settings: Settings, sink: SinkOptions, clock: Clock) -> Sink:
     """Return one sink, not yet connected."""
-    if isinstance(sink, LogSettings):
+    if isinstance(sink, LogSinkOptions):
         return LogSink(sink.name)
-    if isinstance(sink, MqttSettings):
-        publisher = BrokerPublisher(transient(connection(settings), "alerts"))
+    if isinstance(sink, MqttSinkOptions):
+        publisher = BrokerPublisher(transient(settings.connection, "alerts"))
         return MqttSink(publisher, sink.topic, name=sink.name, timeout_s=sink.timeout_s)
-    headers = {name: text.get_secret_value() for name, text in sink.headers.items()}
-    url, ca = sink.url.get_secret_value(), None if sink.ca is None else str(sink.ca)
-    if isinstance(sink, AlertmanagerSettings):
+    ca = None if sink.ca is None else str(sink.ca)
+    if isinstance(sink, AlertmanagerOptions):
         return AlertmanagerSink(
-            url, clock.now, headers, name=sink.name, timeout_s=sink.timeout_s, refresh_s=sink.refresh_s, ca_file=ca
+            sink.url,
+            clock.now,
+            sink.headers,
+            name=sink.name,
+            timeout_s=sink.timeout_s,
+            refresh_s=sink.refresh_s,
+            ca_file=ca,
         )
-    return WebhookSink(url, headers, name=sink.name, timeout_s=sink.timeout_s, ca_file=ca)
+    return WebhookSink(sink.url, sink.headers, name=sink.name, timeout_s=sink.timeout_s, ca_file=ca)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from streamae.config.check import check
-from streamae.config.streams import Group
+from streamae.config.streams import StreamGroup
 from streamae.core.profile import Profile
 from streamae.daemon.clock import Clock
 from streamae.model.artifact import default_registry, open_artifact
@@ -16,5 +16,5 @@ def report(path: Path) -> list[str]:
     return check(path, _profile, Clock().now())
 
 
-def _profile(group: Group) -> Profile:
+def _profile(group: StreamGroup) -> Profile:
     return open_artifact(Path(group.model.path), group.model.sha256, default_registry()).profile

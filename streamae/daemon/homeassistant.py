@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 
 from streamae.condition import Condition
 from streamae.config import Settings
-from streamae.config.convert import connection, home_assistant
 from streamae.core.pipeline import QUARANTINED
 from streamae.daemon.clock import Clock
 from streamae.daemon.heartbeat import Heartbeat
@@ -36,7 +35,7 @@ class HomeAssistantThread:
     """Tells one Home Assistant; without `terms` there is no thread, and every call does nothing."""
 
     def __init__(self, settings: Settings, tables: Callable[[], Mapping[str, StreamTable]], clock: Clock) -> None:
-        self.terms = home_assistant(settings)
+        self.terms = settings.discovery
         self._tables, self._clock = tables, clock
         self._stopping, self._withdrawing = threading.Event(), False
         self._heard: deque[tuple[str, bytes, bool]] = deque(maxlen=_HEARD_MAX)
@@ -47,7 +46,7 @@ class HomeAssistantThread:
         if self.terms is not None:
             self._discovery = Discovery(self.terms)
             self._publisher = Publisher(
-                transient(connection(settings), "homeassistant"),
+                transient(settings.connection, "homeassistant"),
                 in_flight_max=64,
                 watch=(self.terms.status_topic, self.terms.ours),
                 watched=lambda *heard: self._heard.append(heard),

@@ -17,9 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from streamae.config import load
-from streamae.config.convert import align, chosen_group, readers, stream_template
-from streamae.config.streams import Grid, Group
-from streamae.core.align import align_stage
+from streamae.config.streams import StreamGroup
+from streamae.core.align import GridAlign, align_stage
 from streamae.core.decode import Decoder, deferred
 from streamae.core.formats import FORMATS
 from streamae.core.formats.discovery import channel_names
@@ -47,7 +46,7 @@ class MessageSeries:
 
 
 def series_of_messages(
-    name: str, group: Group, batches: Batches, spells: Sequence[Spell] = (), *, since_s: float = -math.inf
+    name: str, group: StreamGroup, batches: Batches, spells: Sequence[Spell] = (), *, since_s: float = -math.inf
 ) -> MessageSeries:
     """Return the series of a group's streams from `since_s` on, without the rows within `spells`.
 
@@ -55,11 +54,11 @@ def series_of_messages(
 
     Raises SeriesError where nothing of the group is in the messages, with what was in its place.
     """
-    read = readers(group)
+    read = group.readers
     found = channel_names(
         read, ((t, p) for batch in batches() for t, p in zip(batch.topics, batch.payloads, strict=True))
     )
-    streams = Streams(stream_template(name, group), group.max_streams)
+    streams = Streams(group.stream_template(name), group.max_streams)
     router = Router([template for template, _ in read], found, streams, deferred([spec for _, spec in read]))
     decoder = Decoder(router, [spec for _, spec in read], found, future_max_s=group.future_max_s)
     parts, drops, messages = [], Drops(), 0
@@ -73,7 +72,7 @@ def series_of_messages(
         raise SeriesError(
             f"group {name}: none of {messages} messages has a sample of it ({_said(drops)}); check its topics"
         )
-    chosen, left_out = _common(readings, found, len(streams), apart=isinstance(group.align, Grid))
+    chosen, left_out = _common(readings, found, len(streams), apart=isinstance(group.align, GridAlign))
     notes = [f"{messages} messages, {len(readings)} samples; refused: {_said(drops)}", *left_out]
     rows, refused = _rows(group, readings, [found.index(channel) for channel in chosen], len(streams))
     if +refused:
@@ -89,7 +88,7 @@ def from_recordings(path: Path, group: str | None, recordings: Sequence[Path]) -
 
     Raises ConfigError, SeriesError.
     """
-    name, chosen = chosen_group(load(path), group)
+    name, chosen = load(path).group(group)
     return series_of_messages(name, chosen, lambda: (b for recording in recordings for b in read_batches(recording)))
 
 
@@ -98,9 +97,9 @@ def from_journal(path: Path, group: str | None, directory: Path, since_s: float)
 
     Raises ConfigError, SeriesError, StoreError.
     """
-    name, chosen = chosen_group(load(path), group)
+    name, chosen = load(path).group(group)
     # Aliases of Sparkplug were told at a birth, which may have been long before.
-    from_s = -math.inf if any(FORMATS[topic.payload].memory is not None for topic in chosen.topics) else since_s
+    from_s = -math.inf if any(FORMATS[topic.kind].memory is not None for topic in chosen.topics) else since_s
     with open_past(directory) as past:
         spells = [*past.alerts(name), *past.silences(name)]
         found = series_of_messages(name, chosen, lambda: past.batches(from_s), spells, since_s=since_s)
@@ -133,13 +132,13 @@ def _common(readings: Readings, names: Sequence[str], streams: int, *, apart: bo
     return kept or list(names), [f"left out, since few {where} have them: {', '.join(rare)}"] if rare and kept else []
 
 
-def _rows(group: Group, readings: Readings, channels: Sequence[int], streams: int) -> tuple[Rows, Drops]:
+def _rows(group: StreamGroup, readings: Readings, channels: Sequence[int], streams: int) -> tuple[Rows, Drops]:
     """Align the readings of these channels as the daemon does."""
     place = np.full(int(readings.channel.max()) + 1, -1, np.int32)
     for i, channel in enumerate(channels):
         if channel < len(place):
             place[channel] = i
-    stage = align_stage(align(group, None), len(channels))
+    stage = align_stage(group.rows, len(channels))
     stage.grow(streams)
     parts, drops = [], Drops()
     # What one message says stands together: the cuts go to where a message begins.

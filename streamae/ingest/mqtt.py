@@ -9,7 +9,9 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
+from streamae.core.setting import INTERNAL, Setting
 from streamae.core.types import Drop, Drops
 from streamae.errors import UnavailableError
 from streamae.ingest.inbox import STAMP_STEP_S, Chunk, Inbox
@@ -30,12 +32,25 @@ _log = logging.getLogger("streamae.mqtt")
 
 @dataclass(frozen=True, slots=True)
 class ReceiveLimits:
-    """The bounds of the inbox, and how long a batch goes on filling after its first message (`batch_wait_s`)."""
+    """The bounded queue between the connection and the pipeline."""
 
-    max_messages: int = 100_000
-    max_bytes: int = 256 * 1024 * 1024
-    max_payload: int = 64 * 1024
-    batch_wait_s: float = 0.05
+    max_messages: Annotated[int, Setting(ge=1, le=10**7)] = 100_000
+    """Messages kept waiting; what comes beyond is dropped and counted."""
+    max_payload_bytes: Annotated[int, Setting(ge=1, le=268435455)] = 65536
+    """Longest payload; a longer one is dropped and counted."""
+    batch_max: Annotated[int, Setting(ge=1, le=10**6)] = 4096
+    """Messages of one step of the pipeline, at most."""
+    batch_wait_s: Literal["auto"] | Annotated[float, Setting(ge=0, le=10)] = "auto"
+    """Longest wait to fill a batch; a larger one costs latency and saves work. `auto`: 50ms where any group scores
+    every row, else 50ms times the smallest stride, 200ms at most."""
+    thinning_max: Literal[1, 2, 4, 8, 16] = 8
+    """Under a backlog, score only every 2nd, 4th, 8th… window of each stream, at most this; 1 scores all, always."""
+    max_bytes: Annotated[int, INTERNAL] = 256 * 1024 * 1024
+    """Of all messages kept waiting, with their topics."""
+
+    def wait_s(self, stride: int = 1) -> float:
+        """Return how long a batch may fill where each stream's every `stride`-th row is scored, at the least."""
+        return auto_batch_wait_s(stride) if self.batch_wait_s == "auto" else self.batch_wait_s
 
 
 def auto_batch_wait_s(stride: int) -> float:
@@ -80,7 +95,7 @@ class MqttSource:
         self._monotonic = monotonic
         self._lossy = any(one.qos == 0 for one in subscriptions)
         self._retained = tuple(one.filter for one in subscriptions if one.retained)
-        rest_s, linger_s = pauses_s(subscriptions, limits.batch_wait_s)
+        rest_s, linger_s = pauses_s(subscriptions, limits.wait_s())
         self._inbox = Inbox(
             max_messages=limits.max_messages,
             max_bytes=limits.max_bytes,
@@ -230,14 +245,16 @@ class MqttSource:
         self._last_message_s = self._monotonic()
         if self._answered_s is None:
             self._answered_s = self._last_message_s
-        plain = max(map(len, payloads)) <= self._limits.max_payload and not any(flag & _RETAINED for flag in set(flags))
+        plain = max(map(len, payloads)) <= self._limits.max_payload_bytes and not any(
+            flag & _RETAINED for flag in set(flags)
+        )
         arrival_s = max(self._now(), self._stamp_s)
         self._stamp_s = arrival_s + len(topics) * STAMP_STEP_S
         if plain:
             self._inbox.put(Chunk(epoch, arrival_s, topics, payloads, flags, mids))
             return
         for i, (topic, payload, flag, mid) in enumerate(zip(topics, payloads, flags, mids, strict=True)):
-            if len(payload) > self._limits.max_payload:
+            if len(payload) > self._limits.max_payload_bytes:
                 self._inbox.refuse(epoch, Drop.TOO_LARGE, mid)
             elif flag & _RETAINED and not self._wants_retained(topic):
                 self._inbox.refuse(epoch, Drop.RETAINED, mid)

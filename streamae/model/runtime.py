@@ -82,8 +82,8 @@ class TorchReconstructor:
         for size in _WARM_UP if self.device == "cpu" else BUCKETS:
             self.errors(np.zeros((size, spec.window, spec.channels), np.float32))
         if self.device == "cpu" and means.monotonic is not None:
-            shape = spec.window, spec.channels
-            self._errors = choose_scorers(self._errors, means.scorers, shape, means.monotonic)
+            shape, wanted = (spec.window, spec.channels), None if means.scorers == "auto" else means.scorers
+            self._errors = choose_scorers(self._errors, wanted, shape, means.monotonic)
 
     @property
     def executor(self) -> str:

@@ -211,7 +211,7 @@ class Connection:
             return
         present = bool(flags.session_present)
         expected = self._ledger.state.connects > 0 or self._terms.expect_session
-        lost = expected and not present and self._terms.connection.session_expiry_s > 0
+        lost = expected and not present and self._terms.connection.lasting
         self._ledger.note(
             epoch=self._ledger.state.epoch + 1,
             connected=True,

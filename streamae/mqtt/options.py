@@ -8,13 +8,15 @@ import secrets
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from streamae.core.setting import INTERNAL, Setting
 from streamae.errors import ConfigError
 
 __all__ = [
@@ -35,39 +37,58 @@ ClientMaker = Callable[..., paho.Client]
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """TLS of a connection: paths of PEM files. Without `ca` the system's authorities are trusted.
+    """Encryption of the connection to the broker; the host name is always checked unless `insecure`."""
 
-    `cert` and `key` are the client's own (mutual TLS). `insecure` accepts any certificate of any host.
-    """
-
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
+    ca: Path | None = None
+    """File with the certificate authorities to trust, PEM. Without it, those of the system."""
+    cert: Path | None = None
+    """File with our own certificate, PEM, for mutual TLS."""
+    key: Path | None = None
+    """File with our own private key, PEM, for mutual TLS."""
     insecure: bool = False
+    """Accept any certificate. For experiments only."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionOptions:
-    """Where the broker is and how it is spoken to. The password never appears in `repr`.
-
-    `protocol` is "5", "3.1.1", or "auto": 5, and 3.1.1 where the broker refuses 5. `session_expiry_s` is how long the
-    broker keeps our subscriptions and queued messages while we are away; 0 starts clean every time.
-    `connect_timeout_s` bounds the TCP connect, the TLS handshake and the wait for CONNACK, each.
-    """
+    """Where the broker is and how it is spoken to. The password never appears in `repr`."""
 
     host: str = "localhost"
-    port: int = 1883
-    client_id: str = "streamae"
-    protocol: str = "auto"
+    """Name or address of the broker."""
+    port: Annotated[int, Setting(ge=1, le=65535)] = 1883
+    """Port of the broker; 8883 is usual with TLS."""
+    client_id: Annotated[str | None, Setting(length_max=128)] = None
+    """Identity of the session on the broker; two daemons must not share one. Without it, streamae-<instance>."""
+    protocol: Annotated[str, Setting(one_of=("5", "3.1.1", "auto"))] = "auto"
+    """MQTT version; `auto` tries 5 first and falls back to 3.1.1."""
     username: str | None = None
-    password: str | None = field(default=None, repr=False)
+    """User name for the broker."""
+    password: Annotated[str | None, Setting(form="secret")] = field(default=None, repr=False)
+    """Password for the broker: file:/path, credential:name or ${VARIABLE}, never plain text."""
     tls: Tls | None = None
-    transport: str = "tcp"
+    """Encrypt the connection; `tls: {}` trusts the authorities of the system."""
+    transport: Literal["tcp", "websockets"] = "tcp"
+    """How to reach the broker."""
     websocket_path: str = "/mqtt"
-    keepalive_s: float = 15
-    session_expiry_s: float = 86400
-    receive_maximum: int = 4096
-    connect_timeout_s: float = 5.0
+    """Path of the WebSocket on the broker."""
+    keepalive_s: Annotated[float, Setting(ge=5, le=65535)] = 15.0
+    """Interval of pings on an idle connection; a dead one is noticed after one and a half of them."""
+    session_expiry_s: Annotated[float, Setting(ge=0, le=4294967294)] = 86400.0
+    """How long the broker keeps messages for us while we are away."""
+    receive_maximum: Annotated[int, Setting(ge=1, le=65535)] = 4096
+    """Messages that the broker may send before the first of them is acknowledged."""
+    connect_timeout_s: Annotated[float, INTERNAL] = 5.0
+    """Bounds the TCP connect, the TLS handshake and the wait for CONNACK, each."""
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the broker keeps our session while we are away."""
+        return round(self.session_expiry_s) > 0
+
+    @property
+    def client_name(self) -> str:
+        """The client id, whether it was chosen or not."""
+        return self.client_id or "streamae"
 
     @property
     def address(self) -> str:
@@ -82,7 +103,7 @@ def topic_matches(topic_filter: str, topic: str) -> bool:
 
 def transient(connection: ConnectionOptions, role: str) -> ConnectionOptions:
     """Return `connection` under a client id of its own and without a lasting session, for a verb or a sink."""
-    return replace(connection, client_id=f"{connection.client_id}-{role}-{secrets.token_hex(4)}", session_expiry_s=0)
+    return replace(connection, client_id=f"{connection.client_name}-{role}-{secrets.token_hex(4)}", session_expiry_s=0)
 
 
 def tls_context(tls: Tls) -> ssl.SSLContext:
@@ -118,10 +139,10 @@ def make_client(
 ) -> paho.Client:
     """Return a paho client set up for `connection` and ready for `reconnect()`; `protocol` is "5" or "3.1.1"."""
     five = protocol == "5"
-    lasting = connection.session_expiry_s > 0
+    lasting = connection.lasting
     client = kind(
         CallbackAPIVersion.VERSION2,
-        client_id=connection.client_id,
+        client_id=connection.client_name,
         clean_session=None if five else not lasting,
         protocol=PROTOCOLS[protocol],
         transport=connection.transport,
@@ -143,7 +164,7 @@ def make_client(
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.ReceiveMaximum = connection.receive_maximum
         if lasting:
-            properties.SessionExpiryInterval = int(connection.session_expiry_s)
+            properties.SessionExpiryInterval = round(connection.session_expiry_s)
         versioned = {"clean_start": not lasting, "properties": properties}
-    client.connect_async(connection.host, connection.port, int(connection.keepalive_s), **versioned)
+    client.connect_async(connection.host, connection.port, round(connection.keepalive_s), **versioned)
     return client

@@ -69,7 +69,7 @@ class Session:
         self._waker, wakened = socket.socketpair()
         self._waker.setblocking(False)
         wakened.setblocking(False)
-        plain_id = connection.client_id.replace("+", "_").replace("#", "_")
+        plain_id = connection.client_name.replace("+", "_").replace("#", "_")
         self._terms = SessionOptions(
             connection=connection,
             subscriptions=tuple(subscriptions),

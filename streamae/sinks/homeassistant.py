@@ -23,9 +23,10 @@ import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from streamae import __version__
+from streamae.core.setting import INTERNAL, Setting
 from streamae.core.types import F64, I8, I32, I64, AlertState
 from streamae.sinks.payload import encode
 
@@ -64,15 +65,22 @@ class DiscoveryMessage:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryOptions:
-    """What the operator decides: see `config.settings.HomeAssistant`; `page` is an address for people, or empty."""
+    """Home Assistant, on the same broker: each stream as a device of its own, by MQTT discovery."""
 
-    instance: str
-    prefix: str = "homeassistant"
-    devices_max: int = 100
-    every_s: float = 10.0
-    stale_after_s: float = 300.0
-    forget_after_s: float = 604_800.0
-    page: str = ""
+    instance: Annotated[str, INTERNAL] = "streamae"
+    """Name of the installation."""
+    prefix: Annotated[str, Setting(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$")] = "homeassistant"
+    """Its discovery prefix; the birth message is awaited on <prefix>/status."""
+    devices_max: Annotated[int, Setting(key="max_devices", ge=1, le=2000)] = 100
+    """Streams that become devices, at most, in the order of their appearance."""
+    every_s: Annotated[float, Setting(ge=1, le=3600)] = 10.0
+    """Shortest time between two messages of a stream whose score moves; an alert is sent at once."""
+    stale_after_s: Annotated[float, Setting(gt=0)] = 300.0
+    """Silence after which a stream's entities become unavailable."""
+    forget_after_s: Annotated[float, Setting(gt=0)] = 604800.0
+    """Silence after which a stream's device is taken away; it comes back when the stream speaks again."""
+    page: str | None = None
+    """Address of streamae's page, as people reach it: the device's link in Home Assistant."""
 
     @property
     def node(self) -> str:

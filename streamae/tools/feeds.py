@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from streamae.config import Settings, load, load_broker
-from streamae.config.convert import chosen_group, connection, filters, payload_specs, templates
 from streamae.core.decode import PayloadSpec
 from streamae.core.topics import CHANNEL, Template
 from streamae.daemon.clock import Clock
@@ -40,12 +39,12 @@ def replay(config: Path, recording: Path, *, speed: float | None, group: str | N
     pace = ReplayPace(speed, clock.monotonic, clock.sleep)
     with _bar("replaying") as progress:
         if recording.name.endswith(_MESSAGES):
-            done = replay_messages(connection(settings), scan_messages(recording), pace=pace, progress=progress)
+            done = replay_messages(settings.connection, scan_messages(recording), pace=pace, progress=progress)
         else:
             topics = _topics(settings, group)
             start_s = clock.now() if from_now else None
             series = [read_series(recording)]
-            done = replay_series(connection(settings), series, topics, pace=pace, shift_to_s=start_s, progress=progress)
+            done = replay_series(settings.connection, series, topics, pace=pace, shift_to_s=start_s, progress=progress)
     return _said(recording, done)
 
 
@@ -60,7 +59,7 @@ def simulate(
         with finishing() as stopping:
             count = publish_plant(
                 plant,
-                connection(settings),
+                settings.connection,
                 template,
                 spec,
                 pace=ReplayPace(speed, clock.monotonic, stopping.wait),
@@ -86,10 +85,10 @@ def record(
 ) -> str:
     """Write what the broker carries on the configured topics (or others) to a file of JSON lines."""
     settings, clock = load(config), Clock()
-    wanted = tuple(topics) or filters(settings)
+    wanted = tuple(topics) or settings.filters
     with finishing() as stopping, _count(f"recording to {out}") as progress:
         count = record_messages(
-            connection(settings),
+            settings.connection,
             wanted,
             out,
             now=clock.now,
@@ -106,7 +105,7 @@ def record(
 def sniff(broker: Path | ConnectionOptions, *, seconds: float, topics: Sequence[str]) -> str:
     """Return a `streams:` block for what the broker carries; `broker` is a configuration, or where it is."""
     clock = Clock()
-    where = connection(load_broker(broker)) if isinstance(broker, Path) else broker
+    where = load_broker(broker).connection if isinstance(broker, Path) else broker
     with finishing() as stopping:
         found = sniff_messages(
             where,
@@ -142,8 +141,8 @@ def parse_fault(text: str) -> Fault:
 
 
 def _topics(settings: Settings, group: str | None) -> list[tuple[Template, PayloadSpec]]:
-    _, chosen = chosen_group(settings, group)
-    return list(zip(templates(chosen), payload_specs(chosen), strict=True))
+    _, chosen = settings.group(group)
+    return [(topic.template, topic) for topic in chosen.topics]
 
 
 def _fits(template: Template, plant: Plant) -> None:

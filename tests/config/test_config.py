@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from streamae.config import json_schema, load
 from streamae.config.check import check, fits
-from streamae.config.convert import alert_rule, align, connection, core_group, filters, payload_specs, stream_template
 from streamae.config.reload import applicable, changes
 from streamae.config.rules import overlap, warnings
 from streamae.config.settings import Settings
@@ -123,7 +122,7 @@ def test_no_text_whatever_raises_anything_but_config_error(tmp_path_factory, tex
 
 def test_defaults_are_enough_beside_a_group(tmp_path):
     settings = load(write(tmp_path, MINIMAL), environ={})
-    assert settings.client_id == "streamae-streamae"
+    assert settings.connection.client_id == "streamae-streamae"
     assert [sink.name for sink in settings.sinks] == ["log"]
     assert settings.state.dir == tmp_path / "state", "a default path is relative to the file as well"
     assert settings.streams["pumps"].model.path == tmp_path / "pumps.pt"
@@ -132,6 +131,8 @@ def test_defaults_are_enough_beside_a_group(tmp_path):
 def test_settings_are_frozen(tmp_path):
     settings = load(write(tmp_path, MINIMAL))
     with pytest.raises(ValueError, match="frozen"):
+        settings.instance = "x"
+    with pytest.raises(FrozenInstanceError):
         settings.mqtt.port = 1
 
 
@@ -156,9 +157,9 @@ def test_a_secret_is_read_from_file_environment_or_credential_and_never_shown(tm
     text += f'sinks: [{{type: webhook, url: "https://x.example", headers: {{Authorization: "{source}"}}}}]\n'
     settings = load(write(tmp_path, text), environ={"PW": CANARY, "CREDENTIALS_DIRECTORY": str(tmp_path)})
     assert settings.mqtt.password is not None
-    assert settings.mqtt.password.get_secret_value() == CANARY
-    assert connection(settings).password == CANARY
-    shown = repr(settings) + str(settings) + settings.model_dump_json() + repr(connection(settings))
+    assert settings.mqtt.password == CANARY
+    assert settings.connection.password == CANARY
+    shown = repr(settings) + str(settings) + settings.model_dump_json() + repr(settings.connection)
     assert CANARY not in shown
 
 
@@ -327,7 +328,7 @@ def test_the_schema_speaks_only_the_words_of_json_schema():
 
 def test_filters_are_subscribed_once(tmp_path):
     text = MINIMAL + '  more:\n    topics: [{topic: "plant/{a}/{b}/{channel}"}]\n    model: {path: x.pt}\n'
-    assert filters(load(write(tmp_path, text))) == ("plant/+/+/+",)
+    assert load(write(tmp_path, text)).filters == ("plant/+/+/+",)
 
 
 def test_a_group_becomes_what_the_pipeline_takes(tmp_path):
@@ -335,18 +336,20 @@ def test_a_group_becomes_what_the_pipeline_takes(tmp_path):
         MINIMAL + "    align: {every: 2s, lateness: 4s}\n    alert: {for: 5s, critical: 3}\n    false_alarms: 1/week\n"
     )
     group = load(write(tmp_path, text)).streams["pumps"]
-    core = core_group("pumps", group, profile("flow", gap_max_s=20.0), reconstructor=None)
+    core = group.with_model("pumps", profile("flow", gap_max_s=20.0), reconstructor=None)
     assert core.stream_template == "{line}/{pump}"
-    assert core.align == GridAlign(every_s=2.0, method="hold", lateness_s=4.0, gap_max_s=20.0)
-    assert core.alert == alert_rule(group)
+    assert core.align == GridAlign(every_s=2.0, method="hold", lateness_s=4.0)
+    assert core.alert is group.alert
+    assert core.health == replace(group.health, keep_s=60.0)
     assert (core.alert.for_s, core.alert.critical_ratio) == (5.0, 3.0)
     assert core.false_alarms_per_s == pytest.approx(1 / 604800)
 
 
 def test_a_group_without_labels_is_one_stream_named_after_it(tmp_path):
     group = load(write(tmp_path, MINIMAL.replace("{line}/{pump}", "all"))).streams["pumps"]
-    assert stream_template("pumps", group) == "pumps"
-    assert align(group, profile("a")) == RowAlign()
+    core = group.with_model("pumps", profile("a"), reconstructor=None)
+    assert core.stream_template == "pumps"
+    assert core.align == RowAlign()
 
 
 def test_a_reload_says_what_applies_and_what_waits(tmp_path):
@@ -454,7 +457,7 @@ def test_every_block_of_the_guide_loads(tmp_path):
     shown = set()
     for block in feeds_of_the_guide():
         settings = load(write(tmp_path, block), environ={})
-        shown |= {topic.payload for group in settings.streams.values() for topic in group.topics}
+        shown |= {topic.kind for group in settings.streams.values() for topic in group.topics}
         assert check(tmp_path / "streamae.yaml", None)
     assert len(shown) >= 7
 
@@ -462,8 +465,8 @@ def test_every_block_of_the_guide_loads(tmp_path):
 def test_a_group_of_sparkplug_listens_to_its_edge_nodes(tmp_path):
     """Births and deaths of the nodes, and the numbers of all of their messages, come without being named."""
     settings = load(write(tmp_path, next(block for block in feeds_of_the_guide() if "Motor/Speed" in block)))
-    assert filters(settings) == ("spBv1.0/+/+/+/+", "spBv1.0/+/+/+")
-    core = core_group("fans", settings.streams["fans"], profile("flow", "speed"), reconstructor=None)
+    assert settings.filters == ("spBv1.0/+/+/+/+", "spBv1.0/+/+/+")
+    core = settings.streams["fans"].with_model("fans", profile("flow", "speed"), reconstructor=None)
     assert [spec.listens for spec in core.payloads] == [False, True, True]
 
 
@@ -480,7 +483,7 @@ def test_every_key_of_a_topic_reaches_the_decoder(tmp_path):
     told = set()
     for topic in topics:
         path = write(tmp_path, f"streams: {{pumps: {{topics: [{{{topic}}}], model: {{path: pumps.pt}}}}}}")
-        (spec,) = payload_specs(load(path).streams["pumps"])
+        (spec,) = load(path).streams["pumps"].topics
         plain = PayloadSpec(spec.kind)
         told |= {f.name for f in fields(PayloadSpec) if getattr(spec, f.name) != getattr(plain, f.name)}
     assert told == {f.name for f in fields(PayloadSpec)} - {"kind", "listens"}

@@ -60,12 +60,12 @@ def test_the_pages_link_only_to_what_is_there():
 
 def test_limits_and_promises_name_what_there_is():
     """Every test, key, metric, reason and rule that the page names exists, and its bounds are those of the code."""
-    from streamae.config.settings import Inbox, Metrics, State
-    from streamae.config.streams import Group
+    from streamae.config.settings import State, StreamMetrics
+    from streamae.core.group_rule import GroupRule
     from streamae.core.types import Drop
     from streamae.daemon.daemon import STOP_S
     from streamae.daemon.page.memory import _BUDGET_BYTES, _DEPTH_MAX
-    from streamae.ingest.mqtt import ReceiveLimits as InboxLimits
+    from streamae.ingest.mqtt import ReceiveLimits
     from streamae.metrics import CATALOGUE
     from streamae.stopping import GRACE_S
     from streamae.store.store import StoreLimits
@@ -83,16 +83,16 @@ def test_limits_and_promises_name_what_there_is():
     assert len(keys) == 6
     for key in re.split(r"`, `", "`, `".join(keys)):
         assert f"`{key.rpartition('.')[2]}`" in reference, key
-    limits, inbox, state = StoreLimits(), Inbox(), State()
+    limits, inbox, state = StoreLimits(), ReceiveLimits(), State()
     assert (limits.outbox.pending_max, limits.silences.current_max, limits.alerts.feedback_max) == (
         100_000,
         256,
         10_000,
     )
     assert (limits.alerts.transitions_max, limits.alerts.age_max_s) == (200_000, 90 * 86400)
-    assert (inbox.max_messages, inbox.max_payload_bytes, InboxLimits().max_bytes) == (100_000, 64 << 10, 256 << 20)
+    assert (inbox.max_messages, inbox.max_payload_bytes, inbox.max_bytes) == (100_000, 64 << 10, 256 << 20)
     assert (state.journal_max_bytes, state.journal_age_s) == (512_000_000, 7 * 86400)
-    assert (Metrics().per_stream_max, Group.model_fields["max_streams"].default) == (1_000, 10_000)
+    assert (StreamMetrics().per_stream_max, GroupRule().max_streams) == (1_000, 10_000)
     assert (2 * _BUDGET_BYTES, _DEPTH_MAX, READERS_MAX) == (64 << 20, 2048, 64)
     assert max(STOP_S, GRACE_S) < 2
 

@@ -137,6 +137,6 @@ def test_the_sensor_verdict_is_that_of_the_core(trained):
     moving = bench.FaultTrial(0, "stuck", 0.0, values, label)
     stood = values.copy()
     stood[300:, 1] = stood[300, 1]
-    assert bench.sensor_delay_s(profile, moving, [1] * 4, 10.0) is None
-    delay_s = bench.sensor_delay_s(profile, bench.FaultTrial(0, "stuck", 8.0, stood, label), [1] * 4, 10.0)
+    assert bench.sensor_delay_s(profile, moving, np.ones(4, np.int64), 10.0) is None
+    delay_s = bench.sensor_delay_s(profile, bench.FaultTrial(0, "stuck", 8.0, stood, label), np.ones(4, np.int64), 10.0)
     assert delay_s is not None and 0 < delay_s <= 3000

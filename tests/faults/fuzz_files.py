@@ -12,7 +12,6 @@ import yaml
 
 from streamae.config import load
 from streamae.config.check import fits
-from streamae.config.convert import connection, core_group
 from streamae.core.groups import Groups
 from streamae.core.types import Batch, Drop, Drops
 from streamae.daemon.build import subscriptions_of
@@ -40,11 +39,11 @@ def config() -> FuzzTarget:
             assert str(error).startswith(str(path)), "a mistake without its file"
             assert "; " in str(error), "a mistake without a remedy"
             return False
-        connection(settings)
+        assert settings.connection.client_id
         subscriptions_of(settings)
         profile, model = group().profile, LevelModel()
         fitting = [(name, one) for name, one in settings.streams.items() if not fits(name, one, profile)]
-        Groups(settings.instance, [core_group(name, one, profile, model) for name, one in fitting])
+        Groups(settings.instance, [one.with_model(name, profile, model) for name, one in fitting])
         return True
 
     example = yaml.safe_load((TESTS.parent / "deploy" / "streamae.yaml").read_text())

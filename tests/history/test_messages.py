@@ -10,7 +10,6 @@ from click.testing import CliRunner
 
 from streamae.cli import main
 from streamae.config import load
-from streamae.config.convert import core_group
 from streamae.core.pipeline import Pipeline
 from streamae.core.types import Batch
 from streamae.errors import ConfigError, SeriesError, StoreError
@@ -100,7 +99,7 @@ def test_rows_are_those_of_the_daemon(tmp_path, size, monkeypatch):
     numbers = known_stream([0.0, 0.0], [1.0, 1.0], weight=[0.5, 0.5], zero=1.4, offset=1.6)
     known = dict.fromkeys(("p0", "p1"), numbers)
     trained = profile(channels=found.series[0].channels, streams=known, gap_max_s=10.0)
-    pipeline = Pipeline("x", core_group("pumps", group, trained, LevelModel()))
+    pipeline = Pipeline("x", group.with_model("pumps", trained, LevelModel()))
     rows = {"p0": [], "p1": []}
     for batch in made:
         scaled = pipeline.step(batch).groups["pumps"].rows

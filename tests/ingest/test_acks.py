@@ -13,7 +13,8 @@ def source() -> MqttSource:
     """A source whose session notes what is acknowledged."""
     made = MqttSource(
         ConnectionOptions(host="sim", port=1, client_id="sim"), [Subscription("t")],
-        ReceiveLimits(batch_wait_s=0.0, max_payload=10), now=lambda: 0.0, monotonic=lambda: 0.0, jitter=lambda: 0.0,
+        ReceiveLimits(batch_wait_s=0.0, max_payload_bytes=10),
+        now=lambda: 0.0, monotonic=lambda: 0.0, jitter=lambda: 0.0,
     )  # fmt: skip
     made._session.close()
     made._session = SimSession(False, "")  # type: ignore[assignment]

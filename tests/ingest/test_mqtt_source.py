@@ -310,7 +310,7 @@ def test_refused_credentials_are_said(make_mosquitto: Callable[..., Mosquitto], 
 
 def test_overflow_and_size_are_counted_and_acknowledged(mosquitto: Mosquitto, make_source: Maker) -> None:
     """What does not fit is counted by its reason, told as a hole behind what fits, and acknowledged after it."""
-    limits = ReceiveLimits(max_messages=10, max_payload=100, batch_wait_s=0)
+    limits = ReceiveLimits(max_messages=10, max_payload_bytes=100, batch_wait_s=0)
     source = make_source(mosquitto.port, limits=limits)
     mosquitto.publish([("t/big", b"x" * 101), *(("t/a", str(i)) for i in range(25))])
     wait_until(lambda: source.status().waiting + sum(source.status().lost.values()) == 26)
@@ -329,7 +329,7 @@ def test_overflow_and_size_are_counted_and_acknowledged(mosquitto: Mosquitto, ma
 
 def test_refusals_alone_are_acknowledged_too(mosquitto: Mosquitto, make_source: Maker) -> None:
     """Messages that never reach a batch are acknowledged although nothing is committed for them."""
-    source = make_source(mosquitto.port, limits=ReceiveLimits(max_payload=1))
+    source = make_source(mosquitto.port, limits=ReceiveLimits(max_payload_bytes=1))
     mosquitto.publish([("t/a", b"xx")] * 3)
     wait_until(lambda: sum(source.status().lost.values()) == 3)
     assert source.take(10, 0.05).batch.lost == {Drop.TOO_LARGE: 3}

@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamae.config import load
-from streamae.config.convert import payload_specs, readers, stream_template, templates
 from streamae.core.decode import Decoder, PayloadSpec, deferred
 from streamae.core.formats import FORMATS
 from streamae.core.formats.spec import Sighting
@@ -75,10 +74,8 @@ def read_all(folder, text: str, sniffed: Sniffed) -> dict[str, int]:
     decoders = []
     for name, group in configured.streams.items():
         channels = channels_of(groups(text)[name], sniffed)
-        router = Router(
-            templates(group), channels, Streams(stream_template(name, group), 10_000), deferred(payload_specs(group))
-        )
-        decoders.append((templates(group), Decoder(router, payload_specs(group), channels, future_max_s=math.inf)))
+        router = Router(group.templates, channels, Streams(group.stream_template(name), 10_000), deferred(group.topics))
+        decoders.append((group.templates, Decoder(router, group.topics, channels, future_max_s=math.inf)))
     found = {}
     _, unknown = understand(sniffed, NOW_S)
     for topic, one in sniffed.topics.items():
@@ -244,10 +241,10 @@ def test_known_formats_are_called_by_their_name(tmp_path, kind, expected):
     path = tmp_path / "streamae.yaml"
     path.write_text(text)
     (name, configured), = load(path).streams.items()  # fmt: skip
-    read = readers(configured)
+    read = configured.readers
     channels = list(expected.get("values", {"value": ""}))
     router = Router(
-        [t for t, _ in read], channels, Streams(stream_template(name, configured), 99), deferred([s for _, s in read])
+        [t for t, _ in read], channels, Streams(configured.stream_template(name), 99), deferred([s for _, s in read])
     )
     decoder = Decoder(router, [s for _, s in read], channels, future_max_s=math.inf)
     sent = [(topic.encode(), payload) for topic, payloads in messages.items() for payload in payloads]

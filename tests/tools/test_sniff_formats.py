@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from streamae.config.check import check
-from streamae.config.convert import filters, readers, stream_template
 from streamae.config.load import load
 from streamae.core.decode import Decoder, PayloadSpec, deferred
 from streamae.core.formats import FORMATS
@@ -39,9 +38,9 @@ def proposed(case) -> str:
 def read_back(settings, case) -> tuple[Counter, dict]:
     """What a daemon with the one group of the proposal reads: (channel's end, value), and what it refuses."""
     ((name, group),) = settings.streams.items()
-    read = readers(group)
+    read = group.readers
     channels = channel_names(read, case.messages)
-    streams = Streams(stream_template(name, group), 99)
+    streams = Streams(group.stream_template(name), 99)
     router = Router([template for template, _ in read], channels, streams, deferred([spec for _, spec in read]))
     decoder = Decoder(router, [spec for _, spec in read], channels, future_max_s=math.inf)
     topics, payloads = zip(*case.messages, strict=True)
@@ -93,7 +92,7 @@ def test_the_rest_of_a_topic_comes_from_a_real_broker(mosquitto, tmp_path):
     settings = load(path)
     source = MqttSource(
         ConnectionOptions(host="127.0.0.1", port=mosquitto.port),
-        [Subscription(one, qos=1) for one in filters(settings)],
+        [Subscription(one, qos=1) for one in settings.filters],
         ReceiveLimits(),
         now=lambda: NOW,
         monotonic=time.monotonic,
@@ -119,7 +118,7 @@ def test_the_rest_of_a_topic_comes_from_a_real_broker(mosquitto, tmp_path):
     finally:
         source.close()
     assert came == [(topic.encode(), payload) for topic, payload in sent if "/battery/" in topic]
-    channels = channel_names(readers(settings.streams["batteries"]), came)
+    channels = channel_names(settings.streams["batteries"].readers, came)
     assert channels == ["Dc/0/Voltage", "Soc"]
     spec, streams = PayloadSpec("victron"), Streams("{battery}", 9)
     router = Router([Template.parse("N/{portal}/battery/{battery}/{channel...}")], channels, streams, deferred([spec]))

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from streamae.core.formats.columns import ReadingColumns, TopicRun
-from streamae.core.topics import Route, Streams
+from streamae.core.formats.values import parse_path
+from streamae.core.setting import INTERNAL, Setting
+from streamae.core.topics import Route, Streams, Template
 from streamae.core.types import Drop, State
 
 __all__ = [
@@ -19,35 +21,46 @@ Loads = Callable[[bytes], Any]  # JSON: bytes -> document, raising ValueError
 MEASUREMENT = "_measurement"  # the tag that stands for a point's measurement, as in Flux
 
 
+def _check_label(name: str) -> None:
+    """Raise ValueError for what a template cannot hold between braces."""
+    Template.parse("{" + name + "}")
+
+
 @dataclass(frozen=True, slots=True)
 class PayloadSpec:
     """How to read one topic's payload.
 
-    For `json`: `values` maps channels to paths; None with a {channel} in the topic reads `value`, without one it reads
-    each channel at the key of its own name. `samples` leads to an array; paths are then relative to its entries, and
-    where these carry no time of their own they are `sample_every_s` apart: the first at the payload's time, or, if
-    there is none, the last at the arrival.
-
-    For the other formats `values` maps channels to the names that the format has for them (None: they are called the
-    same). `labels` maps labels of the stream to tags of the payload, `where` selects what has these tags, `name` is a
-    template that takes a name apart into labels and {channel}; `zone` is that of local times without an offset.
-    `sequence` is the path of a counter in a `json` document, of which no number should be missing.
-    `listens` marks a template that is there for what its topics say of others: no samples come from it.
+    For `json`, `values` None with a {channel} in the topic reads `value`, without one it reads each channel at the key
+    of its own name. Where entries of `samples` carry no time of their own they are `sample_every_s` apart: the first
+    at the payload's time, or, if there is none, the last at the arrival.
     """
 
-    kind: str = "number"
+    kind: Annotated[str, Setting(key="payload")] = "number"
+    """The name of its format in the registry."""
     values: Mapping[str, str] | None = None
-    value: str = "value"
-    time: str | None = None
-    time_unit: str = "auto"
-    samples: str | None = None
-    sample_every_s: float | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
+    """Channel -> what the payload calls it; for JSON a path (`sensors.flow`, `readings[0].v`). Without it, the same."""
+    labels: Mapping[Annotated[str, Setting(check=_check_label)], str] = field(default_factory=dict)
+    """For InfluxDB's formats: label of the stream -> the tag that it is read from."""
     where: Mapping[str, str] = field(default_factory=dict)
-    name: str | None = None
-    zone: tzinfo | None = None
-    listens: bool = False
-    sequence: str | None = None
+    """For InfluxDB's formats: tag -> the value that it must have, or the point is not looked at."""
+    name: Annotated[str | None, Setting(check=Template.parse)] = None
+    """For SenML and Sparkplug: template that takes the names in the payload apart into labels and {channel}."""
+    zone: Annotated[tzinfo | None, Setting(key="time_zone")] = None
+    """For Tasmota: zone of the times in the payload. Without it, the time of arrival counts."""
+    value: Annotated[str, Setting(check=parse_path)] = "value"
+    """For JSON on a topic with {channel}: path of the value."""
+    time: Annotated[str | None, Setting(check=parse_path)] = None
+    """For JSON: path of the sample's time. Without it, the time of arrival counts."""
+    time_unit: Literal["auto", "s", "ms", "us", "ns", "rfc3339"] = "auto"
+    """Unit of that time; `auto` recognises it by its size or shape."""
+    sequence: Annotated[str | None, Setting(check=parse_path)] = None
+    """For JSON: path of a counter that grows by one a message; numbers that are missing are counted as lost."""
+    samples: Annotated[str | None, Setting(check=parse_path)] = None
+    """For JSON: path of a list with several samples in one message; the other paths are relative to each of them."""
+    sample_every_s: Annotated[float | None, Setting(gt=0)] = None
+    """For JSON with `samples` that carry no time of their own: their spacing."""
+    listens: Annotated[bool, INTERNAL] = False
+    """Whether the template is there for what its topics say of others: no samples come from it."""
 
 
 class Record(NamedTuple):

@@ -42,7 +42,7 @@ class _Sorted:
     at: I64  # place in the batch
     stream: I32
     channel: I32
-    cell: I64  # see `Vitals.cells`
+    cell: I64  # see `SensorState.cells`
     time_s: F64
     value: F64
     heard_s: F64

@@ -6,10 +6,12 @@ several times as much as by one. What of it makes a verdict is `core.sensors.rul
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 
 from streamae.core.arrays import grown
+from streamae.core.setting import INTERNAL, Setting
 from streamae.core.types import F32, F64, I8, I32, I64, Bool, State
 
 __all__ = ["AUTO", "KINDS_MIN", "MOVES_MIN", "SensorRule", "SensorState"]
@@ -22,20 +24,30 @@ _PATIENCE_RUN, _RUN_MIN = 10, 60
 _PATIENCE_GAP = 5.0
 
 
+def _check_limits(limits: tuple[float, float]) -> None:
+    if limits[0] >= limits[1]:
+        raise ValueError("write the lower limit first, then the upper, such as [0, 10]")
+
+
 @dataclass(frozen=True, slots=True)
 class SensorRule:
-    """What the operator decides: durations in seconds, AUTO for what is learnt, None for off.
+    """Verdicts on the sensors themselves, apart from the model's.
 
-    `range` are declared limits of channels. `keep_s` is how long a channel must be back in range. `learn` gaps are
-    seen before a silence is judged, and none below `stale_min_s` is.
+    Durations are AUTO for what is learnt, None for off.
     """
 
-    stale_after_s: float | None = AUTO
-    stuck_after_s: float | None = AUTO
-    range: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    keep_s: float = 60.0
-    stale_min_s: float = 60.0
-    learn: int = 20
+    stale_after_s: Annotated[float | None, Setting(form="patience")] = AUTO
+    """Silence that raises an alert: a duration, off, or auto: five times the stream's longest so far, 1m at least."""
+    stuck_after_s: Annotated[float | None, Setting(form="patience")] = AUTO
+    """Time without any change that raises an alert; auto: ten times the longest run so far, 60 samples at least."""
+    range: Mapping[str, Annotated[tuple[float, float], Setting(check=_check_limits)]] = field(default_factory=dict)
+    """Channel -> lowest and highest value that its sensor can mean; what is outside raises an alert."""
+    keep_s: Annotated[float, INTERNAL] = 60.0
+    """How long a channel must be back in its range before it is well."""
+    stale_min_s: Annotated[float, INTERNAL] = 60.0
+    """Least silence that AUTO judges."""
+    learn: Annotated[int, INTERNAL] = 20
+    """Gaps that are seen before AUTO judges a silence."""
 
 
 class SensorState:
