@@ -190,6 +190,8 @@ def _field(f: "Field[Any]", hint: Any, texts: Mapping[str, str]) -> Any:
     unit = next((unit for unit in _UNITS if f.name.endswith(unit)), "")
     key = _setting(hint).key or f.name.removesuffix(unit)
     named: dict[str, Any] = {"description": texts.get(f.name)} | ({} if key == f.name else {"alias": key})
+    if isinstance(f.default, Path):  # is relative to the file as one that stands there
+        return pydantic.Field(f.default, validate_default=True, **named)
     if f.default is not MISSING:
         return pydantic.Field(f.default, **named)
     if f.default_factory is not MISSING:

@@ -17,32 +17,31 @@ from streamae.config.block import Checked, block
 from streamae.config.maintenance import Window
 from streamae.config.sinks import LogSinkOptions, SinkOptions
 from streamae.config.streams import StreamGroup
-from streamae.config.units import Duration, FilePath, Secret, Size, Text
+from streamae.config.units import Secret, Text
 from streamae.core.setting import INTERNAL, Setting
 from streamae.errors import ConfigError
 from streamae.ingest.mqtt import ReceiveLimits
 from streamae.model.executor_options import ExecutorOptions
 from streamae.mqtt.options import ConnectionOptions
 from streamae.sinks.homeassistant import DiscoveryOptions
+from streamae.store.journal import JournalLimits
 
-__all__ = ["BrokerOptions", "Log", "Settings", "State", "StreamMetrics", "Web"]
+__all__ = ["BrokerOptions", "Log", "Settings", "StateOptions", "StreamMetrics", "Web"]
 
 _LOOPBACK = ("127.", "localhost", "[::1]")
 
 
-class State(Section):
+@block("State", first=("dir", "durability", "snapshot_every_s"))
+@dataclass(frozen=True, slots=True)
+class StateOptions(JournalLimits):
     """Where windows, thresholds, open alerts and the journal are kept."""
 
-    dir: FilePath = Field(default=Path("state"), validate_default=True)
+    dir: Path = Path("state")
     """Folder of the one SQLite file; created if missing, locked while running. Relative to this file."""
     durability: Literal["process", "power", "none"] = "process"
     """What a commit survives: `process` a crash of the daemon, `power` a power cut, `none` only an orderly stop."""
-    snapshot_every_s: Duration = Field(default=60.0, alias="snapshot_every", gt=0)
+    snapshot_every_s: Annotated[float, Setting(gt=0)] = 60.0
     """Longest time between snapshots, and so the most that has to be folded again after a crash."""
-    journal_max_bytes: Size = Field(default=512 * 10**6, alias="journal_max", ge=10**6)
-    """Size beyond which the oldest journal rows before the last snapshot are deleted."""
-    journal_age_s: Duration = Field(default=604800.0, alias="journal_age", gt=0)
-    """Age beyond which journal rows before the last snapshot are deleted."""
 
 
 def _version_as_text(value: Any) -> Any:
@@ -136,7 +135,7 @@ class Settings(Section):
 
     instance: Name = "streamae"
     """Name of this installation: in alert ids and topics, so that two of them never mix."""
-    state: State
+    state: Checked[StateOptions]
     """Where windows, thresholds, open alerts and the journal are kept."""
     mqtt: Checked[BrokerOptions] = BrokerOptions()
     """The broker to read from."""

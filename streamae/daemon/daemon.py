@@ -39,7 +39,6 @@ from streamae.errors import StoreError, StreamaeError, UnavailableError
 from streamae.metrics import Metrics
 from streamae.model.artifact import Artifact
 from streamae.stopping import Stopped, finishing, listening
-from streamae.store.journal import JournalLimits
 from streamae.store.store import Store, StoreLimits
 from streamae.web.app import Access, create_app
 from streamae.web.server import WebServer
@@ -295,9 +294,7 @@ class Daemon:
 
 def store_limits(settings: Settings) -> StoreLimits:
     """Return the store's bounds for these settings."""
-    return StoreLimits(
-        journal=JournalLimits(bytes_max=settings.state.journal_max_bytes, age_max_s=settings.state.journal_age_s),
-    )
+    return StoreLimits(journal=settings.state)
 
 
 def run(path: Path) -> int:

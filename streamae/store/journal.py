@@ -18,10 +18,12 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 
+from streamae.core.setting import Setting
 from streamae.core.types import Batch, Drop, Drops, Maintenance
 
 __all__ = ["Entry", "Journal", "JournalLimits", "crc_of", "decode_batch", "encode_batch", "read_rows"]
@@ -185,8 +187,10 @@ def _inflate(packed: bytes, length: int) -> bytes:
 class JournalLimits:
     """What the journal may hold beyond the rows that recovery needs."""
 
-    bytes_max: int = 512 << 20
-    age_max_s: float = 7 * 86400.0
+    max_bytes: Annotated[int, Setting(key="journal_max", ge=10**6)] = 512 * 10**6
+    """Size beyond which the oldest journal rows before the last snapshot are deleted."""
+    max_age_s: Annotated[float, Setting(key="journal_age", gt=0)] = 604800.0
+    """Age beyond which journal rows before the last snapshot are deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,12 +226,12 @@ class Journal:
 
     def prune(self, connection: sqlite3.Connection, floor: int, now_s: float, appended: int) -> Entry:
         """Delete the oldest rows beyond the limits, never one past `floor`; return what the commit changes."""
-        excess = self.bytes + appended - self._limits.bytes_max
+        excess = self.bytes + appended - self._limits.max_bytes
         # The clock may have stepped back: any distance from the last look is a reason to look again.
         look = abs(now_s - self._age_checked_s) >= _AGE_CHECK_S
         if excess <= 0 and not look:
             return Entry(appended)
-        oldest_s, last, pruned, rows = now_s - self._limits.age_max_s, None, 0, 0
+        oldest_s, last, pruned, rows = now_s - self._limits.max_age_s, None, 0, 0
         for seq, row_s, size in connection.execute(
             "SELECT seq, now_s, LENGTH(body) FROM journal WHERE seq <= ? ORDER BY seq LIMIT ?", (floor, _PRUNE_ROWS)
         ):

@@ -172,7 +172,7 @@ class Store:
     @property
     def wants_snapshot(self) -> bool:
         """Whether half of the journal's room is taken by what no snapshot covers: take one early."""
-        return self._uncovered * 2 > self._limits.journal.bytes_max
+        return self._uncovered * 2 > self._limits.journal.max_bytes
 
     def stats(self) -> StoreStats:
         """Sizes and counts for the metrics."""

@@ -60,7 +60,7 @@ def test_the_pages_link_only_to_what_is_there():
 
 def test_limits_and_promises_name_what_there_is():
     """Every test, key, metric, reason and rule that the page names exists, and its bounds are those of the code."""
-    from streamae.config.settings import State, StreamMetrics
+    from streamae.config.settings import StateOptions, StreamMetrics
     from streamae.core.group_rule import GroupRule
     from streamae.core.types import Drop
     from streamae.daemon.daemon import STOP_S
@@ -83,7 +83,7 @@ def test_limits_and_promises_name_what_there_is():
     assert len(keys) == 6
     for key in re.split(r"`, `", "`, `".join(keys)):
         assert f"`{key.rpartition('.')[2]}`" in reference, key
-    limits, inbox, state = StoreLimits(), ReceiveLimits(), State()
+    limits, inbox, state = StoreLimits(), ReceiveLimits(), StateOptions()
     assert (limits.outbox.pending_max, limits.silences.current_max, limits.alerts.feedback_max) == (
         100_000,
         256,
@@ -91,7 +91,7 @@ def test_limits_and_promises_name_what_there_is():
     )
     assert (limits.alerts.transitions_max, limits.alerts.age_max_s) == (200_000, 90 * 86400)
     assert (inbox.max_messages, inbox.max_payload_bytes, inbox.max_bytes) == (100_000, 64 << 10, 256 << 20)
-    assert (state.journal_max_bytes, state.journal_age_s) == (512_000_000, 7 * 86400)
+    assert (state.max_bytes, state.max_age_s) == (512_000_000, 7 * 86400)
     assert (StreamMetrics().per_stream_max, GroupRule().max_streams) == (1_000, 10_000)
     assert (2 * _BUDGET_BYTES, _DEPTH_MAX, READERS_MAX) == (64 << 20, 2048, 64)
     assert max(STOP_S, GRACE_S) < 2

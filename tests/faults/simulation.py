@@ -48,7 +48,7 @@ PUMPS = ("p0", "p1", "p2")
 WINDOW = 5  # messages in flight
 START_S = 1_700_000_000.0
 # `verify` reads the whole journal; an older message than the window holds cannot be redelivered.
-KEEP_ALL = StoreLimits(journal=JournalLimits(age_max_s=float("inf")), in_flight_max=WINDOW)
+KEEP_ALL = StoreLimits(journal=JournalLimits(max_age_s=float("inf")), in_flight_max=WINDOW)
 LOSES_SESSION, ENDS, CLOCK = 0.015, 0.03, 0.015  # of all actions
 
 

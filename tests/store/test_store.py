@@ -179,7 +179,7 @@ def test_both_copies_in_one_batch_are_recognised(store: Store) -> None:
 
 def test_redelivery_is_recognised_after_a_crash_until_the_session_is_lost(tmp_path: Path) -> None:
     """The ids come back from the journal, past snapshots and prunings; a lost session forgets them for good."""
-    limits = StoreLimits(journal=JournalLimits(bytes_max=1))
+    limits = StoreLimits(journal=JournalLimits(max_bytes=1))
     store = opened(tmp_path, limits=limits)
     batches = [numbered(n, first_mid=1 + 3 * n) for n in range(40)]
     for n, one in enumerate(batches):
@@ -211,7 +211,7 @@ def test_the_memory_of_ids_is_bounded(store: Store) -> None:
 
 def test_the_journal_is_pruned_by_size_but_never_past_the_older_snapshot(tmp_path: Path) -> None:
     """Beyond journal_max the oldest rows go, as far as two snapshots allow; `wants_snapshot` asks for one in time."""
-    store = opened(tmp_path, limits=StoreLimits(journal=JournalLimits(bytes_max=5_000)))
+    store = opened(tmp_path, limits=StoreLimits(journal=JournalLimits(max_bytes=5_000)))
     for n in range(30):
         store.commit(numbered(n, 20), report(), NOW + n)
     assert store.wants_snapshot
@@ -237,7 +237,7 @@ def test_the_journal_is_pruned_by_size_but_never_past_the_older_snapshot(tmp_pat
 
 def test_the_journal_is_pruned_by_age(tmp_path: Path) -> None:
     """Rows older than journal_age go, many of them over several commits, and a day's step of the clock loses none."""
-    store = opened(tmp_path, limits=StoreLimits(journal=JournalLimits(age_max_s=1000)))
+    store = opened(tmp_path, limits=StoreLimits(journal=JournalLimits(max_age_s=1000)))
     for n in range(600):
         store.commit(numbered(n, 1), report(), NOW + n, b"s" if n in (500, 599) else None)
     for n in range(600, 604):

@@ -389,7 +389,7 @@ from streamae.store.lock import StateLock
 from streamae.store.outbox import Outbox
 from streamae.store.store import Store, StoreLimits
 from streamae.store.journal import JournalLimits
-store = Store.open(sys.argv[1], sys.argv[2], Clock(), StoreLimits(journal=JournalLimits(bytes_max=20_000)), ["a"])
+store = Store.open(sys.argv[1], sys.argv[2], Clock(), StoreLimits(journal=JournalLimits(max_bytes=20_000)), ["a"])
 n = store._journal.last
 print("open", n, flush=True)
 while True:
@@ -439,7 +439,7 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.limits = StoreLimits(journal=JournalLimits(bytes_max=600, age_max_s=50))
+        self.limits = StoreLimits(journal=JournalLimits(max_bytes=600, max_age_s=50))
         self.store = opened(Path(self.folder.name), limits=self.limits)
         self.batches: list[tuple] = []
         self.snapshots: list[tuple[bytes, int]] = []
