@@ -21,17 +21,26 @@ there which fields the file has.
 
 import ast
 import inspect
-import textwrap
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from datetime import tzinfo
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from types import GenericAlias, NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import pydantic
-from pydantic import AfterValidator, GetCoreSchemaHandler, SecretStr, StringConstraints, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    SecretStr,
+    StringConstraints,
+    create_model,
+    model_validator,
+)
 from pydantic_core import CoreSchema, core_schema
 
 from streamae.config.base import Name, Section
@@ -114,6 +123,12 @@ class ReadAs:
     kind: Any
 
 
+class _RoomSection(Section):
+    """Base of the sections that are made here: pydantic need not look for their source, which they have not."""
+
+    model_config = ConfigDict(use_attribute_docstrings=False)
+
+
 _SECTIONS: dict[Any, type[Section]] = {}
 
 
@@ -132,7 +147,7 @@ def _section(room: Any) -> type[Section]:
     made: dict[str, Any] = {f.name: (_typed(hints[f.name], f.name), _field(f, hints[f.name], texts)) for f in ordered}
     checks: dict[str, Any] = {} if about.before is None else {"before": model_validator(mode="before")(about.before)}
     doc = (room.__doc__ or "").split("\n\n")[0]
-    return create_model(about.name or room.__name__, __base__=Section, __doc__=doc, __validators__=checks, **made)
+    return create_model(about.name or room.__name__, __base__=_RoomSection, __doc__=doc, __validators__=checks, **made)
 
 
 def as_section(value: Any) -> Section:
@@ -252,9 +267,18 @@ def _descriptions(room: type[Any]) -> dict[str, str]:
     """The texts below the fields of a dataclass and of those that it inherits from."""
     found: dict[str, str] = {}
     for one in reversed(room.__mro__):
-        if is_dataclass(one):
-            body = cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(one))).body[0]).body
-            for at, text in pairwise(body):
-                if isinstance(at, ast.AnnAssign) and isinstance(at.target, ast.Name) and isinstance(text, ast.Expr):
-                    found[at.target.id] = inspect.cleandoc(ast.literal_eval(text.value))
+        node = _classes(one.__module__).get(one.__name__) if is_dataclass(one) else None
+        for at, text in pairwise(node.body) if node is not None else ():
+            if isinstance(at, ast.AnnAssign) and isinstance(at.target, ast.Name) and isinstance(text, ast.Expr):
+                found[at.target.id] = inspect.cleandoc(ast.literal_eval(text.value))
     return found
+
+
+@cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """The classes of a module, not those within others, as they stand in its source; none where it has no source."""
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+    except OSError:
+        return {}
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
