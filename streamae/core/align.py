@@ -51,7 +51,9 @@ class GridAlign:
 
     def bridged_s(self, model_gap_max_s: float = 0.0) -> float:
         """Return the longest silence to bridge, with a model that bridges as much (0: not known yet)."""
-        return max(self.gap_max_s or model_gap_max_s or _GAP_PERIODS * self.every_s, self.every_s)
+        if self.gap_max_s is not None:
+            return self.gap_max_s
+        return max(model_gap_max_s or _GAP_PERIODS * self.every_s, self.every_s)
 
 
 class Align(Protocol):

@@ -42,7 +42,7 @@ __all__ = ["QUARANTINED", "Group", "Pipeline", "alert_id"]
 QUARANTINED = "quarantined"
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Group(GroupRule):
     """A kind of machine with its topics and its model: what a pipeline is made of."""
 

@@ -25,6 +25,7 @@ from streamae.config.units import duration_text, parse_duration, parse_size, siz
 from streamae.core.align import GridAlign, RowAlign
 from streamae.core.calibration import Calibration
 from streamae.core.decode import PayloadSpec
+from streamae.core.flapping import FlapRule
 from streamae.core.formats import FORMATS
 from streamae.core.profile import Profile
 from streamae.daemon.build import batch_wait_s
@@ -331,16 +332,28 @@ def test_filters_are_subscribed_once(tmp_path):
     assert load(write(tmp_path, text)).filters == ("plant/+/+/+",)
 
 
+def test_broker_and_home_assistant_know_the_installation_by_its_name(tmp_path):
+    """Two installations on one broker never share a session or a device; a client id that is chosen stands."""
+    text = "instance: hall-1\nhome_assistant: {}\n" + MINIMAL
+    settings = load(write(tmp_path, text))
+    assert settings.connection.client_id == "streamae-hall-1"
+    assert settings.discovery.instance == "hall-1"
+    assert load(write(tmp_path, "mqtt: {client_id: me}\n" + text)).connection.client_id == "me"
+    assert load(write(tmp_path, MINIMAL)).discovery is None
+
+
 def test_a_group_becomes_what_the_pipeline_takes(tmp_path):
     text = (
-        MINIMAL + "    align: {every: 2s, lateness: 4s}\n    alert: {for: 5s, critical: 3}\n    false_alarms: 1/week\n"
+        MINIMAL + "    align: {every: 2s, lateness: 4s}\n    alert: {for: 5s, critical: 3, keep_firing_for: 7s}\n"
+        "    false_alarms: 1/week\n    health: {flapping: {times: 2}}\n"
     )
     group = load(write(tmp_path, text)).streams["pumps"]
     core = group.with_model("pumps", profile("flow", gap_max_s=20.0), reconstructor=None)
     assert core.stream_template == "{line}/{pump}"
     assert core.align == GridAlign(every_s=2.0, method="hold", lateness_s=4.0)
     assert core.alert is group.alert
-    assert core.health == replace(group.health, keep_s=60.0)
+    assert core.health == replace(group.health, keep_s=7.0), "a sensor is well after as long as an alert resolves"
+    assert core.flapping == FlapRule(times=2)
     assert (core.alert.for_s, core.alert.critical_ratio) == (5.0, 3.0)
     assert core.false_alarms_per_s == pytest.approx(1 / 604800)
 

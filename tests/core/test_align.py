@@ -89,6 +89,14 @@ def test_disorder_within_the_lateness_changes_nothing(order):
     assert not drops
 
 
+@pytest.mark.parametrize(
+    ("own_s", "model_s", "bridged_s"), [(7.0, 20.0, 7.0), (None, 20.0, 20.0), (None, 0.5, 2.0), (None, 0.0, 20.0)]
+)
+def test_a_gap_that_is_not_configured_is_the_models_own(own_s, model_s, bridged_s):
+    """The operator's word, else the model's, else ten periods; of these two never less than a period."""
+    assert GridAlign(every_s=2.0, gap_max_s=own_s).bridged_s(model_s) == bridged_s
+
+
 def test_a_value_is_held_no_longer_than_the_gap():
     """A slow channel keeps its last value for gap_max_s; then the row does not exist until it speaks again."""
     #            t: 1    2    3    4    5    6    7

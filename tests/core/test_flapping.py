@@ -48,6 +48,14 @@ def test_few_alerts_are_told_as_they_are():
         assert Flapping(RULE).step(given_, lambda _: float("nan")) == given_
 
 
+def test_without_a_rule_or_with_none_of_its_times_all_is_told():
+    """`times: 0` turns it off: any number of beginnings passes."""
+    given_ = toggled(range(0, 200, 10))
+    for rule in (None, FlapRule(times=0)):
+        assert Flapping(rule).step(given_, lambda _: float("nan")) == given_
+    assert Flapping(RULE).step(given_, lambda _: float("nan")) != given_
+
+
 def test_what_flaps_is_told_once_and_held_back_until_it_is_calm():
     """The beginning that is too many is one verdict, the rest is silent, it ends `within_s` after the last."""
     stage = Flapping(RULE)
