@@ -18,6 +18,7 @@ from streamae.core.report import Transition
 from streamae.core.sensors.stage import SensorRule, Sensors
 from streamae.core.threshold import Threshold
 from streamae.core.types import Readings
+from tests.plants import calibration, known_stream
 
 FOLDER = Path(__file__).parent / "scenarios"
 Cells = Mapping[str, str]  # the cells of one stream in one column of time
@@ -106,12 +107,13 @@ class ThresholdColumns:
 
     def __init__(self, settings: dict[str, Any], streams: list[dict[str, Any]]) -> None:
         self._rows = settings.pop("windows_per_score", 1)
-        self._settings = settings
-        self._stage = Threshold(settings)
+        said = {name: np.asarray(value) if isinstance(value, list) else value for name, value in settings.items()}
+        self._calibration = calibration(1, **said)
+        self._stage = Threshold(self._calibration)
         self._stage.grow(len(streams))
         for s, stream in enumerate(streams):
             offset = stream.get("offset")
-            self._stage.begin(s, None if offset is None else {"offset": offset})
+            self._stage.begin(s, None if offset is None else known_stream(offset=offset))
 
     def step(self, time_s: list[float], now: list[Cells]) -> list[dict[str, str]]:
         streams = np.arange(len(now), dtype=np.int32)
@@ -123,7 +125,7 @@ class ThresholdColumns:
         ]
 
     def restarted(self) -> None:
-        kept, self._stage = self._stage.state(), Threshold(self._settings)
+        kept, self._stage = self._stage.state(), Threshold(self._calibration)
         self._stage.restore(kept)
 
 
@@ -204,7 +206,7 @@ class SensorColumns:
         self._stage.grow(self._size)
         for s, stream in enumerate(streams):
             if "longest_run" in stream:
-                self._stage.begin(s, stream["longest_run"], known=stream.get("known", True))
+                self._stage.begin(s, np.array(stream["longest_run"]), known=stream.get("known", True))
 
     def _made(self) -> Sensors:
         return Sensors(self._rule, self._channels, apart=self._apart)

@@ -245,9 +245,8 @@ def _single(kind: Any, name: str, setting: Setting) -> Any:
 
 
 def _bounded(kind: Any, setting: Setting) -> Any:
-    limits = {name: getattr(setting, name) for name in ("ge", "gt", "le", "lt") if getattr(setting, name) is not None}
-    if setting.items_min is not None:
-        limits["min_length"] = setting.items_min
+    said = {"ge": setting.ge, "gt": setting.gt, "le": setting.le, "lt": setting.lt, "min_length": setting.items_min}
+    limits: dict[str, Any] = {name: limit for name, limit in said.items() if limit is not None}
     if limits:
         kind = Annotated[kind, pydantic.Field(**limits)]
     if setting.pattern is not None or setting.length_max is not None:

@@ -112,7 +112,7 @@ def test_a_warm_up_that_is_configured_anew_goes_on_with_its_rows(length):
     """Shorter, as long, or longer: what is learnt stays, what is being learnt goes on, to the same estimate."""
     before = Scale(1, warmup_rows=5)
     before.grow(3)
-    before.begin(0, {"location": [10.0], "scale": [2.0]})
+    before.begin(0, known_stream([10.0], [2.0]))
     for stream in (1, 2):
         before.begin(stream, None)
     before.step(rows([1, 1, 1, 1, 1, 2, 2, 2, 2], [1, 2, 3, 4, 5, 7, 9, 8, 6]))

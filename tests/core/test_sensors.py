@@ -371,7 +371,7 @@ def test_a_run_before_a_channel_is_known_teaches_its_whole_length(one_by_one):
 def test_a_channel_that_training_saw_at_rest_has_shown_nothing_yet():
     """With a longest run of 0 it may show four values and rest: it is a mode, whatever the values are."""
     world, rng = World(SensorRule(stale_after_s=None), 1, channels=("a",)), np.random.default_rng(0)
-    world.health.begin(0, [0], known=True)
+    world.health.begin(0, np.array([0]), known=True)
     values = [float(x) for x in rng.integers(1, 5, 600)] + [1.0] * 2000
     world.step([(0, 0, float(t), v, float(t)) for t, v in enumerate(values)])
     assert world.told == []

@@ -104,8 +104,7 @@ CHANGES = {
     "learns levels": {"profile": other(learn_windows=5)},
     "channels": {"profile": other(channels=("b", "a"))},
     "fewer channels": {"profile": other(channels=("a",))},
-    "known": {"profile": other(streams={"p0": {
-        "location": [0, 0], "scale": [1, 1], "weight": [0.5, 0.5], "zero": 1.0, "offset": 1.0}})},
+    "known": {"profile": other(streams={"p0": plants.known_stream([0, 0], [1, 1], weight=[0.5, 0.5], zero=1.0)})},
     "strides": {"profile": other(window=6), "stride": 4},
 }  # fmt: skip
 
@@ -504,7 +503,7 @@ def test_a_stream_is_ok_only_where_a_full_window_was_judged():
 
 def test_a_restored_stream_whose_window_is_not_full_is_not_ok():
     """Neither one that was never judged, nor one whose window a snapshot holds in part."""
-    known = {"location": [0, 0], "scale": [1e3, 1e3], "weight": [0.5, 0.5], "zero": 1.0, "offset": 1.0}
+    known = plants.known_stream([0, 0], [1e3, 1e3], weight=[0.5, 0.5], zero=1.0)
     profile = plants.profile(streams=dict.fromkeys(("p0", "p1", "p2"), known))
     first, second = (Groups("i", [plants.group(profile=profile)]) for _ in range(2))
     first.step(plants.batch(plant(2)), 0.0)

@@ -32,8 +32,7 @@ from streamae.core.types import Batch
 from streamae.daemon.loop import Loop
 from streamae.daemon.recover import fold
 from streamae.errors import StoreError
-from streamae.ingest.mqtt import MqttSource
-from streamae.ingest.mqtt import ReceiveLimits as SourceLimits
+from streamae.ingest.mqtt import MqttSource, ReceiveLimits
 from streamae.ingest.source import Accepted
 from streamae.mqtt import ConnectionOptions, SessionState, Subscription
 from streamae.sinks.delivery import Delivery
@@ -343,7 +342,7 @@ class World:
     def _source(self) -> MqttSource:
         source = HastySource(
             ConnectionOptions(host="sim", port=1, client_id="sim", receive_maximum=WINDOW), [Subscription("plant/+")],
-            SourceLimits(batch_wait_s=0.0), now=self.now, monotonic=self.monotonic, jitter=self.random.random,
+            ReceiveLimits(batch_wait_s=0.0), now=self.now, monotonic=self.monotonic, jitter=self.random.random,
         )  # fmt: skip
         source._session.close()
         source._session = self.session  # type: ignore[assignment]
