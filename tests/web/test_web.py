@@ -426,7 +426,9 @@ def test_states_of_the_table_are_those_of_the_core():
     words = {state.word for state in AlertState}
     assert words == {"filling", "learning", "ok", "pending", "firing"}
     described = client(FakeView()).get("/api/v1/openapi.json").json()
-    assert set(described["components"]["schemas"]["StreamState"]["enum"]) == words
+    assert set(described["components"]["schemas"]["Stream"]["properties"]["state"]["enum"]) == words
+    (asked,) = (p for p in described["paths"]["/api/v1/streams"]["get"]["parameters"] if p["name"] == "state")
+    assert set(asked["schema"]["enum"]) == words
 
 
 def test_streams_are_sorted_by_peak_and_by_name_and_cut():
