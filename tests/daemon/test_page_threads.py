@@ -52,9 +52,19 @@ ASKED = {
 class Prying(DaemonView):
     """Control: reads the pipeline's alerts where it answers, as an earlier release did."""
 
+    def __init__(self, loop, *given, **named):
+        super().__init__(loop, *given, **named)
+        self._pipeline = loop.groups.pipelines["pumps"]  # kept: the way to it is watched as well
+
     def alerts(self, state, limit, group=None, stream=None):
-        pipeline = self._loop.groups.pipelines["pumps"]
-        return [one | {"peak_score": float(pipeline.alerts.peaks(2)[1])} for one in super().alerts(state, limit)]
+        return [one | {"peak_score": float(self._pipeline.alerts.peaks(2)[1])} for one in super().alerts(state, limit)]
+
+
+class Asking(DaemonView):
+    """Control: asks the loop for its pipelines where it answers."""
+
+    def alerts(self, state, limit, group=None, stream=None):
+        return [{"peak_score": len(self._loop.groups.pipelines)}]
 
 
 class Guard:
@@ -86,9 +96,9 @@ def world(tmp_path):
         groups, metrics, guard = Groups("plant-1", [plants.group(alert=AlertRule())]), Metrics(clock), Guard()
         loop = Loop(source, groups, store, metrics, arrived=clock, now=clock, monotonic=clock, sleep=lambda _: None)
         view = kind(loop, store, metrics, now=clock, monotonic=clock, silent_after_s=60.0)
-        manifest = {"calibration": {"kind": "groups"}, "streams": {}, "golden": [], "targets": ["a", "b"]}
-        file = SimpleNamespace(name="m")
-        view.artifacts = {"pumps": SimpleNamespace(manifest=manifest, path=file, digest="0")}
+        manifest = {"streams": {}, "golden": [], "targets": ["a", "b"]}
+        file, profile = SimpleNamespace(name="m"), plants.profile()
+        view.artifacts = {"pumps": SimpleNamespace(manifest=manifest, path=file, digest="0", profile=profile)}
         messages, turned = plant(44, bad=BAD), threading.Event()
 
         def turn():
@@ -143,11 +153,12 @@ def test_no_path_of_the_web_looks_into_the_pipeline(world):
     assert (near["state"], near["silence"], len(near["history"]["time_s"])) == ("firing", None, 20)
 
 
-def test_a_look_into_the_pipeline_is_noticed(world):
-    """Control: what reads a pipeline's arrays while it answers is found, by name."""
-    _, client, guard = world(Prying)
+@pytest.mark.parametrize(("view", "read"), [(Prying, "Pipeline.alerts"), (Asking, "Groups.pipelines")])
+def test_a_look_into_the_pipeline_is_noticed(world, view, read):
+    """Control: what reads a pipeline's arrays, or goes to it, while it answers is found, by name."""
+    _, client, guard = world(view)
     assert client.get("/api/v1/alerts").status_code == 500
-    assert any("reads Pipeline.lanes" in trip for trip in guard.trips)
+    assert any(trip.endswith(f" reads {read}") for trip in guard.trips), guard.trips
 
 
 def test_the_peak_of_an_alert_that_fires_is_shown_as_it_grows(world):
