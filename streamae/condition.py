@@ -14,9 +14,9 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
-__all__ = ["BURST", "KINDS", "Condition", "Failing", "Kind"]
+__all__ = ["BURST", "Condition", "Failing", "Kind"]
 
 Kind = Literal[
     "broker",
@@ -31,7 +31,6 @@ Kind = Literal[
     "sink",
     "store",
 ]
-KINDS: tuple[str, ...] = get_args(Kind)
 BURST = 6  # lines at once: a broker that restarts three times is told in full
 _REFILL_S = 60.0
 _REMIND_S = 3600.0

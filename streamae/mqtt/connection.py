@@ -234,8 +234,9 @@ class Connection:
                 "broker %s lost our session: what it had queued for us is lost", self._terms.connection.address
             )
         self._deadline_s = None
-        _log.info("broker %s: connected by MQTT %s", self._terms.connection.address, self._protocol)
-        self._announce(fresh=self._ledger.state.connects == 1 or not present or self._ledger.state.sign_again)
+        if first := self._ledger.state.connects == 1:  # later ones are the end of the condition, which says so
+            _log.info("broker %s: connected by MQTT %s", self._terms.connection.address, self._protocol)
+        self._announce(fresh=first or not present or self._ledger.state.sign_again)
         if self._terms.stale and present:
             self._client.unsubscribe(list(self._terms.stale))
         self._subscribe(self._terms.subscriptions)
