@@ -42,8 +42,8 @@ class Machine:
     def run(self, *arguments: str, ci: str = "") -> tuple[int, str]:
         """Exit code and output of the script; nothing is brought from a package index."""
         env = {"PATH": str(self.folder), "PIP_NO_INDEX": "1", "CI": ci}
-        script = f"import sys; sys.path.insert(0, '.'); from tests import tools; tools.SBIN = ''; " \
-                 f"tools.header_packages = lambda: (); sys.exit(tools.main({list(arguments)}))"  # fmt: skip
+        script = f"import sys; sys.path.insert(0, '.'); from tests import installed; installed.SBIN = ''; " \
+                 f"installed.header_packages = lambda: (); sys.exit(installed.main({list(arguments)}))"  # fmt: skip
         command = [sys.executable, "-c", script]
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout
