@@ -52,7 +52,7 @@ class Conditions:
         heard = source.connected and source.subscribed
         self._broker.observe("" if heard else source.fatal or source.error)
         poison = store.poison.fresh(self._now())
-        self._poison.observe("each is kept, see /api/v1/poison; mend who sends it" if poison else "", poison)
+        self._poison.observe("each is kept, see /api/v1/poison; correct who sends it" if poison else "", poison)
         for name in self._models.keys() - pipelines.keys():
             del self._models[name]
         for name, pipeline in pipelines.items():

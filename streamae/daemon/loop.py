@@ -207,7 +207,7 @@ class Loop:
         if report.interrupted and self.progress_s - self._told_s >= _TELL_EVERY_S:
             self._told_s = self.progress_s
             log.warning(
-                "messages were lost (dropped so far: %d): the windows of %d streams begin anew, none spans the loss",
+                "messages were lost (dropped so far: %d): the windows of %d streams begin again, none spans the loss",
                 sum(self.source.status().lost.values()),
                 report.interrupted,
             )

@@ -96,7 +96,7 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric(
         "condition_failing",
         "gauge",
-        "1 while something that a person must mend fails, by its kind (sink, store …) and its name.",
+        "1 while something fails that needs a person, by its kind (sink, store …) and its name.",
         ("kind", "name"),
     ),
     Metric("home_assistant_devices", "gauge", "Streams that are devices in Home Assistant."),

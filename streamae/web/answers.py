@@ -63,7 +63,7 @@ class DoneAnswer(TypedDict):
 
 
 class ConditionAnswer(TypedDict):
-    """Something that fails, until a person mends it."""
+    """Something that fails, until a person repairs it."""
 
     kind: Annotated[Kind, meaning("What fails")]
     name: Annotated[str, meaning("Of the sink, the group, the broker")]
@@ -105,7 +105,7 @@ class LoopStatus(TypedDict, total=False):
     windows_per_s: Annotated[float, meaning("Windows scored per second")]
     dropped_per_s: Annotated[float, meaning("Messages dropped per second, for whatever reason")]
     dropped: Annotated[int, meaning("Messages dropped since the start")]
-    interrupted: Annotated[int, meaning("How often a stream had to begin its window anew because messages were lost")]
+    interrupted: Annotated[int, meaning("How often a stream had to begin its window again because messages were lost")]
     thinning: Annotated[int, meaning("One window in so many is scored: 1, or more while a backlog is worked off")]
     lag_s: Annotated[
         float | None,
@@ -124,7 +124,7 @@ class StatusAnswer(LoopStatus):
     ready: Annotated[bool, meaning("What /readyz says: healthy, connected, and messages arrive and are stored")]
     reasons: Annotated[list[str], meaning("One sentence for each reason not to be healthy or ready")]
     conditions: Annotated[
-        list[ConditionAnswer], meaning("What fails and a person must mend: sinks, store, broker, models and the like")
+        list[ConditionAnswer], meaning("What fails and needs a person: sinks, store, broker, models and the like")
     ]
     read_only: Annotated[bool, meaning("Whether changes are refused, since no `web.token` is set")]
     groups: Annotated[list[str], meaning("The groups of the configuration")]

@@ -142,7 +142,7 @@ class Endpoints:
         return {"dead_letters": [finite(one) for one in self._view.dead_letters(asked.limit)]}
 
     def retry(self, sink: Annotated[str, meaning("Name of the sink")]) -> DoneAnswer:
-        """Send a sink its dead letters once more, when it has been mended."""
+        """Send a sink its dead letters once more, when it has been repaired."""
         if not self._view.retry(sink):
             raise HTTPException(404, "no sink of this name has dead letters")
         return {"done": "retry"}

@@ -68,7 +68,7 @@ class Snapshot:
     """What the daemon published last; immutable from then on.
 
     `unhealthy` and `unready` hold one sentence for each reason, and are empty while all is well. `conditions` are the
-    things that a person must mend, as JSON values: kind, name, what, since_s, reason, failures. `status` is the line
+    things that need a person, as JSON values: kind, name, what, since_s, reason, failures. `status` is the line
     of the daemon's state as JSON values (connected, messages_per_s, streams, scored_per_s, lag_s, dropped ...).
     `sequence` counts snapshots.
     """

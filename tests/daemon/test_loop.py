@@ -221,7 +221,7 @@ def test_what_was_lost_before_the_inbox_is_written_and_told_now_and_then(
     reports = [loop.turn(0.0) for _ in range(4)]
     assert [r.interrupted for r in reports] == [0, 1, 0, 1]
     assert store.stats().journal_rows_last == 4
-    assert sum("begin anew" in record.message for record in caplog.records) == 1
+    assert sum("begin again" in record.message for record in caplog.records) == 1
 
 
 def test_silence_is_told_to_a_pipeline_that_listens_for_it(store: Store, caplog: pytest.LogCaptureFixture) -> None:

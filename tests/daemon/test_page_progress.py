@@ -11,7 +11,7 @@ from streamae.daemon.page.tables import tables
 from tests import plants
 
 T0 = 1_700_000_000
-KNOWN = plants.known_stream([0, 0], [1, 1], weight=[0.5, 0.5], zero=1.0)
+KNOWN = plants.known_stream(location=(0, 0), scale=(1, 1), weight=(0.5, 0.5), zero=1.0, offset=1.0)
 
 
 def plant(window=10, streams=("known",), **options):

@@ -84,12 +84,15 @@ def test_every_module_and_every_target_exists(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_piece_of_configuration_is_valid(name, tmp_path):
-    """A block of YAML that has keys of streamae.yaml passes as one, with a group where it shows none."""
+    """A block of YAML passes as streamae.yaml: with a group where it shows none, and as a group where it is one."""
     (tmp_path / "mqtt-password").write_text("secret")
     for block in fenced(page(name), "yaml"):
         if "automation:" in block:  # Home Assistant's own
             continue
-        whole = block if "streams" in yaml.safe_load(block) else f"{block}\n{GROUP}"
+        shown = yaml.safe_load(block)
+        whole = block if "streams" in shown else f"{block}\n{GROUP}"
+        if "topics" in shown:
+            whole = yaml.safe_dump({"streams": {"a": {"model": {"path": "a.pt"}, **shown}}})
         (tmp_path / "streamae.yaml").write_text(whole.replace("/etc/streamae", str(tmp_path)))
         load(tmp_path / "streamae.yaml", environ={})
 
