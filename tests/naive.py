@@ -60,10 +60,12 @@ def windows(rows, *, window, gap_max_s, stride):
 
 
 def alert_states(scores, *, for_s, keep_firing_for_s, threshold=1.0):
-    """Return the state after each (time_s, score): '.', 'p' or 'F'."""
+    """Return the state after each (time_s, score): '.', 'p', 'F', or 'l' where there is no score (NaN) and no alert."""
     state, onset_s, last_high_s, out = ".", 0.0, 0.0, []
     for time_s, score in scores:
-        if score > threshold:
+        if math.isnan(score):  # says nothing
+            state = state if state == "F" else "."
+        elif score > threshold:
             if state == ".":
                 onset_s, state = time_s, "p"
             last_high_s = time_s
@@ -71,7 +73,7 @@ def alert_states(scores, *, for_s, keep_firing_for_s, threshold=1.0):
                 state = "F"
         elif state == "p" or (state == "F" and time_s - last_high_s >= keep_firing_for_s):
             state = "."
-        out.append(state)
+        out.append("l" if state == "." and math.isnan(score) else state)
     return out
 
 

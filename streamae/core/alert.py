@@ -2,11 +2,12 @@
 
     inactive --score > threshold--> pending --for_s--> firing --calm for keep_firing_for_s--> inactive (resolved)
 
-A pending alert that falls below its threshold is forgotten. A score that is not known (NaN) changes nothing: an alert
-that fires when another model takes over goes on until that model can judge the stream. The threshold itself is lower
-while it is exceeded (`core.threshold`), so that a score that dithers around it is one alert. Times are event times: an
-alert lives in the time of its stream, and a replay gives the same life. A firing alert is `warning`, or `critical` once
-its score has reached `critical_ratio` times the threshold; it never steps down before it is resolved.
+A pending alert that falls below its threshold, or whose score is not known (NaN), is forgotten. One that fires ends
+by a score only, for what is not known is not healthy: if another model takes over, it goes on until that model can
+judge the stream. The threshold itself is lower while it is exceeded (`core.threshold`), so that a score that dithers
+around it is one alert. Times are event times: an alert lives in the time of its stream, and a replay gives the same
+life. A firing alert is `warning`, or `critical` once its score has reached `critical_ratio` times the threshold; it
+never steps down before it is resolved.
 """
 
 from dataclasses import dataclass

@@ -56,7 +56,7 @@ def play(settings, scores):
 
 
 @given(
-    st.lists(st.sampled_from([0.0, 0.9, 1.0, 2.0]), max_size=40),
+    st.lists(st.sampled_from([0.0, 0.9, 1.0, 2.0, float("nan")]), max_size=40),
     st.integers(0, 4),
     st.integers(0, 4),
     st.integers(0, 40),
