@@ -28,7 +28,9 @@ Kind = Literal[
     "model",
     "outbox",
     "poison",
+    "receive_window",
     "sink",
+    "snapshot",
     "store",
 ]
 BURST = 6  # lines at once: a broker that restarts three times is told in full

@@ -218,7 +218,8 @@ def metrics_reference() -> str:
         "",
         MADE.format("streamae/metrics/catalogue.py and streamae/core/types.py"),
         "All begin with `streamae_`. Units are seconds, bytes or ratios; labels are bounded by the configuration,",
-        "not by topics. `deploy/prometheus/rules` and `deploy/grafana/dashboards` use them.",
+        "not by topics. `deploy/prometheus/rules` and `deploy/grafana/dashboards` use them. *Status*: a metric that can",
+        "say of trouble has a rule and a panel there, and `/api/v1/status` or the stream has it under this key.",
         "",
         *_metrics(CATALOGUE),
         "",
@@ -236,12 +237,14 @@ def metrics_reference() -> str:
 
 
 def _metrics(metrics: tuple[Metric, ...]) -> Iterator[str]:
-    yield "| metric | kind | labels | meaning |"
-    yield "|---|---|---|---|"
+    yield "| metric | kind | labels | meaning | status |"
+    yield "|---|---|---|---|---|"
     for metric in metrics:
         name = f"streamae_{metric.name}" + ("_total" if metric.kind == "counter" else "")
         labels = ", ".join(f"`{label}`" for label in metric.labels)
-        yield f"| `{name}` | {metric.kind} | {labels} | {_cell(metric.help)} |"
+        place = "" if metric.trouble is None else f"`{metric.trouble.key}`"
+        place += f" of kind `{metric.trouble.kind}`" if metric.trouble and metric.trouble.kind else ""
+        yield f"| `{name}` | {metric.kind} | {labels} | {_cell(metric.help)} | {place} |"
 
 
 def api_reference(api: Schema) -> str:

@@ -220,6 +220,28 @@ def daemon() -> Rows:
             ],
         ),
         (
+            "Judgement",
+            [
+                Panel(
+                    "Sensors",
+                    [
+                        (f"sum by (group, rule) ({own('health_verdicts_firing')})", "{{group}} {{rule}}"),
+                        (f"sum by (rule) ({growth('health_verdicts_total', '1h')})", "{{rule}}, new in an hour"),
+                    ],
+                    width=12,
+                    help="Sensors that are stale, stuck or out of range, and alerts that flap.",
+                ),
+                Panel(
+                    "Windows left out to catch up",
+                    [
+                        (own("thinning"), "one window in so many is scored"),
+                        (growth("windows_skipped_total", "15m"), "left out in 15 min"),
+                    ],
+                    width=12,
+                ),
+            ],
+        ),
+        (
             "Time",
             [
                 Panel("Arrival to commit", quantiles("arrival_to_commit_seconds"), unit="s", width=6),
@@ -235,7 +257,7 @@ def daemon() -> Rows:
             ],
         ),
         (
-            "What a person must mend",
+            "What needs a person",
             [
                 Panel(
                     "Conditions that fail",
@@ -250,7 +272,7 @@ def daemon() -> Rows:
                         (own("model_broken"), "{{group}}: model judges nothing"),
                         (own("streams_quarantined"), "{{group}}: streams in quarantine"),
                         (own("poison_messages"), "messages kept as poison"),
-                        (own("home_assistant_streams_left_out"), "streams that Home Assistant is not told of"),
+                        (own("home_assistant_streams_left_out"), "streams left out of Home Assistant"),
                     ],
                     width=12,
                 ),

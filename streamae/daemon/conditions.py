@@ -5,6 +5,7 @@ complaints at the start stand until the process ends, since nothing mends what w
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from streamae.condition import Condition, Failing
@@ -15,6 +16,8 @@ from streamae.store.store import Store
 __all__ = ["Conditions"]
 
 log = logging.getLogger(__name__)
+_LIMITED_S = 300.0  # over which it is averaged how often the broker waits for us
+_LIMITED_BEGINS, _LIMITED_ENDS = 0.5, 0.2  # of the time
 
 
 class Conditions:
@@ -32,11 +35,13 @@ class Conditions:
         self._poison = Condition("poison", "messages", "messages that end the process are left out", now)
         self._damage = Condition("damage", "state", "the state directory was damaged", now, log)
         self._models: dict[str, Condition] = {}
+        self._receive_window = Condition("receive_window", broker, f"broker {broker} waits for our answers", now, log)
+        self._limited, self._limited_share, self._looked_s = 0, 0.0, now()
 
     @property
     def all(self) -> list[Condition]:
         """Every condition, failing or not."""
-        own = [self._broker, self.silences, self.reload, self._poison, self._damage]
+        own = [self._broker, self._receive_window, self.silences, self.reload, self._poison, self._damage]
         return [*own, *list(self._models.values()), *self.rooms()]
 
     def failing(self) -> list[Failing]:
@@ -51,6 +56,7 @@ class Conditions:
         """Look at what nobody calls about: the broker, the models, poison."""
         heard = source.connected and source.subscribed
         self._broker.observe("" if heard else source.fatal or source.error)
+        self._observe_receive_window(source.window_limited)
         poison = store.poison.fresh(self._now())
         self._poison.observe("each is kept, see /api/v1/poison; correct who sends it" if poison else "", poison)
         for name in self._models.keys() - pipelines.keys():
@@ -60,3 +66,14 @@ class Conditions:
                 what = f"the model of group {name} judges nothing"
                 self._models[name] = Condition("model", name, what, self._now, log)
             self._models[name].observe(pipeline.broken)
+
+    def _observe_receive_window(self, limited: int) -> None:
+        """Judge by how often the window was full since the last look: now and then is a burst, mostly is too small."""
+        now_s = self._now()
+        weight = 1.0 - math.exp(-abs(now_s - self._looked_s) / _LIMITED_S)
+        self._limited_share += weight * ((limited > self._limited) - self._limited_share)
+        self._limited, self._looked_s = limited, now_s
+        if self._limited_share > _LIMITED_BEGINS:
+            self._receive_window.failed("raise mqtt.receive_maximum and the limits of the broker")
+        elif self._limited_share < _LIMITED_ENDS:
+            self._receive_window.works()

@@ -122,7 +122,8 @@ class Daemon:
         )  # fmt: skip
         self.conditions = Conditions(f"{settings.mqtt.host}:{settings.mqtt.port}", clock.now)
         self.conditions.rooms = lambda: (
-            self.loop.storing, self.metrics.rendering, *self.sink_threads.conditions, *self.home_assistant.conditions,
+            *self.loop.conditions, *self.metrics.conditions, *self.sink_threads.conditions,
+            *self.home_assistant.conditions,
         )  # fmt: skip
         self.conditions.damaged(self.store.damage)
         self.sink_threads = SinkThreads(settings, self.store.outbox, clock)

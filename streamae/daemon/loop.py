@@ -54,8 +54,11 @@ class Loop:
         self.batch_max, self.snapshot_every_s = batch_max, snapshot_every_s
         self.progress_s = self._snapshot_s = self._stepped_s = monotonic()
         self.thread, self.doing = threading.current_thread().name, "starts"  # what a hang is named by
+        self._snapshots_missed = 0  # in a row
         self.writable = True
         self.storing = Condition("store", "state", "the state cannot be written, intake is paused", now, log)
+        self.snapshotting = Condition("snapshot", "state", "no snapshot can be written, a start takes long", now, log)
+        self.conditions = (self.storing, self.snapshotting)
         self.lag_s: float | None = None  # of the last batch: from the arrival of its first message to its commit
         self.stopping: Callable[[], bool] = lambda: False
         self.waiting: Callable[[], object] = lambda: None
@@ -156,7 +159,11 @@ class Loop:
         nothing = Batch([], [], np.zeros(0))
         report = Report(0, 0, 0, nothing.lost, {}, resolved)
         self.store.commit(nothing, report, self._now(), groups.snapshot())
-        self._snapshot_s = self._monotonic()
+        self._snapshot_taken()
+
+    def _snapshot_taken(self) -> None:
+        self._snapshot_s, self._snapshots_missed = self._monotonic(), 0
+        self.snapshotting.works()
 
     def _commit(self, batch: Batch, report: Report, now_s: float) -> bool:
         """Commit until it stands; False where the daemon is to stop first: nothing is acknowledged then."""
@@ -165,7 +172,12 @@ class Loop:
         def write(attempt: int) -> None:
             self.store.commit(batch, report, now_s, self.groups.snapshot() if due and not attempt else None)
             if due and not attempt:
-                self._snapshot_s = self._monotonic()
+                self._snapshot_taken()
+            elif due:  # the batch alone could be written
+                self._snapshots_missed += 1
+                failing = self.storing.failing
+                if failing and self._snapshots_missed > 1:  # the first may be the end of a disk that was full
+                    self.snapshotting.failed(failing.reason)
 
         return self._insist(write)
 

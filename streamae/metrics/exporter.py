@@ -63,6 +63,8 @@ class Metrics:
     def __init__(self, now: Callable[[], float], per_stream_max: int = 0, stale_after_s: float = 300.0) -> None:
         self._now = now
         self.rendering = Condition("metrics", "render", "/metrics lacks a part", now, log)
+        self._left_out = Condition("metrics", "per_stream", "some streams have no series of their own", now, log)
+        self.conditions = (self.rendering, self._left_out)
         self._collectors: dict[str, Any] = {}
         for metric in CATALOGUE:
             self._collectors[metric.name] = _collector(metric)
@@ -168,7 +170,9 @@ class Metrics:
         if self._series is not None:
             self._series.expire(now_s)
             self._series.observe(report, now_s)
-            self.gauge("metrics_streams_left_out", self._series.left_out)
+            left_out = self._series.left_out
+            self.gauge("metrics_streams_left_out", left_out)
+            self._left_out.observe("metrics.per_stream_max is reached" if left_out else "", left_out)
 
     def _count_transition(self, t: Transition) -> None:
         if t.rule != ANOMALY:

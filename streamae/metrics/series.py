@@ -56,7 +56,8 @@ class StreamSeries:
         self._names: list[str] = [""] * limit
         self._free = list(range(limit - 1, -1, -1))
         self._last = np.zeros((5, limit))  # score, threshold, state, seen_s, in maintenance
-        self.left_out = 0
+        self.left_out = 0  # the most of any batch of late: not every batch has all streams
+        self._left_out_s = -np.inf
 
     def observe(self, report: Report, now_s: float) -> None:
         """Take over the verdicts of a batch."""
@@ -74,7 +75,8 @@ class StreamSeries:
             )
             for row, values in zip(self._last, lines, strict=False):
                 row[slots[kept]] = values[kept]
-        self.left_out = left_out
+        if left_out >= self.left_out or now_s - self._left_out_s > self._stale_after_s:
+            self.left_out, self._left_out_s = left_out, now_s
 
     def _slot(self, group: str, stream: int, names: Sequence[str]) -> int:
         slot = self._slots.get((group, stream), -1)

@@ -203,7 +203,9 @@ class World:
             self.loop, self.store, self.metrics, now=self.clock.now, monotonic=self.clock.monotonic, silent_after_s=60.0
         )
         self.conditions = Conditions("127.0.0.1:1", self.clock.now)
-        self.conditions.rooms = lambda: (self.loop.storing, self.metrics.rendering, *self.sink_threads.conditions)
+        self.conditions.rooms = lambda: (
+            *self.loop.conditions, *self.metrics.conditions, *self.sink_threads.conditions,
+        )  # fmt: skip
         self.view.conditions = lambda: self.conditions.all
         self.web = TestClient(create_app(self.view), base_url="http://127.0.0.1")
 
@@ -542,6 +544,21 @@ def test_poison_is_told_for_the_day_that_it_is_left_out(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_broker_that_waits_for_us_is_told_when_it_does_so_most_of_the_time(tmp_path: Path) -> None:
+    """A full receive window is no trouble in a burst; one that is full nearly always is, until it seldom is."""
+    store, clock = opened(tmp_path), Clock()
+    conditions, limited, shown = Conditions("b:1", clock), 0, []
+    for seconds, full in ((600, False), (30, True), (600, False), (600, True), (100, False), (900, False)):
+        for _ in range(seconds):
+            clock.now_s += 1.0
+            limited += full
+            source = SourceStatus(connected=True, subscribed=True, window_limited=limited)
+            conditions.observe({}, source, store)
+        shown.append([(one.kind, one.name) for one in conditions.failing()])
+    assert shown == [[], [], [], [("receive_window", "b:1")], [("receive_window", "b:1")], []]
+    store.close()
+
+
 def test_a_collector_that_raises_is_told_with_what_it_raised(make_world: Callable[..., World], lines: Lines) -> None:
     """Once for all scrapes; the metric alone could not say which part is missing, or why."""
     world = make_world("sinks: [{type: log}]\n")
@@ -622,6 +639,8 @@ def test_every_kind_has_a_rule_and_is_described() -> None:
         "metrics": "streamae_metrics_render_errors_total",
         "model": "streamae_model_broken",
         "outbox": "streamae_outbox_evicted_total",
+        "receive_window": "streamae_source_window_limited",
+        "snapshot": "streamae_snapshot_age_seconds",
     }
     groups = yaml.safe_load(RULES.read_text())["groups"]
     asked = " ".join(rule["expr"] for group in groups for rule in group["rules"] if "alert" in rule)

@@ -130,6 +130,35 @@ def test_while_the_disk_is_full_nothing_is_acknowledged_and_then_it_goes_on(stor
     assert store.recover().snapshot is None, "what was retried takes no snapshot with it"
 
 
+class Narrow:
+    """A store on a disk that has room for a batch, and for a snapshot only while `room`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self.room = store, False
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    def commit(self, batch: Batch, report: Report, now_s: float, snapshot: bytes | None = None) -> None:
+        if snapshot is not None and not self.room:
+            raise StoreError("no room for a snapshot")
+        self._store.commit(batch, report, now_s, snapshot)
+
+
+def test_snapshots_that_cannot_be_written_are_said_though_batches_can(store: Store) -> None:
+    """The first may be the end of a disk that was full; the second is trouble, until there is one."""
+    narrow = Narrow(store)
+    loop = loop_over(Source(*(messages(3, first_mid=1 + 3 * n) for n in range(5))), narrow, snapshot_every_s=0.0)
+    shown = []
+    for narrow.room in (False, False, False, True, False):
+        assert loop.turn(0.0).messages == 3
+        shown.append(
+            loop.snapshotting.failing and (loop.snapshotting.failing.reason, loop.snapshotting.failing.failures)
+        )
+    assert shown == [None, ("no room for a snapshot", 1), ("no room for a snapshot", 2), None, None]
+    assert loop.storing.failing is None
+
+
 def test_a_stop_before_the_commit_acknowledges_and_saves_nothing(tmp_path: Path) -> None:
     """The pipeline is ahead of the journal then: nothing more is taken, and the next start begins where it stands."""
     store = opened(tmp_path)

@@ -245,6 +245,10 @@ def test_series_of_single_streams_are_off_unless_asked_for():
     assert "streamae_anomaly_score" not in metrics.render().decode()
 
 
+def failing(metrics):
+    return [found for one in metrics.conditions if (found := one.failing) is not None]
+
+
 def test_series_of_single_streams_are_escaped_capped_and_gone_when_stale():
     clock = Clock()
     metrics = Metrics(clock, per_stream_max=3, stale_after_s=60)
@@ -258,11 +262,15 @@ def test_series_of_single_streams_are_escaped_capped_and_gone_when_stale():
     }
     assert parsed == {'x"\\\n<img>': 3.0, "b": 1.0, "c": 2.0}
     assert values(metrics)["streamae_metrics_streams_left_out"] == 2
+    observe(metrics, report(verdicts={"g": verdicts([0], [3.0])}), names)
+    assert values(metrics)["streamae_metrics_streams_left_out"] == 2, "a batch without them says nothing"
+    assert [(one.kind, one.name) for one in failing(metrics)] == [("metrics", "per_stream")]
     clock.now_s += 61
     assert "anomaly_score" not in metrics.render().decode()
     observe(metrics, report(groups=judged("g", names["g"], verdicts([3], [7.0]))))
     assert values(metrics)['streamae_anomaly_score{group="g",stream="d"}'] == 7.0
     assert values(metrics)["streamae_metrics_streams_left_out"] == 0
+    assert failing(metrics) == []
 
 
 def test_a_stream_that_learns_shows_nan_and_its_state():
