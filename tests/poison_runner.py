@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from streamae.core.pipeline import Pipeline
-from streamae.daemon import daemon
+from streamae.daemon.run import run
 from streamae.model import runtime
 
 assert runtime
@@ -39,7 +39,7 @@ def main(config: Path, mark: str, *, forget: bool) -> None:
             (config.parent / "state" / "attempt").unlink(missing_ok=True)
         pid = os.fork()
         if pid == 0:
-            os._exit(daemon.run(config))
+            os._exit(run(config))
         print(f"started {pid}", flush=True)
         _, status = os.waitpid(pid, 0)
         print(f"ended {os.waitstatus_to_exitcode(status)}", flush=True)

@@ -14,6 +14,6 @@ __all__ = ["run"]
 @config_option
 def run(config: Path) -> None:
     """Run the daemon."""
-    from streamae.daemon.daemon import run as run_daemon
+    from streamae.daemon.run import run as run_daemon
 
     sys.exit(run_daemon(config))

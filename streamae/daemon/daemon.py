@@ -1,4 +1,4 @@
-"""The life of the process in three lines: start, turn until told to stop, stop within bounds.
+"""The life of the daemon in three lines: start, turn until told to stop, stop within bounds (its process: run.py).
 
     SIGTERM, SIGINT   stop intake, finish the batch, commit, acknowledge, drain the sinks, exit 0; all of it waits for
                       others for STOP_S at most
@@ -9,15 +9,13 @@ This package is the only owner of threads and clocks: one loop (the caller's thr
 thread of the source, the web server's thread. A thread that dies or hangs ends the process, for systemd to restart it.
 """
 
-import faulthandler
 import logging
 import os
-import signal
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from streamae import __version__, logs
+from streamae import __version__
 from streamae.config import Settings, load
 from streamae.config.maintenance import planned
 from streamae.config.reload import applicable, changes
@@ -38,19 +36,16 @@ from streamae.daemon.systemd import Notifier
 from streamae.errors import StoreError, StreamaeError, UnavailableError
 from streamae.metrics import Metrics
 from streamae.model.artifact import Artifact
-from streamae.stopping import Stopped, finishing, listening
 from streamae.store.store import Store, StoreLimits
 from streamae.web.app import Access, create_app
 from streamae.web.server import WebServer
 
-__all__ = ["Daemon", "run"]
+__all__ = ["Daemon"]
 
 log = logging.getLogger(__name__)
 STOP_S = 1.6  # what a stop waits for others (broker, sinks, readers of the page), all together
-_DISK_S = 10.0  # and what it may take with a slow disk: then it ends where it stands, as safe as any crash
 _TAKE_S = 0.25  # longest wait for messages, and so for a signal to be noticed
 _PUBLISH_S = 1.0
-_HANG_ENDS_S = 120.0  # longer than a slow disk or the opening of many models at a reload should take
 
 
 class Daemon:
@@ -296,37 +291,3 @@ class Daemon:
 def store_limits(settings: Settings) -> StoreLimits:
     """Return the store's bounds for these settings."""
     return StoreLimits(journal=settings.state)
-
-
-def run(path: Path) -> int:
-    """The verb `run`: live until a signal; returns the exit code."""
-    daemon = Daemon(path)
-    logs.set_up(daemon.settings.log.level, daemon.settings.log.format)
-    signal.signal(signal.SIGHUP, lambda *_: daemon.reload_asked.set())
-    with listening():
-        try:
-            daemon.start()
-        except Stopped:
-            log.info("stopped while it started")
-            return 0
-        _live(daemon)
-    return 0
-
-
-def _live(daemon: Daemon) -> None:
-    with finishing(daemon.stop_asked, grace_s=_DISK_S):
-        try:
-            while not daemon.stop_asked.is_set():
-                _end_where_it_hangs()
-                daemon.turn()
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-            daemon.stop()
-
-
-def _end_where_it_hangs() -> None:
-    """Let the process end, saying where each thread stands, if this is not called again in time.
-
-    systemd's watchdog does that sooner; elsewhere nobody would. A model that holds the interpreter's lock is no excuse.
-    """
-    faulthandler.dump_traceback_later(_HANG_ENDS_S, exit=True)

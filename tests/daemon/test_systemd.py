@@ -42,7 +42,7 @@ def full(self, *given):
         raise StoreError("no space left on device")
     return commit(self, *given)
 TorchReconstructor.errors, Store.commit = slow, full
-from streamae.daemon.daemon import run
+from streamae.daemon.run import run
 sys.exit(run(Path(sys.argv[2])))
 """
 
