@@ -11,7 +11,8 @@ import yaml
 
 from streamae.core.decode import Decoder, PayloadSpec, deferred
 from streamae.core.formats import FORMATS
-from streamae.core.topics import Router, Streams, Template
+from streamae.core.routes import Router, Streams
+from streamae.core.topics import Template
 
 FOLDER = Path(__file__).parent / "golden" / "payloads"
 NOW = 1_700_000_000.0

@@ -17,8 +17,8 @@ from streamae.core.formats import FORMATS
 from streamae.core.formats.columns import ReadingColumns, TopicRun
 from streamae.core.formats.reader import RecordReader
 from streamae.core.formats.spec import MessageReader, Opening, PayloadSpec, RunReader
+from streamae.core.routes import Route, Router
 from streamae.core.sequence import Sequences
-from streamae.core.topics import Route, Router
 from streamae.core.types import F64, Drop, Drops, Readings, State
 
 __all__ = ["Decoder", "PayloadSpec", "deferred"]

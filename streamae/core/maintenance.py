@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase, translate
 import numpy as np
 
 from streamae.core.arrays import grown
-from streamae.core.topics import Streams
+from streamae.core.routes import Streams
 from streamae.core.types import F64, I32, Bool, Maintenance
 
 __all__ = ["MaintenancePlan"]

@@ -28,11 +28,12 @@ from streamae.core.maintenance import MaintenancePlan
 from streamae.core.profile import Profile, Reconstructor
 from streamae.core.quarantine import Quarantine, judged
 from streamae.core.report import GroupReport, Report, Transition
+from streamae.core.routes import Router, Streams
 from streamae.core.scale import Scale
 from streamae.core.score import Scoring
 from streamae.core.sensors.stage import Sensors
 from streamae.core.threshold import Threshold
-from streamae.core.topics import Router, Streams, Template
+from streamae.core.topics import Template
 from streamae.core.transitions import Transitions, alert_id
 from streamae.core.types import F32, I64, AlertState, Batch, Drop, Drops, Rows, ScaledRows, State, Verdicts, Windows
 from streamae.core.window import Due, Rings

@@ -5,28 +5,19 @@ that a leading slash or another depth can never shift a label by one. `{name}` m
 (`sensor-{id}`); the broker then sees `+`. The label `channel` names the channel, all others name the stream; as
 `{channel...}` at the end it takes all levels that are left (`N/+/battery/{battery}/{channel...}`), and the broker sees
 `#`. Below such a place there is whatever there is: what is none of the group's channels is passed over, not refused.
-
-A `Streams` registry numbers the streams of a group as they appear, and `Router` remembers what each topic means, as
-bytes, in a bounded dictionary: templates are matched only with topics that were not seen before.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import numpy as np
-
-from streamae.core.types import I32, I64, Drop, Drops
-
-__all__ = ["CHANNEL", "Route", "Router", "Streams", "Template", "render"]
+__all__ = ["CHANNEL", "Template", "render"]
 
 CHANNEL = "channel"
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _REST = "{" + CHANNEL + "...}"  # the label that takes several levels; a stream's name could not be taken apart again
 _WILD = {"+": "[^/]*", "#": ".*", _REST: f"(?P<{CHANNEL}>.+)"}
-_REASONS = tuple(Drop)
-_PASSED = -1 - len(_REASONS)  # the code of a topic that is passed over
 _TOPIC_MAX_BYTES = 65_535  # MQTT: a topic is a string with a two-byte length
 
 
@@ -136,185 +127,3 @@ def _check_labels(labels: Sequence[str]) -> None:
 def render(template: str, labels: Mapping[str, str]) -> str:
     """Fill a name or topic template with labels; raises KeyError with the name of a label that is not there."""
     return _FIELD.sub(lambda found: labels[found[1].removesuffix("...")], template)
-
-
-class Streams:
-    """The streams of one group, numbered in order of appearance, at most `max_streams` of them.
-
-    The name of a stream is the group's stream template filled with the topic's labels; nothing else is kept of it.
-    """
-
-    def __init__(self, template: str, max_streams: int) -> None:
-        self.template = template
-        self.max_streams = max_streams
-        self.names: list[str] = []
-        self._ids: dict[str, int] = {}
-        self.parsed = Template.parse(template)
-
-    def __len__(self) -> int:
-        """Return S, the number of streams found so far."""
-        return len(self.names)
-
-    def find(self, labels: Mapping[str, str]) -> int | None:
-        """Return the id of the stream with these labels, registering it if there is room, else None."""
-        return self.add(render(self.template, labels))
-
-    def known(self, labels: Mapping[str, str]) -> int | None:
-        """Return the id of the stream with these labels, if it has appeared."""
-        return self._ids.get(render(self.template, labels))
-
-    def add(self, name: str) -> int | None:
-        """Return the id of the stream of this name, registering it if there is room, else None."""
-        known = self._ids.get(name)
-        if known is not None or len(self.names) >= self.max_streams:
-            return known
-        self._ids[name] = len(self.names)
-        self.names.append(name)
-        return self._ids[name]
-
-    def index(self, name: str) -> int | None:
-        """Return the id of the stream of this name; None where there is none."""
-        return self._ids.get(name)
-
-    def labels(self, stream: int) -> dict[str, str]:
-        """Return the labels of a stream, read back from its name."""
-        return self.parsed.read(self.names[stream]) or {}
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """What one topic means to a group: the stream, the channel (-1: the payload names them), the template's index.
-
-    Where the payload has a say in the stream, that is -1, and `labels` are those of the topic.
-    """
-
-    stream: int
-    channel: int
-    template: int
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-
-class Router:
-    """Topic bytes -> Route | Drop for one group; the answers are kept for at most `routes_max` topics.
-
-    Topics of the templates at the positions `deferred` name no stream by themselves.
-    """
-
-    def __init__(
-        self,
-        templates: Sequence[Template],
-        channels: Sequence[str],
-        streams: Streams,
-        deferred: Collection[int] = frozenset(),
-    ) -> None:
-        self.templates = tuple(templates)
-        self.streams = streams
-        self.deferred = frozenset(deferred)
-        self._channels = {name: i for i, name in enumerate(channels)}
-        self._width = len(self._channels) + 1  # channels, and -1
-        # One number says what a topic means, so that a topic costs its bytes and little more; below 0 it is refused.
-        # It is the stream's own number where there is but one template, without a channel: the same object, even.
-        self._routes: dict[bytes, int] = {}
-        self._radix = streams.max_streams
-        self._labelled: dict[bytes, Route] = {}  # of deferred templates
-        # Every channel of every stream may have a topic of its own; refused topics share what room is left.
-        self.routes_max = streams.max_streams * max(1, len(channels)) + 10_000
-
-    def route(self, topic: bytes) -> Route | Drop | None:
-        """Return what the topic means, why it is refused, or None where it is passed over."""
-        labelled = self._labelled.get(topic)
-        if labelled is not None:
-            return labelled
-        code = self._routes.get(topic)
-        return self._learn(topic) if code is None else self._meaning(code)
-
-    def codes(self, topics: Sequence[bytes]) -> I64:
-        """Return what each topic means as a number, for `refused`, `by_template` and `places`; none is deferred."""
-        found = list(map(self._routes.get, topics))
-        if None in found:
-            found = [self._code(self.route(topics[i])) if code is None else code for i, code in enumerate(found)]
-        return np.array(found, np.int64)
-
-    @staticmethod
-    def refused(codes: I64) -> Drops:
-        """Return how many topics were refused, by reason."""
-        if not len(codes) or codes.min() >= 0:
-            return Drops()
-        reasons, counts = np.unique(codes[(codes < 0) & (codes != _PASSED)], return_counts=True)
-        return Drops({_REASONS[-1 - r]: n for r, n in zip(reasons.tolist(), counts.tolist(), strict=True)})
-
-    def by_template(self, codes: I64) -> Iterator[tuple[int, I64]]:
-        """Yield each template that is there, and the positions of its topics."""
-        template = np.where(codes < 0, -1, codes // self._radix // self._width)
-        for index in range(len(self.templates)):
-            at = np.flatnonzero(template == index)
-            if len(at):
-                yield index, at
-
-    def places(self, codes: I64) -> tuple[I32, I32]:
-        """Return stream and channel (-1: the payload names them) of codes that are not refused."""
-        place, stream = np.divmod(codes, self._radix)
-        return stream.astype(np.int32), (place % self._width).astype(np.int32) - 1
-
-    def _learn(self, topic: bytes) -> Route | Drop | None:
-        known = self._resolve(topic)
-        if len(self._routes) + len(self._labelled) >= self.routes_max:
-            return known
-        if isinstance(known, Route) and known.stream < 0:
-            self._labelled[topic] = known
-        else:
-            self._routes[topic] = self._code(known)
-        return known
-
-    def _code(self, known: Route | Drop | None) -> int:
-        if known is None:
-            return _PASSED
-        if isinstance(known, Drop):
-            return -1 - _REASONS.index(known)
-        place = known.template * self._width + known.channel + 1
-        return place * self._radix + known.stream if place else known.stream
-
-    def _meaning(self, code: int) -> Route | Drop | None:
-        if code < 0:
-            return None if code == _PASSED else _REASONS[-1 - code]
-        place, stream = divmod(code, self._radix)
-        template, channel = divmod(place, self._width)
-        return Route(stream, channel - 1, template)
-
-    def find(self, topic: bytes) -> int | None:
-        """Return the stream of a topic, if it has appeared (-1: any, its payload decides); registers nothing."""
-        code = self._routes.get(topic, -1)
-        if code >= 0:
-            return code % self._radix
-        text = topic.decode(errors="replace")
-        for index, template in enumerate(self.templates):
-            labels = template.match(text)
-            if labels is not None:
-                return -1 if index in self.deferred else self.streams.known(labels)
-        return None
-
-    def forget(self) -> None:
-        """Drop all remembered routes (after the registry was restored)."""
-        self._routes.clear()
-        self._labelled.clear()
-
-    def _resolve(self, topic: bytes) -> Route | Drop | None:
-        try:
-            text = topic.decode()
-        except UnicodeDecodeError:
-            return Drop.TOPIC
-        for index, template in enumerate(self.templates):
-            labels = template.match(text)
-            if labels is None:
-                continue
-            channel = -1
-            if CHANNEL in labels:
-                found = self._channels.get(labels[CHANNEL])
-                if found is None:
-                    return None if template.takes_rest else Drop.UNKNOWN_CHANNEL
-                channel = found
-            if index in self.deferred:
-                return Route(-1, channel, index, labels)
-            stream = self.streams.find(labels)
-            return Drop.MAX_STREAMS if stream is None else Route(stream, channel, index)
-        return Drop.TOPIC

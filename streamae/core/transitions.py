@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from streamae.core.alert import SEVERITIES, Changes
 from streamae.core.profile import Profile
 from streamae.core.report import Transition
+from streamae.core.routes import Streams
 from streamae.core.sensors.stage import Finding
-from streamae.core.topics import Streams
 from streamae.core.types import AlertState, Verdicts
 
 __all__ = ["ANOMALY", "Transitions", "alert_id"]

@@ -22,7 +22,7 @@ from streamae.core.align import GridAlign, align_stage
 from streamae.core.decode import Decoder, deferred
 from streamae.core.formats import FORMATS
 from streamae.core.formats.discovery import channel_names
-from streamae.core.topics import Router, Streams
+from streamae.core.routes import Router, Streams
 from streamae.core.types import F64, Batch, Drops, Readings, Rows
 from streamae.errors import SeriesError
 from streamae.history.recordings import read_batches

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from streamae.core.decode import Decoder, PayloadSpec
 from streamae.core.formats.values import parse_path, to_seconds
-from streamae.core.topics import Router, Streams, Template
+from streamae.core.routes import Router, Streams
+from streamae.core.topics import Template
 from streamae.core.types import Drop
 
 pytestmark = pytest.mark.quick

@@ -23,7 +23,8 @@ from streamae.core.formats import FORMATS, influx
 from streamae.core.formats.flat import flattened
 from streamae.core.formats.spec import Format
 from streamae.core.formats.values import lookup, parse_path
-from streamae.core.topics import Router, Streams, Template
+from streamae.core.routes import Router, Streams
+from streamae.core.topics import Template
 from streamae.core.types import Drop
 from streamae.daemon.json_parser import json_loads
 from tests.golden_payloads import FOLDER, NOW, about, every_case, golden_of, open_decoder

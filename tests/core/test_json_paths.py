@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamae.core.decode import Decoder, PayloadSpec
-from streamae.core.topics import Router, Streams, Template
+from streamae.core.routes import Router, Streams
+from streamae.core.topics import Template
 from streamae.daemon.json_parser import TypedJson, json_loads
 
 NOW = 1_700_000_000.0

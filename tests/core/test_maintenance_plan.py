@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamae.core.maintenance import MaintenancePlan
-from streamae.core.topics import Streams
+from streamae.core.routes import Streams
 from streamae.core.types import Maintenance
 
 pytestmark = pytest.mark.quick

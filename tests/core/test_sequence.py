@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from streamae.core.decode import Decoder, PayloadSpec
 from streamae.core.groups import Groups
+from streamae.core.routes import Router, Streams
 from streamae.core.sequence import Sequences
-from streamae.core.topics import Router, Streams, Template
+from streamae.core.topics import Template
 from streamae.daemon.json_parser import json_loads
 from tests import plants
 from tests.core.test_pipeline import T0

@@ -15,7 +15,8 @@ from streamae.core.align import GridAlign
 from streamae.core.decode import Decoder, PayloadSpec, deferred
 from streamae.core.formats.sparkplug_payload import Address, SparkplugMetric, address_of, parse, value_of
 from streamae.core.groups import Groups
-from streamae.core.topics import Router, Streams, Template
+from streamae.core.routes import Router, Streams
+from streamae.core.topics import Template
 from streamae.core.types import Batch
 from tests import sparkplug as sp
 from tests.plants import group, profile

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamae.core.topics import Route, Router, Streams, Template, render
+from streamae.core.routes import Route, Router, Streams
+from streamae.core.topics import Template, render
 from streamae.core.types import Drop
 from tests import naive
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from streamae.core.decode import Decoder, PayloadSpec
 from streamae.core.formats.values import FLOAT32_MAX
-from streamae.core.topics import Route, Router, Streams, Template
+from streamae.core.routes import Route, Router, Streams
+from streamae.core.topics import Template
 from streamae.core.types import Drop, Drops
 from streamae.daemon.json_parser import json_loads
 from tests import sparkplug as sp

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamae.core.decode import Decoder, PayloadSpec
-from streamae.core.topics import Router, Streams, Template
+from streamae.core.routes import Router, Streams
+from streamae.core.topics import Template
 from streamae.errors import SeriesError
 from streamae.history.encode import MessageEncoder, encoder_for
 from streamae.history.recordings import (

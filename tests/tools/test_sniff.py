@@ -18,7 +18,8 @@ from streamae.config import load
 from streamae.core.decode import Decoder, PayloadSpec, deferred
 from streamae.core.formats import FORMATS
 from streamae.core.formats.spec import Sighting
-from streamae.core.topics import Router, Streams, Template
+from streamae.core.routes import Router, Streams
+from streamae.core.topics import Template
 from streamae.core.types import Drop
 from streamae.errors import UnavailableError
 from streamae.mqtt import ConnectionOptions

@@ -15,7 +15,8 @@ from streamae.config.load import load
 from streamae.core.decode import Decoder, PayloadSpec, deferred
 from streamae.core.formats import FORMATS
 from streamae.core.formats.discovery import channel_names
-from streamae.core.topics import Router, Streams, Template
+from streamae.core.routes import Router, Streams
+from streamae.core.topics import Template
 from streamae.core.types import Drop
 from streamae.ingest.mqtt import MqttSource, ReceiveLimits
 from streamae.mqtt import ConnectionOptions, Subscription

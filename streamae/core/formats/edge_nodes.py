@@ -29,7 +29,7 @@ from streamae.core.formats.sparkplug_payload import (
     value_of,
 )
 from streamae.core.formats.values import FLOAT32_MAX
-from streamae.core.topics import Route
+from streamae.core.routes import Route
 from streamae.core.types import Drop, State
 
 __all__ = ["EdgeNodes", "SparkplugReader"]

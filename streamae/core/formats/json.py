@@ -13,7 +13,7 @@ import numpy as np
 from streamae.core.formats.columns import ColumnReader, ReadingColumns, TopicRun, documents, typed_paths
 from streamae.core.formats.spec import Format, Loads, Opening, PayloadSpec, Record, Sequencing
 from streamae.core.formats.values import Path, lookup, parse_path, to_number, to_seconds
-from streamae.core.topics import Route
+from streamae.core.routes import Route
 from streamae.core.types import Drop
 
 __all__ = ["FORMAT", "JsonReader"]

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from streamae.core.formats.spec import MEASUREMENT, PayloadSpec, Record
-from streamae.core.topics import CHANNEL, Streams, Template
+from streamae.core.routes import Streams
+from streamae.core.topics import CHANNEL, Template
 from streamae.core.types import Drop
 
 __all__ = ["Names", "escaped", "selected"]

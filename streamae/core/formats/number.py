@@ -7,7 +7,7 @@ import numpy as np
 from streamae.core.formats.columns import ReadingColumns, TopicRun, numbers
 from streamae.core.formats.spec import Format, Opening
 from streamae.core.formats.values import FLOAT32_MAX
-from streamae.core.topics import Route
+from streamae.core.routes import Route
 from streamae.core.types import Drop
 
 __all__ = ["FORMAT", "NumberReader"]

@@ -12,7 +12,7 @@ from typing import Protocol
 from streamae.core.formats.names import Names, selected
 from streamae.core.formats.spec import Format, Opening, Record
 from streamae.core.formats.values import to_number
-from streamae.core.topics import Route
+from streamae.core.routes import Route
 from streamae.core.types import Drop, Drops
 
 __all__ = ["ReadingSink", "RecordReader", "to_value"]

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol, runtime_checka
 
 from streamae.core.formats.columns import ReadingColumns, TopicRun
 from streamae.core.formats.values import parse_path
+from streamae.core.routes import Route, Streams
 from streamae.core.setting import INTERNAL, Setting
-from streamae.core.topics import Route, Streams, Template
+from streamae.core.topics import Template
 from streamae.core.types import Drop, State
 
 __all__ = [
