@@ -6,24 +6,19 @@ What outlives it goes to the `Ledger`, which the session shares with all its lin
 
 import logging
 import select
-import socket
-import ssl
-import threading
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from streamae.condition import Condition
-from streamae.mqtt.options import ClientMaker, ConnectionOptions, make_client
+from streamae.mqtt.options import make_client
 from streamae.mqtt.ownership import Ownership
 from streamae.mqtt.reader import BulkClient
-from streamae.mqtt.state import Deliver, Ledger, Subscription
+from streamae.mqtt.session_options import SessionOptions
+from streamae.mqtt.state import Subscription
 
-__all__ = ["ConnectionOptions", "SessionOptions"]
+__all__ = ["Connection"]
 
 _DROPPED_TOPIC = "$SYS/broker/publish/messages/dropped"
 _TAKEN_OVER = 0x8E
@@ -33,30 +28,6 @@ _TICK_S = 0.5
 _FULL_BYTES = 64 * 1024  # of one read: what keeps up with this needs no rest, and the system's buffer is no larger
 _CONNECTING_S = 60.0  # name resolution, TCP and TLS may block for so long in all
 _log = logging.getLogger("streamae.mqtt")
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
-    """What all connections of a session have in common: see `Session`. `wakened` is readable when something waits."""
-
-    connection: ConnectionOptions
-    subscriptions: tuple[Subscription, ...]
-    deliver: Deliver
-    monotonic: Callable[[], float]
-    status_topic: str | None
-    stale: tuple[str, ...]
-    expect_session: bool
-    client_kind: ClientMaker
-    tls: ssl.SSLContext | None
-    owner_topic: str
-    signature: bytes
-    ledger: Ledger
-    condition: Condition
-    acks: deque[tuple[int, Sequence[int]]]
-    wakened: socket.socket
-    stopping: threading.Event
-    beat: Callable[[float], object]  # a sign of life, and the seconds for which the thread may now block
-    rest_s: float  # between reads of a bulk client
 
 
 class Connection:

@@ -27,9 +27,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from streamae.condition import Condition
-from streamae.mqtt.connection import Connection, SessionOptions
+from streamae.mqtt.connection import Connection
 from streamae.mqtt.options import ClientMaker, ConnectionOptions, tls_context
 from streamae.mqtt.reader import best_client
+from streamae.mqtt.session_options import SessionOptions
 from streamae.mqtt.state import Deliver, Ledger, SessionState, Subscription
 
 __all__ = ["Session"]
