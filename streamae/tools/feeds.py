@@ -25,8 +25,8 @@ from streamae.tools.replay import Replayed, ReplayPace, replay_messages, replay_
 from streamae.tools.simulate.faults import Fault
 from streamae.tools.simulate.plants import Fleet, Plant, Pumps
 from streamae.tools.simulate.publish import publish_plant, write_events, write_plant
-from streamae.tools.sniff.listen import propose
 from streamae.tools.sniff.listen import sniff as sniff_messages
+from streamae.tools.sniff.propose import propose
 
 __all__ = ["parse_fault", "plant_of", "record", "replay", "simulate", "sniff", "write_history"]
 

@@ -26,7 +26,8 @@ from streamae.mqtt import ConnectionOptions
 from streamae.tools.replay import ReplayPace
 from streamae.tools.simulate.plants import Pumps
 from streamae.tools.simulate.publish import publish_plant
-from streamae.tools.sniff.listen import Seen, Sniffed, propose, sniff, understand
+from streamae.tools.sniff.listen import Seen, Sniffed, sniff
+from streamae.tools.sniff.propose import propose, understand
 from tests import sparkplug as sp
 from tests.brokers import free_port
 from tests.services import ROOT

@@ -20,7 +20,8 @@ from streamae.core.topics import Template
 from streamae.core.types import Drop
 from streamae.ingest.mqtt import MqttSource, ReceiveLimits
 from streamae.mqtt import ConnectionOptions, Subscription
-from streamae.tools.sniff.listen import Seen, Sniffed, propose
+from streamae.tools.sniff.listen import Seen, Sniffed
+from streamae.tools.sniff.propose import propose
 from tests.brokers import wait_until
 from tests.golden_payloads import NOW, every_case, golden_of
 
