@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from streamae.daemon.page.view import HANGS_AFTER_S
+from streamae.daemon.heartbeat import HANGS_AFTER_S
 from tests import brokers
 from tests.brokers import Mosquitto, wait_until
 from tests.services import ROOT, Feed, NotifySocket, plant, write

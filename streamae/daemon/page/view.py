@@ -1,8 +1,6 @@
 """What the web may see: a picture of the state, made by the loop about once a second and never changed afterwards.
 
-Health is judged when somebody asks, since a loop that hangs makes no new pictures: /healthz fails when the loop has
-made no progress for `HANGS_AFTER_S` or a thread is dead; /readyz also when we are not connected and subscribed, when
-nothing has arrived for `silent_after_s`, or when the store cannot be written.
+Health is judged when somebody asks (`daemon.page.health`), since a loop that hangs makes no new pictures.
 
 Groups and pipelines belong to the loop's thread. The web's threads read what `publish` made, or ask the loop for copies
 (`daemon.page.mailbox`); tests/daemon/test_page_threads.py holds every path of the web to that.
@@ -22,10 +20,10 @@ from streamae.core.report import Report, Transition
 from streamae.core.topics import Template
 from streamae.core.transitions import ANOMALY
 from streamae.core.types import AlertState
-from streamae.daemon.heartbeat import HANGS_AFTER_S
 from streamae.daemon.json_parser import json_loads
 from streamae.daemon.loop import Loop
 from streamae.daemon.page.detail import Raw, copy_stream, picture
+from streamae.daemon.page.health import unhealthy, unready
 from streamae.daemon.page.mailbox import Mailbox
 from streamae.daemon.page.memory import GroupHistory
 from streamae.daemon.page.model_card import model_card
@@ -38,7 +36,7 @@ from streamae.store.silences import Silence
 from streamae.store.store import Store
 from streamae.web.app import SilenceWanted, Snapshot
 
-__all__ = ["HANGS_AFTER_S", "DaemonView"]
+__all__ = ["DaemonView"]
 
 _ALARMS_MAX = 1000  # of a stream, to know how far they have raised its threshold
 
@@ -141,31 +139,11 @@ class DaemonView:
         return replace(self._snapshot, unhealthy=self._unhealthy(), unready=self._unready(), conditions=conditions)
 
     def _unhealthy(self) -> list[str]:
-        reasons = list(self.thread_faults())
-        stuck_s = self._monotonic() - self._loop.progress_s
-        if stuck_s > HANGS_AFTER_S:
-            loop = self._loop
-            reasons.append(f"thread {loop.thread} hangs: no progress for {stuck_s:.0f} s while it {loop.doing}")
-        return reasons
+        return unhealthy(self._loop, self.thread_faults(), self._monotonic())
 
     def _unready(self) -> list[str]:
-        status = self._loop.source.status()
-        made = self._snapshot.tables
-        reasons = [f"the model of group {n} judges nothing: {one.broken}" for n, one in made.items() if one.broken]
-        if status.fatal or not status.connected:
-            return [*reasons, f"not connected: {status.fatal or status.error or 'still connecting'}"]
-        if not status.subscribed:
-            denied = ", ".join(status.denied)
-            reasons.append(f"the broker denied the subscription of {denied}" if denied else "not subscribed yet")
-        age_s = status.last_message_age_s
-        silent_s = self._monotonic() - self._started_s if age_s is None else age_s
-        if silent_s > self.silent_after_s:
-            reasons.append(f"connected, but no message has arrived for {silent_s:.0f} s")
-        if not self._loop.writable:
-            storing = self._loop.storing.failing
-            why = f": {storing.reason}" if storing else ""
-            reasons.append(f"the state directory cannot be written: intake is paused{why}")
-        return reasons
+        up_s = self._monotonic() - self._started_s
+        return unready(self._loop, self._snapshot.tables, up_s, self.silent_after_s)
 
     def metrics(self) -> bytes:
         """Return the text of /metrics, with what is measured at the moment of asking."""
