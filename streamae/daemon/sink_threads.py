@@ -19,7 +19,8 @@ from streamae.errors import StoreError
 from streamae.metrics import Metrics
 from streamae.sinks.delivery import Delivery, DeliveryPace
 from streamae.sinks.sink import Sink
-from streamae.store.outbox import Outbox, SinkStats
+from streamae.store.outbox import Outbox
+from streamae.store.sink_counts import SinkStats
 
 __all__ = ["SinkThreads"]
 

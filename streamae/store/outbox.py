@@ -8,8 +8,6 @@ of any of it. A sink that wants to be reminded gets a row again for what fires s
 """
 
 import sqlite3
-import threading
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,8 +15,9 @@ from streamae.core.report import Transition
 from streamae.core.types import BACKOFF_MAX_S
 from streamae.store.alerts import decode_transition, decoded
 from streamae.store.database import Database
+from streamae.store.sink_counts import SinkCounts, SinkStats
 
-__all__ = ["Outbox", "OutboxLimits", "Queued", "SinkStats"]
+__all__ = ["Outbox", "OutboxLimits", "Queued"]
 
 WAITS, DEAD, WITHHELD = 0, 1, 2  # what the column `dead` says
 RETRY_MAX_S = 2 * BACKOFF_MAX_S  # a retry further off means that the clock stepped back
@@ -34,35 +33,11 @@ class OutboxLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class SinkStats:
-    """Counts of one sink: rows in the outbox now, and what happened to rows since the start of the process."""
-
-    pending: int = 0
-    dead: int = 0
-    oldest_s: float | None = None
-    sent: int = 0
-    failed: int = 0
-    refused: int = 0
-    evicted: int = 0
-    withheld: int = 0
-    silenced: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Queued:
     """What enqueueing did in a transaction that is yet to stand, by sink: rows evicted, rows never to be told."""
 
     evicted: Mapping[str, int] = field(default_factory=dict)
     silenced: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass
-class _Happened:
-    sent: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)
-    evicted: Counter[str] = field(default_factory=Counter)
-    silenced: Counter[str] = field(default_factory=Counter)
 
 
 class Outbox:
@@ -71,8 +46,7 @@ class Outbox:
     def __init__(self, database: Database, limits: OutboxLimits) -> None:
         self._database = database
         self._limits = limits
-        self._lock = threading.Lock()
-        self._happened = _Happened()
+        self._counts = SinkCounts()
         self._sinks: tuple[str, ...] = ()
         self._handed: dict[str, frozenset[str]] = {}  # the alerts of which each sink may be hearing now
 
@@ -86,7 +60,7 @@ class Outbox:
             }
             connection.executemany("DELETE FROM told WHERE sink = ?", [(sink,) for sink in gone])
         self._sinks = tuple(dict.fromkeys(sinks))
-        self._count(self._happened.evicted, gone)
+        self._counts.add(self._counts.evicted, gone)
 
     @property
     def sinks(self) -> tuple[str, ...]:
@@ -131,8 +105,8 @@ class Outbox:
 
     def committed(self, queued: Queued) -> None:
         """Count what a transaction that stands did."""
-        self._count(self._happened.evicted, queued.evicted)
-        self._count(self._happened.silenced, queued.silenced)
+        self._counts.add(self._counts.evicted, queued.evicted)
+        self._counts.add(self._counts.silenced, queued.silenced)
 
     def distrust(self, connection: sqlite3.Connection) -> None:
         """After an end that was not clean: any row may have been told without being marked."""
@@ -224,7 +198,7 @@ class Outbox:
                 "DELETE FROM outbox WHERE sink = ? AND dead <> 1 AND seq = (SELECT seq FROM transition WHERE key = ?)",
                 [(sink, key) for key in keys],
             )
-        self._count(self._happened.sent, {sink: len(keys)})
+        self._counts.add(self._counts.sent, {sink: len(keys)})
 
     def failed(self, sink: str, keys: Sequence[str], error: str, retry_at_s: float) -> None:
         """The sink could not take these now; they are due again at `retry_at_s`."""
@@ -234,7 +208,7 @@ class Outbox:
                 "WHERE sink = ? AND seq = (SELECT seq FROM transition WHERE key = ?)",
                 [(retry_at_s, _clipped(error), sink, key) for key in keys],
             )
-        self._count(self._happened.failed, {sink: len(keys)})
+        self._counts.add(self._counts.failed, {sink: len(keys)})
 
     def dead(self, sink: str, keys: Sequence[str], error: str) -> None:
         """The sink will never take these: keep them as dead letters."""
@@ -269,22 +243,7 @@ class Outbox:
                    FROM waiting"""
             ).fetchall()
         now = {sink: (pending, dead, oldest_s, withheld) for sink, pending, dead, withheld, oldest_s in rows}
-        with self._lock:
-            return {sink: self._stats(sink, *now.get(sink, (0, 0, None, 0))) for sink in self._sinks}
-
-    def _stats(self, sink: str, pending: int, dead: int, oldest_s: float | None, withheld: int) -> SinkStats:
-        happened = self._happened
-        return SinkStats(
-            pending,
-            dead,
-            oldest_s,
-            happened.sent[sink],
-            happened.failed[sink],
-            happened.refused[sink],
-            happened.evicted[sink],
-            withheld,
-            happened.silenced[sink],
-        )
+        return self._counts.stats({sink: now.get(sink, (0, 0, None, 0)) for sink in self._sinks})
 
     def _bury(self, sink: str, rows: Sequence[int], error: str) -> None:
         with self._database.write() as connection:
@@ -293,12 +252,8 @@ class Outbox:
                 [(_clipped(error), sink, seq) for seq in rows],
             )
             evicted = _trim(connection, sink, DEAD, self._limits.dead_max)
-        self._count(self._happened.refused, {sink: len(rows)})
-        self._count(self._happened.evicted, {sink: evicted})
-
-    def _count(self, counter: Counter[str], counts: Mapping[str, int]) -> None:
-        with self._lock:
-            counter.update(counts)
+        self._counts.add(self._counts.refused, {sink: len(rows)})
+        self._counts.add(self._counts.evicted, {sink: evicted})
 
 
 def _trim(connection: sqlite3.Connection, sink: str, dead: int, most: int) -> int:

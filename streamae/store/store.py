@@ -25,12 +25,13 @@ from streamae.store.database import Database, Durability
 from streamae.store.dedup import CommittedMessages
 from streamae.store.journal import Entry, Journal, JournalLimits
 from streamae.store.lock import StateLock
-from streamae.store.outbox import Outbox, OutboxLimits, Queued, SinkStats
+from streamae.store.outbox import Outbox, OutboxLimits, Queued
 from streamae.store.past import Past
 from streamae.store.poison import Poison, PoisonLimits
 from streamae.store.recovery import Recovery, drop_damaged, plan_recovery, save_snapshot, snapshot_floor
 from streamae.store.schema import DamagedError
 from streamae.store.silences import SilenceLimits, Silences
+from streamae.store.sink_counts import SinkStats
 
 __all__ = ["Store", "StoreLimits", "StoreStats"]
 
