@@ -14,7 +14,8 @@ from streamae.core.alert import AlertRule
 from streamae.daemon.clock import Clock
 from streamae.errors import ConfigError
 from streamae.history.series import Series, read_series
-from streamae.model.artifact import default_registry, open_artifact
+from streamae.model.artifact import open_artifact
+from streamae.model.save import default_registry
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -44,7 +44,7 @@ def train(
     import time
 
     from streamae.config.databases import read_history
-    from streamae.model.artifact import default_registry
+    from streamae.model.save import default_registry
     from streamae.training.settings import read_config
 
     sources = read_history(config) if config is not None else ()

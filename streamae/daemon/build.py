@@ -15,7 +15,8 @@ from streamae.core.pipeline import Group
 from streamae.daemon.clock import ArrivalClock, Clock
 from streamae.errors import ConfigError
 from streamae.ingest.mqtt import MqttSource
-from streamae.model.artifact import Artifact, default_registry, open_artifact
+from streamae.model.artifact import Artifact, open_artifact
+from streamae.model.save import default_registry
 from streamae.mqtt import Subscription, transient
 from streamae.sinks.alertmanager import AlertmanagerSink
 from streamae.sinks.log import LogSink

@@ -6,7 +6,8 @@ from streamae.config.check import check
 from streamae.config.streams import StreamGroup
 from streamae.core.profile import Profile
 from streamae.daemon.clock import Clock
-from streamae.model.artifact import default_registry, open_artifact
+from streamae.model.artifact import open_artifact
+from streamae.model.save import default_registry
 
 __all__ = ["report"]
 

@@ -10,8 +10,6 @@ The manifest alone needs no torch: `read_manifest` and `describe` open the file 
 import hashlib
 import io
 import json
-import os
-import secrets
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -27,23 +25,18 @@ from streamae.core.profile import Profile
 from streamae.core.types import F32
 from streamae.errors import ArtifactError
 from streamae.model.executor_options import ExecutorOptions
+from streamae.model.save import registered
 
 if TYPE_CHECKING:
-    import torch
-
     from streamae.model.runtime import TorchReconstructor
 
 __all__ = [
     "FORMAT_VERSION",
     "Artifact",
-    "default_registry",
     "describe",
-    "format_version",
     "open_artifact",
     "profile_of",
     "read_manifest",
-    "register",
-    "save",
     "verified",
 ]
 
@@ -73,42 +66,6 @@ class Artifact:
     manifest: Mapping[str, Any]
     profile: Profile
     reconstructor: "TorchReconstructor"
-
-
-def default_registry() -> Path:
-    """Where this user's installation records the models that it trained."""
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(state) / "streamae" / "models.json"
-
-
-def save(
-    path: Path, scripted: "torch.jit.ScriptModule", manifest: Mapping[str, Any], registry: Path | None = None
-) -> str:
-    """Write a model file, in one step that leaves the old or the new file; returns its SHA-256.
-
-    With `registry`, the digest is recorded there, so that this installation trusts the file without a pin.
-    """
-    from streamae.model.export import archive
-
-    content = archive(scripted, manifest)
-    digest = hashlib.sha256(content).hexdigest()
-    _write(path, content)
-    if registry is not None:
-        register(registry, digest, path)
-    return digest
-
-
-def format_version(network: Mapping[str, Any]) -> int:
-    """Return the oldest version of the format that a model of this `network` needs, so that older releases read it."""
-    return 2 if network.get("context") else 1
-
-
-def register(registry: Path, digest: str, path: Path) -> None:
-    """Record a digest as trained (or vouched for) here."""
-    known = _registered(registry)
-    known[digest] = str(path.resolve())
-    registry.parent.mkdir(parents=True, exist_ok=True)
-    _write(registry, json.dumps(known, indent=1).encode())
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -212,26 +169,12 @@ def _check_digest(path: Path, digest: str, pinned: str | None, registry: Path | 
                 f"{path}: its SHA-256 is {digest}, but {pinned} is pinned; the file was changed or damaged since. "
                 "Restore it, or pin the new digest if you trust it"
             )
-    elif registry is None or digest not in _registered(registry):
+    elif registry is None or digest not in registered(registry):
         where = "no registry is in use" if registry is None else f"{registry} does not list it"
         raise ArtifactError(
             f"{path}: was not trained by this installation ({where}), or was changed since; loading it would run its "
             f"code. If you trust where it comes from, pin it: model.sha256: {digest}"
         )
-
-
-def _registered(registry: Path) -> dict[str, str]:
-    try:
-        known = json.loads(registry.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ArtifactError(
-            f"{registry}: the registry of models cannot be read ({error}); repair or delete it"
-        ) from error
-    if not isinstance(known, dict):
-        raise ArtifactError(f"{registry}: is no registry of models; repair or delete it")
-    return known
 
 
 def _manifest(path: Path, content: bytes) -> dict[str, Any]:
@@ -294,19 +237,3 @@ def _check_golden(path: Path, manifest: Mapping[str, Any], reconstructor: "Torch
             f"{path}: does not reproduce its golden output (off by {worst:.2g}); this torch computes "
             "otherwise than the one of its training, or the file was tampered with. Train it anew here"
         )
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write beside, flush, and rename over; with the mode of any new file: the daemon may be another user."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        try:
-            with beside.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be written ({error.strerror}); check that the folder exists") from error

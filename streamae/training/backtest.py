@@ -144,7 +144,8 @@ def write_scores(path: Path, time_text: Sequence[str], scored: Scored) -> None:
 def score_file(model: Path, path: Path, out: Path, sha256: str | None, registry: Path | None) -> str:
     """The verb `score`: open, score, write; returns what was done in one line."""
     from streamae.history.recordings import read_series
-    from streamae.model.artifact import default_registry, open_artifact
+    from streamae.model.artifact import open_artifact
+    from streamae.model.save import default_registry
 
     series = read_series(path)
     artifact = open_artifact(model, sha256, registry or default_registry())

@@ -20,10 +20,10 @@ import streamae
 from streamae.core.types import F32, I64
 from streamae.errors import SeriesError
 from streamae.history.series import Series
-from streamae.model import artifact
 from streamae.model.detector import Detector
 from streamae.model.export import script
 from streamae.model.runtime import TorchReconstructor, choose_device, prepare_torch
+from streamae.model.save import format_version, save
 from streamae.model.spec import DetectorSpec
 from streamae.training.calibrate import calibrate, longest_runs
 from streamae.training.cold_start import calibrate_cold_start
@@ -98,7 +98,7 @@ def train(
         trained.manifest["training"]["incidents"] = len(incidents)
     trained.manifest["training"]["trained_s"] = began_s
     trained.manifest["training"]["duration_s"] = round(now() - began_s, 2)
-    digest = artifact.save(out, trained.scripted, trained.manifest, registry)
+    digest = save(out, trained.scripted, trained.manifest, registry)
     _say_trained(console, out, digest, trained.manifest)
     return replace(trained, digest=digest)
 
@@ -212,7 +212,7 @@ def _record(
     ]
     golden = rows_at(dataset, ends[0][:: max(1, len(ends[0]) // _GOLDEN_WINDOWS)][:_GOLDEN_WINDOWS], spec.window)
     return {
-        "format": {"kind": "torchscript", "version": artifact.format_version(spec.to_mapping())},
+        "format": {"kind": "torchscript", "version": format_version(spec.to_mapping())},
         "channels": list(dataset.channels),
         "targets": [dataset.channels[c] for c in dataset.targets],
         "context": [name for c, name in enumerate(dataset.channels) if c not in dataset.targets],

@@ -20,16 +20,9 @@ import pytest
 import torch
 
 from streamae.errors import ArtifactError
-from streamae.model.artifact import (
-    FORMAT_VERSION,
-    default_registry,
-    describe,
-    open_artifact,
-    read_manifest,
-    register,
-    save,
-)
+from streamae.model.artifact import FORMAT_VERSION, describe, open_artifact, read_manifest
 from streamae.model.export import load_archive
+from streamae.model.save import default_registry, register, save
 
 CASES = 300
 

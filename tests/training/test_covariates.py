@@ -13,8 +13,9 @@ from streamae.core.groups import Groups
 from streamae.daemon.page.detail import overlay
 from streamae.history.series import Series
 from streamae.model import native
-from streamae.model.artifact import describe, format_version, open_artifact
+from streamae.model.artifact import describe, open_artifact
 from streamae.model.executor_options import ExecutorOptions
+from streamae.model.save import format_version
 from streamae.model.spec import DetectorSpec
 from streamae.training.backtest import offline_group, score_series
 from streamae.training.classify.embed import embed_series

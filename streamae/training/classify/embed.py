@@ -112,7 +112,8 @@ def write_vectors(path: Path, times: list[str], names: list[str], embedded: Embe
 def embed_file(model: Path, path: Path, out: Path, stride: int, sha256: str | None, registry: Path | None) -> str:
     """The verb `embed`: open, embed, write; returns what was done in one line."""
     from streamae.history.recordings import read_series
-    from streamae.model.artifact import default_registry, open_artifact
+    from streamae.model.artifact import open_artifact
+    from streamae.model.save import default_registry
 
     if not out.name.endswith((".csv", ".csv.gz", ".npy")):
         raise SeriesError(f"{out}: its ending says no format; use .csv, .csv.gz or .npy")

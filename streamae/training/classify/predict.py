@@ -24,7 +24,8 @@ def classify_file(model: Path, path: Path, out: Path, stride: int, sha256: str |
     Raises ArtifactError where the model cannot be trusted or is no classifier, SeriesError where the series has no
     full window.
     """
-    from streamae.model.artifact import default_registry, profile_of
+    from streamae.model.artifact import profile_of
+    from streamae.model.save import default_registry
     from streamae.training.classify.train import load_classifier, probabilities
 
     series = read_series(path)

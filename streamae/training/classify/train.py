@@ -25,6 +25,7 @@ from streamae.history.series import read_series
 from streamae.model import artifact
 from streamae.model.detector import Detector
 from streamae.model.export import MANIFEST_NAME, load_archive, script
+from streamae.model.save import format_version, save
 from streamae.training.classify.classifiers import Curve, FrozenCode, Tagger, classifier, learning_curve
 from streamae.training.classify.encoder import Pretrained, load_encoder, train_encoder
 from streamae.training.classify.labels import LabelledWindows, label_windows, read_labels
@@ -123,7 +124,7 @@ def _write(
         probabilities = scripted(golden)
     kept = ("channels", "targets", "context", "network", "period_s", "gap_max_s", "warmup_rows", "streams")
     manifest = {key: encoder.manifest[key] for key in (*kept, "calendar") if key in encoder.manifest} | {
-        "format": {"kind": KIND, "version": artifact.format_version(encoder.manifest["network"])},
+        "format": {"kind": KIND, "version": format_version(encoder.manifest["network"])},
         "classes": list(labelled.classes),
         "windows": len(labelled),
         "contender": curve.best(),
@@ -132,4 +133,4 @@ def _write(
         "calibration": {},
         "versions": encoder.manifest["versions"],
     }
-    return artifact.save(out, scripted, manifest, registry)
+    return save(out, scripted, manifest, registry)
