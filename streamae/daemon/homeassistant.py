@@ -18,7 +18,8 @@ from streamae.daemon.heartbeat import Heartbeat
 from streamae.errors import UnavailableError
 from streamae.metrics import Metrics
 from streamae.mqtt import Publisher, transient
-from streamae.sinks.homeassistant import DeviceStreams, Discovery, DiscoveryMessage
+from streamae.sinks.homeassistant import Discovery, DiscoveryMessage
+from streamae.sinks.homeassistant_device import DeviceStreams
 from streamae.web.view import StreamTable
 
 __all__ = ["HomeAssistantThread"]

@@ -17,42 +17,20 @@ Source: https://www.home-assistant.io/integrations/mqtt/ (device discovery paylo
 birth message), /integrations/binary_sensor.mqtt/ and /integrations/sensor.mqtt/ (payload `None`: unknown).
 """
 
-import hashlib
 import json
 import math
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from streamae import __version__
 from streamae.core.setting import INTERNAL, Setting
-from streamae.core.types import F64, I8, I32, I64, AlertState
+from streamae.sinks.homeassistant_device import DeviceStreams, entities, object_id_of, slug, state_of, text
 from streamae.sinks.payload import encode
 
-__all__ = ["DeviceStreams", "Discovery", "DiscoveryMessage", "DiscoveryOptions"]
+__all__ = ["Discovery", "DiscoveryMessage", "DiscoveryOptions"]
 
 _FOUND_MAX = 10_000  # devices of earlier runs that are remembered until they are judged
-_DIGITS = 3  # of a score; more would make every score a change
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class DeviceStreams:
-    """A group's streams at one moment, `[S]`: `worst` indexes `channels` (-1: none yet), NaN is a score not yet known.
-
-    `time_s` (of the last window) and `learned` (rows of the warm-up) only tell whether a stream makes progress.
-    """
-
-    names: Sequence[str]
-    channels: Sequence[str]
-    score: F64
-    threshold: F64
-    state: I8
-    worst: I32
-    time_s: F64
-    learned: I64
-    unjudged: Collection[int] = ()
-    """Streams that nobody judges at present, whatever their state was before: the model fails on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +63,7 @@ class DiscoveryOptions:
     @property
     def node(self) -> str:
         """The topic level that all devices of this instance share."""
-        return f"streamae_{_slug(self.instance)}"
+        return f"streamae_{slug(self.instance)}"
 
     @property
     def status_topic(self) -> str:
@@ -185,7 +163,7 @@ class Discovery:
             self.left_out += 1
             return None
         self._forgotten.pop(key, None)
-        device = self._devices[key] = _Device(*key, _object_id(*key), progress, now_s, spoke=not known)
+        device = self._devices[key] = _Device(*key, object_id_of(*key), progress, now_s, spoke=not known)
         return device
 
     def _speaks(self, device: _Device, table: DeviceStreams, i: int, now_s: float) -> bool:
@@ -222,7 +200,7 @@ class Discovery:
         if available is not None and available != device.available:
             device.available = available
             yield DiscoveryMessage(self._availability(device.object), b"online" if available else b"offline")
-        state = _state(table, i)
+        state = state_of(table, i)
         turned = device.state is None or any(state[key] != device.state[key] for key in ("state", "anomaly"))
         if turned or (state != device.state and now_s - device.stated_s >= self.terms.every_s):
             device.state, device.stated_s = state, now_s
@@ -240,13 +218,13 @@ class Discovery:
     def _config(self, device: _Device) -> dict[str, Any]:
         """The device discovery payload; keys in their documented short forms."""
         unique = f"{self.terms.node}_{device.object}"
-        group, stream = _text(device.group), _text(device.stream)
+        group, stream = text(device.group), text(device.stream)
         about = {"ids": [unique], "name": stream if stream == group else f"{group} {stream}", "mf": "streamae"}
         about |= {"mdl": group, "sn": stream, "sw": __version__}
         return {
             "dev": about | ({"cu": self.terms.page} if self.terms.page else {}),
             "o": {"name": "streamae", "sw": __version__},
-            "cmps": dict(_entities(unique, f"{self._base(device.object)}/state")),
+            "cmps": dict(entities(unique, f"{self._base(device.object)}/state")),
             "stat_t": f"{self._base(device.object)}/state",
             "avty": [{"t": f"streamae/{self.terms.instance}/status"}, {"t": self._availability(device.object)}],
             "avty_mode": "all",
@@ -254,60 +232,6 @@ class Discovery:
         }
 
 
-def _entities(unique: str, state_topic: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The components of a device: their keys and unique ids must never change, or people lose what they set."""
-    yield (
-        "anomaly",
-        {
-            "p": "binary_sensor",
-            "name": "Anomaly",
-            "uniq_id": f"{unique}_anomaly",
-            "dev_cla": "problem",
-            "val_tpl": "{{ value_json.anomaly }}",
-            "json_attr_t": state_topic,
-        },
-    )
-    score = {"p": "sensor", "name": "Score", "uniq_id": f"{unique}_score", "stat_cla": "measurement"}
-    yield "score", {**score, "val_tpl": "{{ value_json.score }}", "ic": "mdi:chart-bell-curve"}
-    worst = {"p": "sensor", "name": "Worst channel", "uniq_id": f"{unique}_worst_channel"}
-    yield "worst_channel", {**worst, "val_tpl": "{{ value_json.worst_channel }}", "ic": "mdi:magnify"}
-
-
 def _progress(table: DeviceStreams, i: int) -> tuple[float, int]:
     time_s = float(table.time_s[i])
     return (-math.inf if math.isnan(time_s) else time_s, int(table.learned[i]))
-
-
-def _state(table: DeviceStreams, i: int) -> dict[str, Any]:
-    state, score, threshold = AlertState(int(table.state[i])), float(table.score[i]), float(table.threshold[i])
-    judged = state >= AlertState.INACTIVE and i not in table.unjudged
-    known = math.isfinite(score) and judged
-    worst = int(table.worst[i])
-    return {
-        "anomaly": "ON" if state is AlertState.FIRING else "OFF" if judged else None,
-        "score": float(f"{score:.{_DIGITS}g}") if known else None,
-        "threshold": float(f"{threshold:.{_DIGITS}g}") if known and math.isfinite(threshold) else None,
-        "worst_channel": _text(table.channels[worst]) if known and worst >= 0 else None,
-        "state": state.word,
-    }
-
-
-def _object_id(group: str, stream: str) -> str:
-    """A name that stays the same, and differs wherever group or stream do."""
-    digest = hashlib.sha256(f"{group}\0{stream}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return f"{_plain(f'{group}_{stream}')[:48]}_{digest}"
-
-
-def _slug(name: str) -> str:
-    """A name as a topic level of discovery, which allows [a-zA-Z0-9_-]; still another one for another name."""
-    plain = _plain(name)
-    return plain if plain == name else f"{plain}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)
-
-
-def _text(name: str) -> str:
-    """A name for people: what cannot be printed, lone surrogates too, would break a reader's JSON or page."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in name)

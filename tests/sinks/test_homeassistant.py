@@ -21,7 +21,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from streamae.core.types import AlertState
 from streamae.daemon.homeassistant import _streams
-from streamae.sinks.homeassistant import DeviceStreams, Discovery, DiscoveryOptions
+from streamae.sinks.homeassistant import Discovery, DiscoveryOptions
+from streamae.sinks.homeassistant_device import DeviceStreams
 from streamae.web.view import StreamTable
 from tests import services
 from tests.brokers import Mosquitto, wait_until
