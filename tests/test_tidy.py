@@ -95,12 +95,14 @@ def offered(tree):
 
 
 def names_taken(tree):
-    """Yield what a module imports by name, or takes as an attribute of something."""
+    """Yield what a module imports by name, or takes as an attribute of something, also by `getattr`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.Attribute):
             yield node.attr
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "getattr":
+            yield from (one.value for one in node.args[1:2] if isinstance(one, ast.Constant))
 
 
 def twice(trees):

@@ -19,7 +19,7 @@ from streamae.store.poison import JOURNAL
 from streamae.store.recovery import Recovery
 from streamae.store.store import Store
 
-__all__ = ["Recovered", "fold", "keep", "orphans", "recover"]
+__all__ = ["Recovered", "keep", "orphans", "recover"]
 
 _ORPHANS_MAX = 100_000
 
@@ -55,11 +55,6 @@ def recover(store: Store, groups: Groups, running: Groups | None = None) -> Reco
     if left:
         notes.append(f"resolved {len(left)} alerts that no stream stands behind any more")
     return Recovered(notes, left, fresh)
-
-
-def fold(store: Store, groups: Groups) -> list[str]:
-    """Bring a pipeline to the state that the store has; returns what was recovered and what was not, in words."""
-    return _fold(store, groups, None)[0]
 
 
 def _fold(store: Store, groups: Groups, running: Groups | None) -> tuple[list[str], bool]:

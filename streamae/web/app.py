@@ -1,7 +1,5 @@
 """The HTTP side of the daemon: /metrics, /healthz, /readyz, the page and the JSON API, behind one set of guards."""
 
-from typing import get_args
-
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -15,12 +13,10 @@ from streamae.web.endpoints import OPERATIONS, Endpoints
 from streamae.web.guard import Access, Guard
 from streamae.web.openapi import described
 from streamae.web.operations import Operation
-from streamae.web.parameters import Action
 from streamae.web.view import SilenceWanted, Snapshot, StreamTable, View
 
-__all__ = ["ACTIONS", "API", "Access", "SilenceWanted", "Snapshot", "StreamTable", "View", "create_app"]
+__all__ = ["API", "Access", "SilenceWanted", "Snapshot", "StreamTable", "View", "create_app"]
 
-ACTIONS: tuple[str, ...] = get_args(get_args(Action)[0])
 _DESCRIPTION = Operation("/api/v1/openapi.json", Assets.openapi, "OpenAPI 3.1")
 API = (*OPERATIONS, _DESCRIPTION)
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,9 @@ from streamae.web.answers import STREAM_STATES, StreamAnswer, StreamState, meani
 from streamae.web.parameters import Digits, Limit
 from streamae.web.view import StreamTable
 
-__all__ = ["SORTS", "Selection", "finite", "line", "ranked"]
+__all__ = ["Selection", "finite", "line", "ranked"]
 
 Sort = Literal["score", "peak", "name"]
-SORTS = get_args(Sort)
 
 
 def _pair(text: str) -> tuple[str, str]:

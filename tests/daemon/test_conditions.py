@@ -24,7 +24,7 @@ from streamae.daemon.conditions import Conditions
 from streamae.daemon.homeassistant import HomeAssistantThread
 from streamae.daemon.loop import Loop
 from streamae.daemon.page.view import DaemonView
-from streamae.daemon.recover import fold
+from streamae.daemon.recover import recover
 from streamae.daemon.sink_threads import SinkThreads
 from streamae.errors import StoreError
 from streamae.ingest.mqtt import MqttSource, ReceiveLimits
@@ -478,7 +478,7 @@ def test_a_damaged_state_directory_is_told_until_the_next_start(tmp_path: Path, 
         if damaged:
             (tmp_path / "state.db").write_bytes(b"no database" * 1000)
         store, conditions = opened(tmp_path), Conditions("b:1", Clock())
-        fold(store, Groups("plant-1", [plants.group()]))
+        recover(store, Groups("plant-1", [plants.group()]))
         conditions.damaged(store.damage)
         assert [one.kind for one in conditions.failing()] == ["damage"] * damaged
         assert len(lines.of("set aside as state.db.damaged-")) == damaged
@@ -495,7 +495,7 @@ def test_journal_rows_that_cannot_be_read_are_damage(tmp_path: Path) -> None:
         connection.execute("UPDATE journal SET body = x'00' WHERE seq = 2")
     store.close()
     store = opened(tmp_path)
-    fold(store, Groups("plant-1", [plants.group()]))
+    recover(store, Groups("plant-1", [plants.group()]))
     assert any("journal row" in note for note in store.damage)
     store.close()
 

@@ -7,7 +7,7 @@ from streamae.core.alert import AlertRule
 from streamae.core.groups import Groups
 from streamae.core.report import Report
 from streamae.core.types import Batch
-from streamae.daemon.recover import fold, keep, orphans, recover
+from streamae.daemon.recover import keep, orphans, recover
 from streamae.store.store import Store
 from tests import plants
 from tests.core.test_pipeline import BAD, plant
@@ -56,7 +56,7 @@ def test_a_restart_is_the_fold_of_snapshot_and_journal(open_store, snapshots):
     store.close()
     store = open_store()
     again = Groups("i", [plants.group(alert=RULE)])
-    notes = fold(store, again)
+    notes = recover(store, again).notes
     assert look(again) == before
     assert orphans(store, again) == []
     assert any("recovered 3 streams" in note for note in notes)
@@ -91,7 +91,7 @@ def test_a_snapshot_that_cannot_be_read_is_passed_over(open_store):
     store.close()
     store = open_store()
     again = Groups("i", [plants.group(alert=RULE)])
-    notes = fold(store, again)
+    notes = recover(store, again).notes
     assert any("passed over" in note for note in notes)
     assert look(again) == before
 
@@ -102,7 +102,7 @@ def test_a_start_keeps_what_it_has_folded(open_store):
     messages, folded = plant(60), []
     for first in range(0, len(messages), 30):
         store, groups = open_store(), Groups("i", [plants.group(alert=RULE)])
-        folded += [note for note in fold(store, groups) if "; folded" in note]
+        folded += [note for note in recover(store, groups).notes if "; folded" in note]
         assert keep(store, groups, 0.0) == []
         live(store, groups, messages[first : first + 30], step=30)
         store._abandon()

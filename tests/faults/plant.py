@@ -20,7 +20,7 @@ from streamae.core.report import Report
 from streamae.core.types import Batch
 from streamae.daemon.build import Models, groups_of
 from streamae.daemon.json_parser import json_loads
-from streamae.daemon.recover import fold as fold_store
+from streamae.daemon.recover import recover
 from streamae.history.series import write_series
 from streamae.store.journal import read_rows
 from streamae.store.store import Store
@@ -134,7 +134,7 @@ def recovered(config: Path) -> Groups:
     sinks = [sink.name for sink in settings.sinks]  # what waits for any other would be dropped
     store = Store.open(settings.state.dir, "process", lambda: START_S + 1e6, sinks=sinks)
     try:
-        fold_store(store, groups)
+        recover(store, groups)
     finally:
         store.close()
     return groups

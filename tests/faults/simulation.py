@@ -30,7 +30,7 @@ from streamae.core.groups import Groups
 from streamae.core.report import Report, Transition
 from streamae.core.types import Batch
 from streamae.daemon.loop import Loop
-from streamae.daemon.recover import fold
+from streamae.daemon.recover import recover
 from streamae.errors import StoreError
 from streamae.ingest.mqtt import MqttSource, ReceiveLimits
 from streamae.ingest.source import Accepted
@@ -322,7 +322,7 @@ class World:
             if snapshot is not None:
                 self.groups.restore(snapshot)
         else:
-            fold(self.store, self.groups)
+            recover(self.store, self.groups)
         if self.bug == "redelivery_forgotten_at_start":
             self.store._taken.clear()
         self.session = SimSession(self.store.stats().journal_rows_last > 0, self.bug)

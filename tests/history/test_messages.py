@@ -18,7 +18,6 @@ from streamae.history.recordings import message_line
 from streamae.store.past import Spell, open_past
 from streamae.store.silences import Silence
 from streamae.store.store import Store
-from streamae.web.app import ACTIONS
 from tests import sparkplug as sp
 from tests.plants import LevelModel, known_stream, profile
 from tests.sparkplug import metric, payload
@@ -200,7 +199,7 @@ def test_the_journal_of_a_running_installation(tmp_path):
         )
         for i in range(0, len(messages), 30):
             commit(store, messages[i : i + 30], [fired, over, wrong] if i == 900 else [])
-        assert store.alerts.give_feedback(wrong.id, ACTIONS[1], NOW)
+        assert store.alerts.give_feedback(wrong.id, "false-alarm", NOW)
         store.silences.create(Silence(NOW + 2000, NOW + 2100, stream="h*", created_by="me", comment="service"), NOW)
         before = (state / "state.db").stat().st_size
         found = from_journal(path, None, state, since_s=NOW + 200)
@@ -215,7 +214,6 @@ def test_the_journal_of_a_running_installation(tmp_path):
     assert ((hall.time_s >= NOW + 400) & (hall.time_s < NOW + 600)).sum() == 20
     assert not ((hall.time_s >= NOW + 2000) & (hall.time_s < NOW + 2100)).any()
     assert ((kitchen.time_s >= NOW + 2000) & (kitchen.time_s < NOW + 2100)).sum() == 10
-    assert ACTIONS[1] == "false-alarm"
     with pytest.raises(StoreError, match=r"has no state\.db"):
         from_journal(path, None, tmp_path, since_s=0.0)
 
