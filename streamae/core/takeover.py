@@ -17,7 +17,7 @@ from streamae.core.report import Transition
 from streamae.core.transitions import ANOMALY
 from streamae.core.types import F64, I8, I64, AlertState, Bool, State
 
-__all__ = ["Progress", "hold", "inherit", "inherit_births", "progress", "refill", "states"]
+__all__ = ["Progress", "hold", "inherit", "inherit_births", "progress", "refill", "states", "unjudged"]
 
 
 def refill(
@@ -93,11 +93,17 @@ class Progress:
 def states(pipeline: Pipeline) -> I8:
     """Return the state of each stream, `[S]`; INACTIVE only where a full window has been judged."""
     S = len(pipeline.streams)
-    alert, learning = pipeline.alerts.standing(S), _learning(pipeline)
-    known = pipeline.scoring.judged(S) & (pipeline.rings.fill(S) >= pipeline.profile.window)
-    unknown = np.where(learning, AlertState.LEARNING, AlertState.FILLING)
-    state: I8 = np.where((alert > AlertState.INACTIVE) | (known & ~learning), alert, unknown).astype(np.int8)
+    alert, waits = pipeline.alerts.standing(S), _waits(pipeline)
+    state: I8 = np.where((alert > AlertState.INACTIVE) | (waits == AlertState.INACTIVE), alert, waits).astype(np.int8)
     return state
+
+
+def unjudged(pipeline: Pipeline) -> dict[int, str]:
+    """Return the streams whose alert fires though no window of theirs can be judged now, with what they wait for."""
+    firing = pipeline.alerts.firing(len(pipeline.streams))
+    waits = _waits(pipeline)[firing]
+    found = zip(firing.tolist(), waits.tolist(), strict=True)
+    return {stream: AlertState(state).word for stream, state in found if state != AlertState.INACTIVE}
 
 
 def progress(pipeline: Pipeline) -> Progress:
@@ -111,6 +117,15 @@ def progress(pipeline: Pipeline) -> Progress:
     rows = np.where(learning, pipeline.scale.seen(S) + np.minimum(fill, T) + learnt, fill)
     needed = np.where(learning, pipeline.scale.warmup_rows + T + learn, T)
     return Progress(state, np.minimum(rows, needed), needed)
+
+
+def _waits(pipeline: Pipeline) -> I8:
+    """LEARNING or FILLING while a stream cannot be judged, INACTIVE where it can, `[S]`."""
+    S = len(pipeline.streams)
+    known = pipeline.scoring.judged(S) & (pipeline.rings.fill(S) >= pipeline.profile.window)
+    waits: I8 = np.where(known, AlertState.INACTIVE, AlertState.FILLING).astype(np.int8)
+    waits[_learning(pipeline)] = AlertState.LEARNING
+    return waits
 
 
 def _learning(pipeline: Pipeline) -> Bool:

@@ -6,6 +6,7 @@ import numpy as np
 
 from streamae.core.groups import Groups
 from streamae.core.takeover import progress
+from streamae.core.types import AlertState
 from streamae.daemon.page.progress import Cadence
 from streamae.daemon.page.tables import tables
 from tests import plants
@@ -77,6 +78,23 @@ def test_a_window_that_begins_anew_counts_anew():
         groups.step(plants.batch([row("known", T0 + 5000.0 + 100.0 * n)]), 0.0)
         last = eta(groups, cadence)["known"]
     assert last == 7 * 100.0
+
+
+def test_an_alert_that_nobody_can_judge_says_what_it_waits_for():
+    """It fires under a model that does not know its stream yet, and cannot end: a mark says why, until it is judged."""
+    groups, shown = plant(window=3, warmup_rows=4), []
+    groups.step(plants.batch([row("known", T0), row("new", T0)]), 0.0)
+    pipeline = groups.pipelines["pumps"]
+    for stream in (0, 1):
+        pipeline.alerts.hold(stream, "warning", 0, (T0, T0), 9.0)
+    for n in range(1, 8):
+        table = tables(groups)["pumps"]
+        assert all(table.state[stream] == AlertState.FIRING for stream in table.marks)
+        shown.append([table.marks.get(stream, []) for stream in (0, 1)])
+        groups.step(plants.batch([row("known", T0 + n), row("new", T0 + n)]), 0.0)
+    assert shown[0] == [["filling"], ["learning"]]
+    assert [marks for marks, _ in shown] == [["filling"]] * 2 + [[]] * 5
+    assert [marks for _, marks in shown] == [["learning"]] * 3 + [["filling"]] * 3 + [[]]
 
 
 def test_the_page_lists_what_the_core_says():

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from streamae.core.groups import Groups
-from streamae.core.takeover import progress
+from streamae.core.takeover import progress, unjudged
 from streamae.daemon.page.memory import GroupHistory
 from streamae.web.app import StreamTable
 
@@ -23,7 +23,9 @@ def tables(
     histories = histories or {}
     for name, pipeline in groups.pipelines.items():
         S, latest, history = len(pipeline.streams), pipeline.latest, histories.get(name)
-        now = progress(pipeline)
+        now, marks = progress(pipeline), pipeline.marks(now_s)
+        for stream, word in unjudged(pipeline).items():
+            marks.setdefault(stream, []).append(word)  # else nobody sees why its alert does not end
         made[name] = StreamTable(
             group=name,
             names=pipeline.streams.names[:S],
@@ -35,7 +37,7 @@ def tables(
             time_s=latest.time_s[:S].copy(),
             learned=pipeline.scale.seen(S).astype(np.int64),
             warmup_rows=pipeline.scale.warmup_rows,
-            marks=pipeline.marks(now_s),
+            marks=marks,
             template=pipeline.streams.parsed,
             spark=None if history is None else history.spark(monotonic_s),
             slot_s=1.0 if history is None else history.slot_s,
