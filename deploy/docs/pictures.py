@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from streamae.core.alert import AlertRule
-from streamae.core.types import (F64, AlertState)
-from streamae.core.profile import (Profile)
+from streamae.core.profile import Profile
+from streamae.core.types import F64, AlertState
 from streamae.daemon.page.detail import overlay
 from streamae.history.series import Series
 from streamae.model.artifact import profile_of

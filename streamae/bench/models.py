@@ -11,7 +11,7 @@ from streamae.core.decode import PayloadSpec
 from streamae.core.pipeline import Group
 from streamae.core.profile import Profile, Reconstructor
 from streamae.core.topics import Template
-from streamae.model.detector import Detector
+from streamae.model.detector import DetectorNetwork
 from streamae.model.export import script
 from streamae.model.spec import DetectorSpec, NetworkSpec
 
@@ -40,7 +40,7 @@ def spec_named(name: str) -> DetectorSpec:
 def scripted(spec: DetectorSpec) -> torch.jit.ScriptModule:
     """Return the network of a spec, scripted, with its initial weights."""
     torch.manual_seed(0)
-    return script(Detector(spec))
+    return script(DetectorNetwork(spec))
 
 
 def bench_group(spec: DetectorSpec, model: Reconstructor, streams: int, stride: int) -> Group:

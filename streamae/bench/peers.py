@@ -17,7 +17,7 @@ import torch
 from streamae.bench import foreign
 from streamae.bench.models import noise, scripted, spec_named
 from streamae.bench.rounds import BenchTable, Elapsed, Line, by_turns
-from streamae.model.detector import Detector
+from streamae.model.detector import DetectorNetwork
 from streamae.model.runtime import TorchReconstructor
 from streamae.stopping import child
 
@@ -123,7 +123,7 @@ def _scored(runner: TorchReconstructor, x: Any) -> Callable[[], object]:
 
 def _eager(spec: Any, points: int) -> Callable[[], object]:
     torch.manual_seed(0)
-    network, x = Detector(spec).eval(), noise(spec, points)
+    network, x = DetectorNetwork(spec).eval(), noise(spec, points)
 
     def run() -> None:
         with torch.no_grad():

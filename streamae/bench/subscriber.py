@@ -84,11 +84,11 @@ def _eager(plan: dict[str, Any]) -> Any:
     import torch
 
     from streamae.bench.models import spec_named
-    from streamae.model.detector import Detector
+    from streamae.model.detector import DetectorNetwork
 
     torch.set_num_threads(1)
     spec = spec_named(plan["model"])
-    network = Detector(spec).eval()
+    network = DetectorNetwork(spec).eval()
     rows = {f"b/s{i:06d}": deque(np.zeros(spec.window), maxlen=spec.window) for i in range(plan["streams"])}
 
     def act(topic: str, payload: bytes) -> None:

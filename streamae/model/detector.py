@@ -24,7 +24,7 @@ from streamae.model.layers import affine
 from streamae.model.network import EncoderDecoder
 from streamae.model.spec import DetectorSpec
 
-__all__ = ["Beside", "Detector", "Energy", "Prototypes", "Subspace"]
+__all__ = ["Beside", "DetectorNetwork", "Energy", "Prototypes", "Subspace"]
 
 
 def _selector(window: int, channels: int) -> Tensor:
@@ -128,7 +128,7 @@ class Beside(nn.Module):
         return ((windows.index_select(2, self.channels) - self.low) / self.span).clamp(0.0, 1.0)
 
 
-class Detector(nn.Module):
+class DetectorNetwork(nn.Module):
     """All features of a window in one archive, as its `DetectorSpec` says."""
 
     window: Final[int]

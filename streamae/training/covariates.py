@@ -17,7 +17,7 @@ import torch
 
 from streamae.core.calendar import ANGLES, Calendar
 from streamae.core.types import F64, I64
-from streamae.model.detector import Detector
+from streamae.model.detector import DetectorNetwork
 from streamae.model.spec import DetectorSpec
 from streamae.training.dataset import Dataset
 from streamae.training.features import Flat, components, fit_features
@@ -88,7 +88,7 @@ def choose(dataset: Dataset, plan: Plan, config: TrainConfig, flat: Flat) -> Cho
     return Chosen(replace(plan, spec=spec), replace(dataset, calendar=calendar), tuple(trials))
 
 
-def fit_beside(detector: Detector, dataset: Dataset) -> None:
+def fit_beside(detector: DetectorNetwork, dataset: Dataset) -> None:
     """Fill in the range of what the detector reads beside its targets, in place."""
     if detector.has_context:
         rows = dataset.read()[:, detector.context.channels.numpy()]
@@ -142,7 +142,9 @@ class _Tries:
         """Loss of a short training on held-out windows."""
         spec = _with(self.plan.spec, context, len(self.dataset.channels) + len(self.dataset.calendar))
         torch.manual_seed(seed)
-        detector = Detector(replace(spec, energies=(), prototypes=(), residuals=spec.residuals if spec.whiten else ()))
+        detector = DetectorNetwork(
+            replace(spec, energies=(), prototypes=(), residuals=spec.residuals if spec.whiten else ())
+        )
         fit_features(detector, self.flat, self.plan.bases, seed)
         fit_beside(detector, self.dataset)
         rows, read = torch.from_numpy(self.dataset.read()), detector.network_input

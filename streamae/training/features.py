@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from streamae.core.types import F64
-from streamae.model.detector import Detector, Energy, Prototypes, Subspace
+from streamae.model.detector import DetectorNetwork, Energy, Prototypes, Subspace
 
 __all__ = ["cluster", "components", "fit_features", "sample_windows"]
 
@@ -62,7 +62,7 @@ def cluster(flat: F64, count: int, seed: int, rounds: int = 30) -> F64:
     return centers
 
 
-def fit_features(detector: Detector, flat: Flat, bases: dict[int, tuple[F64, F64]], seed: int) -> None:
+def fit_features(detector: DetectorNetwork, flat: Flat, bases: dict[int, tuple[F64, F64]], seed: int) -> None:
     """Fill the detector's subspaces (`bases` by window, as its spec was made from them) and prototypes, in place."""
     for module in (*detector.residuals, *detector.energies):
         assert isinstance(module, Subspace | Energy)

@@ -20,7 +20,7 @@ import streamae
 from streamae.core.types import F32, I64
 from streamae.errors import SeriesError
 from streamae.history.series import Series
-from streamae.model.detector import Detector
+from streamae.model.detector import DetectorNetwork
 from streamae.model.export import script
 from streamae.model.runtime import TorchReconstructor, choose_device, prepare_torch
 from streamae.model.save import format_version, save
@@ -48,7 +48,7 @@ _STRETCH = 4096
 class Trained:
     """A trained model, before or after it was written."""
 
-    network: Detector
+    network: DetectorNetwork
     scripted: torch.jit.ScriptModule
     manifest: dict[str, Any]
     digest: str = ""
@@ -134,7 +134,7 @@ def train_dataset(
     chosen = choose(dataset, make_plan(dataset, config, flat), config, flat)
     dataset, plan = chosen.dataset, chosen.plan
     torch.manual_seed(seed)
-    detector = Detector(plan.spec)
+    detector = DetectorNetwork(plan.spec)
     fit_features(detector, flat, plan.bases, seed)
     fit_beside(detector, dataset)
     train_ends, held_ends = (np.concatenate(x) for x in ends_of(dataset, plan.spec.network.window, config.held_out))
@@ -165,7 +165,7 @@ def train_dataset(
     return Trained(detector, scripted, record)
 
 
-def _fit_code(detector: Detector, sample: torch.Tensor) -> None:
+def _fit_code(detector: DetectorNetwork, sample: torch.Tensor) -> None:
     with torch.no_grad():
         code = detector.network.encode(sample)
     detector.network.code_center.copy_(code.mean(dim=0))

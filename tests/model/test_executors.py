@@ -15,7 +15,7 @@ from torch import nn
 
 from streamae.model import executors, native, runtime, scorers
 from streamae.model.cuda import BUCKETS, CudaExecutor, bucket_of
-from streamae.model.detector import Detector
+from streamae.model.detector import DetectorNetwork
 from streamae.model.executor_options import ExecutorOptions
 from streamae.model.executors import PARITY, Grouped, admitted
 from streamae.model.export import script
@@ -45,7 +45,7 @@ def pumps():
 
 def detector(spec, seed=0):
     torch.manual_seed(seed)
-    made = Detector(spec)
+    made = DetectorNetwork(spec)
     for name, buffer in made.named_buffers():
         if name.endswith(("basis", "centers", "mean")):
             buffer.normal_(std=0.3)
@@ -186,7 +186,7 @@ class Before(nn.Module):
 def test_an_archive_of_before_the_ladder_still_runs():
     spec = bare()
     torch.manual_seed(0)
-    runner = TorchReconstructor(torch.jit.script(Before(Detector(spec)).eval()), spec)
+    runner = TorchReconstructor(torch.jit.script(Before(DetectorNetwork(spec)).eval()), spec)
     assert runner.executor == "module"
     assert runner.errors(windows(spec, 3)).shape == (3, 1)
 

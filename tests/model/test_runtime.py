@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from streamae.model.detector import Detector
+from streamae.model.detector import DetectorNetwork
 from streamae.model.export import script
 from streamae.model.network import EncoderDecoder
 from streamae.model.runtime import TorchReconstructor, choose_device
@@ -54,7 +54,7 @@ def test_a_detector_gives_the_same_bits_in_a_batch_of_any_size(channels):
         residuals=((5, 2), (10, 3), (20, 7), (40, 11)) if several else ((64, 5),),
         energies=((32, 4),), prototypes=((32, 16), (window, 16)),
     )  # fmt: skip
-    detector = Detector(spec)
+    detector = DetectorNetwork(spec)
     for name, buffer in detector.named_buffers():
         if name.endswith(("basis", "centers", "mean")):
             buffer.normal_(std=0.3)

@@ -12,7 +12,7 @@ from streamae.core.types import F32
 from streamae.errors import ArtifactError
 from streamae.history.series import Series
 from streamae.model import artifact
-from streamae.model.detector import Detector
+from streamae.model.detector import DetectorNetwork
 from streamae.model.export import load_archive
 from streamae.model.spec import DetectorSpec, NetworkSpec
 from streamae.training.dataset import Stream, build
@@ -26,7 +26,7 @@ __all__ = ["Pretrained", "load_encoder", "train_encoder"]
 class Pretrained:
     """A trained detector, whose encoder is to be used again, and the manifest that it was trained under."""
 
-    detector: Detector
+    detector: DetectorNetwork
     manifest: Mapping[str, Any]
 
     @property
@@ -50,7 +50,7 @@ def load_encoder(path: Path, sha256: str | None, registry: Path | None) -> Pretr
             "with `banks: true` or `linear: off`"
         )
     content, _ = artifact.verified(path, opened.digest, None)
-    detector = Detector(DetectorSpec.from_mapping(opened.manifest["network"]))
+    detector = DetectorNetwork(DetectorSpec.from_mapping(opened.manifest["network"]))
     detector.load_state_dict(load_archive(content, "cpu").state_dict())
     return Pretrained(detector.eval(), opened.manifest)
 

@@ -23,7 +23,7 @@ from streamae.core.types import F32
 from streamae.errors import ArtifactError
 from streamae.history.series import read_series
 from streamae.model import artifact
-from streamae.model.detector import Detector
+from streamae.model.detector import DetectorNetwork
 from streamae.model.export import MANIFEST_NAME, load_archive, script
 from streamae.model.save import format_version, save
 from streamae.training.classify.classifiers import Curve, FrozenCode, Tagger, classifier, learning_curve
@@ -40,7 +40,7 @@ _GOLDEN = 4
 class WindowClassifier(nn.Module):
     """What is written: scaled windows `[B, T, C]` -> probabilities `[B, classes]`, in the order of the manifest."""
 
-    def __init__(self, detector: Detector, tagger: Tagger | FrozenCode) -> None:
+    def __init__(self, detector: DetectorNetwork, tagger: Tagger | FrozenCode) -> None:
         super().__init__()
         self.detector = detector
         self.tagger = tagger
