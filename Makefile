@@ -73,10 +73,11 @@ tables: $(STAMP)
 	mkdir -p $(RUNS)
 	$(BIN)/pip install --quiet --editable '.[evaluate,bench]'
 	$(BIN)/streamae evaluate $(SETS:%=$(DATA)/%) --seeds 0,1,2 --results $(RUNS)/quality.jsonl --update $(DOCS)/quality.md
-	$(BIN)/python -m streamae.evaluation.plant --seeds 0 1 2 3 --results $(RUNS)/plant.jsonl --update $(DOCS)/quality.md
-	$(BIN)/python -m streamae.evaluation.systems $(SETS:%=$(DATA)/%) --results $(RUNS)/systems.jsonl --update $(DOCS)/quality.md
-	$(BIN)/python -m streamae.evaluation.label_curve --update $(DOCS)/quality.md
+	$(BIN)/python -m tests.bench.plant --seeds 0 1 2 3 --results $(RUNS)/plant.jsonl --update $(DOCS)/quality.md
+	$(BIN)/python -m tests.bench.systems $(SETS:%=$(DATA)/%) --results $(RUNS)/systems.jsonl --update $(DOCS)/quality.md
+	$(BIN)/python -m tests.bench.label_curve --update $(DOCS)/quality.md
 	$(BIN)/streamae bench --update $(DOCS)/benchmarks.md
+	$(BIN)/python -m tests.bench.peers --update $(DOCS)/benchmarks.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

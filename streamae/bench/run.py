@@ -18,24 +18,20 @@ from streamae.errors import StreamaeError
 
 __all__ = ["PARTS", "as_json", "as_markdown", "bench", "machine"]
 
-PARTS = ("inference", "cores", "cuda", "peers", "ingest", "end-to-end", "latency", "streams", "start-up")
+PARTS = ("inference", "cores", "cuda", "ingest", "end-to-end", "latency", "streams", "start-up")
 
 
 def bench(
     only: Sequence[str],
     rounds: int,
     quick: bool,
-    pythons: Sequence[str] = (),
     console: Console | None = None,
 ) -> list[BenchTable]:
-    """Run the parts named, all of PARTS if none is; a part that cannot run here says why and is left out.
-
-    `pythons` are interpreters that may have peers which ours has not.
-    """
+    """Run the parts named, all of PARTS if none is; a part that cannot run here says why and is left out."""
     console = console or Console(file=sys.stderr)
     found: list[BenchTable] = []
     for part in only or PARTS:
-        for run in _runs(part, rounds, quick, pythons):
+        for run in _runs(part, rounds, quick):
             began_s = time.monotonic()
             with console.status(f"{part} …"):
                 try:
@@ -47,21 +43,19 @@ def bench(
     return found
 
 
-def _runs(part: str, rounds: int, quick: bool, pythons: Sequence[str]) -> list[Callable[[], BenchTable]]:
+def _runs(part: str, rounds: int, quick: bool) -> list[Callable[[], BenchTable]]:
     """The functions of a part; torch is imported by whom it concerns."""
-    from streamae.bench import bounds, device, inference, peers, process, traffic
+    from streamae.bench import device, inference, process, traffic
 
     parts: dict[str, list[Callable[[], BenchTable]]] = {
         "inference": [
             lambda: inference.inference("lstm64", rounds, quick),
             lambda: inference.narrow("lstm64", rounds, quick),
-            lambda: bounds.steps(rounds),
             lambda: inference.inference("default", rounds, quick),
             lambda: inference.inference("default4", rounds, quick),
         ],
         "cores": [lambda: inference.cores(rounds)],
         "cuda": [lambda: device.device(rounds)],
-        "peers": [lambda: peers.peers(rounds, quick, pythons)],
         "ingest": [lambda: traffic.ingest(rounds, quick)],
         "end-to-end": [lambda: traffic.end_to_end(rounds, quick)],
         "latency": [lambda: traffic.latency(quick)],

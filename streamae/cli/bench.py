@@ -18,9 +18,6 @@ __all__ = ["bench"]
 @click.option(
     "--update", "--readme", "update", type=FILE, help="Replace the tables between the markers `bench` of this file."
 )
-@click.option(
-    "--python", "pythons", multiple=True, help="Interpreter with peers that want an environment of their own."
-)
 def bench(
     only: tuple[str, ...],
     rounds: int,
@@ -28,7 +25,6 @@ def bench(
     as_json_file: Path | None,
     markdown: Path | None,
     update: Path | None,
-    pythons: tuple[str, ...],
 ) -> None:
     """Measure the product against its references on this machine: ratios of CPU time, by turns."""
     from streamae.bench import run
@@ -38,7 +34,7 @@ def bench(
     if unknown:
         raise click.BadParameter(f"got {', '.join(unknown)}; parts are {', '.join(run.PARTS)}", param_hint="--only")
     where = run.machine()
-    sections = run.bench(only, rounds, quick, pythons)
+    sections = run.bench(only, rounds, quick)
     text = run.as_markdown(sections, where)
     if as_json_file is not None:
         as_json_file.write_text(run.as_json(sections, where), encoding="utf-8")

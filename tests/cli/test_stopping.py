@@ -250,14 +250,11 @@ def demo(word: str) -> Callable[[World], None]:
     return demo_until
 
 
-def a_peer(world: World) -> None:
-    """A peer's interpreter that never says that it is ready."""
-    peer = world.folder / "python"
-    started = world.folder / "started"
-    peer.write_text(f"#!/bin/sh\ntouch {started}\nexec sleep 1000\n")
-    peer.chmod(0o755)
-    world.launch("bench", "--only", "peers", "--quick", "--python", peer)
-    world.wait_for(started.exists)
+def a_round(world: World) -> None:
+    """A round through the broker, with a publisher and subscribers of its own."""
+    world.launch("bench", "--only", "ingest", "--rounds", "1000")
+    children = Path(f"/proc/{world.process.pid}/task/{world.process.pid}/children")
+    world.wait_for(lambda: len(children.read_text().split()) > 1)
 
 
 PUBLISH = ("--streams", "3", "--speed", "max")
@@ -273,7 +270,7 @@ WAITS: dict[str, tuple[Callable[[World], None], ...]] = {
     "classify": (reads("classify", "x.pt", "FILE", "-o", "OUT"),),
     "inspect": (reads("inspect", "FILE"),),
     "evaluate": (reads("evaluate", "x.csv", "-c", "FILE"),),
-    "bench": (a_peer,),
+    "bench": (a_round,),
     "simulate": (
         a_broker_that_goes("simulate", "kill", *PUBLISH),
         a_broker_that_goes("simulate", "freeze", *PUBLISH),

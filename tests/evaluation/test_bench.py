@@ -8,16 +8,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from streamae.bench import bounds
 from streamae.bench.device import device, work_a_window
-from streamae.bench.foreign import PEERS
 from streamae.bench.models import spec_named
-from streamae.bench.peers import Peer
 from streamae.bench.publisher import _frame
 from streamae.bench.rounds import BenchTable, Line, Timing, by_turns
 from streamae.bench.run import as_json, as_markdown
 from streamae.cli import main
 from streamae.mqtt.reader import split_publishes
+from tests.bench import bounds
+from tests.bench.foreign import PEERS
+from tests.bench.peers import Peer
 
 
 def burn(n):

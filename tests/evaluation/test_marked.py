@@ -45,6 +45,7 @@ def test_a_file_without_the_block_is_left_alone(tmp_path, text):
         ("quality", "systems"),
         ("quality", "labels"),
         ("benchmarks", "bench"),
+        ("benchmarks", "peers"),
     ],
 )
 def test_the_docs_have_a_place_for_every_table(tmp_path, page, name):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from streamae.evaluation import budgets
-from streamae.evaluation import plant as bench
 from streamae.evaluation.metrics import DAY_S
-from streamae.evaluation.plant_table import growth, rank_correlation, tables
 from streamae.training.fit import Recipe
+from tests.bench import plant as bench
+from tests.bench.plant_table import growth, rank_correlation, tables
 
 SMALL = bench.Bench(
     streams=2, train_days=1.0, normal_days=0.5, period_s=10.0, day_s=7200.0, recipe=Recipe(steps=5, batch=8)

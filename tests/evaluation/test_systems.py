@@ -1,4 +1,4 @@
-"""The contract of `streamae.evaluation.systems`: one question, the same terms for every system, an honest table."""
+"""The contract of `tests.bench.systems`: one question, the same terms for every system, an honest table."""
 
 import json
 import math
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from streamae.evaluation import systems as which
 from streamae.evaluation.protocol import read_labelled, score_once
 from streamae.model.spec import NetworkSpec
 from streamae.training.fit import Recipe
+from tests.bench import systems as which
 
 TRAIN, ROWS, EVENT = 400, 700, slice(560, 590)
 QUICK = which.Budget(hidden=8, recipe=Recipe(steps=60, batch=32))

@@ -10,9 +10,6 @@ from click.testing import CliRunner
 
 from streamae.cli import main
 from streamae.errors import ArtifactError, SeriesError
-from streamae.evaluation import label_curve
-from streamae.evaluation.label_curve import KINDS
-from streamae.evaluation.label_curve import incidents as simulated_incidents
 from streamae.history.recordings import read_series
 from streamae.history.series import write_series
 from streamae.model.artifact import open_artifact, profile_of
@@ -22,6 +19,9 @@ from streamae.training.classify.labels import draw, hold_out, label_windows, rea
 from streamae.training.classify.train import load_classifier
 from streamae.training.fit import Recipe
 from streamae.training.plan import TrainConfig
+from tests.bench import label_curve
+from tests.bench.label_curve import KINDS
+from tests.bench.label_curve import incidents as simulated_incidents
 
 FEW = (0.05, 0.1)
 
@@ -63,7 +63,7 @@ def test_few_labels_go_further_from_the_encoder(encoder, labelled):
 
 
 def test_the_curve_is_one_command(tmp_path, monkeypatch):
-    """`python -m streamae.evaluation.label_curve` prints the table and puts it between the text's markers."""
+    """`python -m tests.bench.label_curve` prints the table and puts it between the text's markers."""
     small = TrainConfig(recipe=Recipe(steps=3, batch=8), window=24, hidden=4)
     monkeypatch.setattr(label_curve, "TrainConfig", lambda: small)
     monkeypatch.setattr(k, "_STEPS", 4)

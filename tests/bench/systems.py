@@ -1,6 +1,6 @@
 """LSTM, LSTM autoencoder or both: which is better? The tutorial's open question, as one command.
 
-    python -m streamae.evaluation.systems FOLDER… --seeds 0 1 2 --results runs.jsonl --markdown
+    python -m tests.bench.systems FOLDER… --seeds 0 1 2 --results runs.jsonl --markdown
 
 Every system gets the same: rows z-scored on the training rows, the window T (the training rows' period, or 32 rows),
 the hidden size, the budget of steps, the optimiser and the initialisation. What differs is the question alone:
@@ -209,7 +209,7 @@ def _has_event(path: Path) -> bool:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m streamae.evaluation.systems", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.systems", description=__doc__.splitlines()[0])
     parser.add_argument("paths", nargs="*", type=Path, metavar="DIR", help="labelled series, or folders of them")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--results", type=Path, help="JSON lines to resume from and append to")

@@ -1,6 +1,6 @@
 """The detector on a plant whose truth is known: false alarms against the budget, and what it finds of each fault.
 
-    python -m streamae.evaluation.plant --seeds 0 1 2 --results runs.jsonl --markdown
+    python -m tests.bench.plant --seeds 0 1 2 --results runs.jsonl --markdown
 
 For each plant and seed the default model is trained on some normal days of all its streams. Then
 
@@ -37,7 +37,6 @@ from streamae.core.types import F64, I8, I32, I64, Readings, Rows
 from streamae.errors import StreamaeError
 from streamae.evaluation.budgets import BUDGETS, thresholds
 from streamae.evaluation.metrics import DAY_S, alarms
-from streamae.evaluation.plant_table import tables
 from streamae.marked import replace_block
 from streamae.model.artifact import profile_of
 from streamae.model.runtime import TorchReconstructor
@@ -48,6 +47,7 @@ from streamae.training.backtest import offline_group
 from streamae.training.dataset import Stream
 from streamae.training.fit import Recipe
 from streamae.training.train import TrainConfig, train_streams
+from tests.bench.plant_table import tables
 
 __all__ = ["PLANTS", "Bench", "FaultTrial", "evaluate_plant", "main", "rises", "score_streams"]
 
@@ -276,7 +276,7 @@ def _lines(path: Path | None) -> list[Run]:
 
 def main(argv: Sequence[str] | None = None, say: Callable[[str], Any] = sys.stdout.write) -> int:
     """Run the bench and print its tables, or its runs as JSON lines."""
-    parser = argparse.ArgumentParser(prog="python -m streamae.evaluation.plant", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.plant", description=__doc__.splitlines()[0])
     parser.add_argument("--plants", nargs="+", choices=PLANTS, default=list(PLANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--streams", type=int, default=Bench().streams)

@@ -1,9 +1,13 @@
 """Points scored per core-second, ours beside those of the field: each as its users call it, and no MQTT.
 
-Every peer runs in a process of its own (`bench.foreign`), by the first interpreter that has it: ours, then those that
-`--python` names. All are run by turns. A peer that does another kind of work for a point is named as such.
+    python -m tests.bench.peers --python OTHER/bin/python --update deploy/docs/benchmarks.md
+
+Every peer runs in a process of its own (`tests.bench.foreign`), by the first interpreter that has it: ours, then those
+that `--python` names. All are run by turns. A peer that does another kind of work for a point is named as such.
+Beside them stands what a step of the recurrence costs at least (`tests.bench.bounds`).
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -14,14 +18,16 @@ from typing import Any
 
 import torch
 
-from streamae.bench import foreign
 from streamae.bench.models import noise, scripted, spec_named
 from streamae.bench.rounds import BenchTable, Elapsed, Line, by_turns
+from streamae.bench.run import as_markdown, machine
+from streamae.marked import replace_block
 from streamae.model.detector import DetectorNetwork
 from streamae.model.runtime import TorchReconstructor
 from streamae.stopping import child
+from tests.bench import bounds, foreign
 
-__all__ = ["Peer", "peers"]
+__all__ = ["Peer", "main", "peers"]
 
 _BATCH = 256
 _EAGER = 128  # windows
@@ -36,9 +42,7 @@ class Peer:
             command = [python, str(Path(foreign.__file__)), name]
             with tempfile.TemporaryFile("w+") as errors:
                 self._process = child(
-                    subprocess.Popen(  # noqa: S603  the interpreters are the operator's
-                        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-                    )
+                    subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
                 )
                 told = self._answer()
                 if told is not None:
@@ -131,3 +135,25 @@ def _eager(spec: Any, points: int) -> Callable[[], object]:
                 network.errors(torch.from_numpy(window[None]))
 
     return run
+
+
+def main(argv: Sequence[str] | None = None, say: Callable[[str], Any] = sys.stdout.write) -> int:
+    """Print the tables, and put them between the text's markers."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.peers", description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each comparison")
+    parser.add_argument("--quick", action="store_true", help="fewer points: a look, not a result")
+    parser.add_argument(
+        "--python", action="append", default=[], help="interpreter with peers that want an environment of their own"
+    )
+    parser.add_argument("--update", type=Path, help="replace the tables between the markers `peers` of this file")
+    given = parser.parse_args(argv)
+    where = machine()
+    text = as_markdown([bounds.steps(given.rounds), peers(given.rounds, given.quick, given.python)], where)
+    say(text + "\n")
+    if given.update is not None:
+        replace_block(given.update, "peers", text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

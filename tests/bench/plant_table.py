@@ -1,4 +1,4 @@
-"""The tables of `evaluation.plant`: budgets, recall and delay by fault, and whether the score rises with the fault."""
+"""The tables of `tests.bench.plant`: budgets, recall and delay by fault, and whether the score rises with the fault."""
 
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """What is a trained encoder worth to a classifier? The label-efficiency curve on simulated incidents, as one command.
 
-    python -m streamae.evaluation.label_curve --seeds 3
+    python -m tests.bench.label_curve --seeds 3
 
 Pumps with four incidents each, of three kinds in turn, labelled by kind; the rest is "normal". The encoder learns from
 all rows and no label, by the settings of `streamae train`;
@@ -60,7 +60,7 @@ def curve(pumps: int, seeds: Sequence[int], config: TrainConfig | None = None) -
 def main(argv: Sequence[str] | None = None, say: Callable[[str], Any] = sys.stdout.write) -> int:
     """Print the curve as a Markdown table."""
     summary = (__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser(prog="python -m streamae.evaluation.label_curve", description=summary)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.label_curve", description=summary)
     parser.add_argument("--pumps", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3, help="runs of each contender")
     parser.add_argument(
