@@ -1,10 +1,10 @@
 """Verdict -> transition: the life of an alert, as in Prometheus.
 
-    inactive --score > threshold--> pending --for_s--> firing --calm for keep_firing_for_s--> inactive (resolved)
+    inactive --score > threshold--> pending --for_s--> firing --low for keep_firing_for_s--> inactive (resolved)
 
 A pending alert that falls below its threshold, or whose score is not known (NaN), is forgotten. One that fires ends
 by a score only, for what is not known is not healthy: if another model takes over, it goes on until that model can
-judge the stream. The threshold itself is lower while it is exceeded (`core.threshold`), so that a score that dithers
+judge the stream. The threshold itself is lower while it is exceeded (`core.threshold`), so that a score that moves
 around it is one alert. Times are event times: an alert lives in the time of its stream, and a replay gives the same
 life. A firing alert is `warning`, or `critical` once its score has reached `critical_ratio` times the threshold; it
 never steps down before it is resolved.
@@ -81,7 +81,7 @@ class Alerts:
         """Judge one window of each of some different streams; NaN scores are learning. Returns `state[B]`, changes."""
         high = score > threshold
         old = self._state[stream]
-        if not (high.any() or old.any()):  # as nearly always: nothing stands, and nothing begins
+        if not (high.any() or old.any()):  # as nearly always: no alert is active, and none begins
             return np.where(np.isnan(score), _LEARNING, old), _NO_CHANGES
         begins = high & (old == AlertState.INACTIVE)
         onset_s = np.where(begins, time_s, self._onset_s[stream])
@@ -101,12 +101,13 @@ class Alerts:
         resolved = (old == AlertState.FIRING) & ~firing
         changed = np.flatnonzero((severity > was) | resolved)
         sequence = np.where(firing & (was == 0), 0, self._sequence[stream] + 1).astype(np.int32)
-        told = np.where(resolved, was, severity).astype(np.int8)
+        reported = np.where(resolved, was, severity).astype(np.int8)
         self._state[stream], self._severity[stream] = new, severity
         self._onset_s[stream], self._last_high_s[stream], self._peak[stream] = onset_s, last_high_s, peak
         self._sequence[stream[changed]] = sequence[changed]
         shown = np.where(unknown & ~firing, _LEARNING, new).astype(np.int8)
-        return shown, Changes(changed, new[changed], told[changed], sequence[changed], onset_s[changed], peak[changed])
+        changes = new[changed], reported[changed], sequence[changed], onset_s[changed], peak[changed]
+        return shown, Changes(changed, *changes)
 
     def firing(self, streams: int) -> I64:
         """Return which of the first S streams have a firing alert."""
@@ -117,9 +118,9 @@ class Alerts:
         return self._state[:streams].copy()
 
     def hold(self, stream: int, severity: str, sequence: int, times_s: tuple[float, float], peak: float) -> None:
-        """Go on with an alert that fires: `times_s` are those of its onset and of the last sample that counts as high.
+        """Continue an alert that fires: `times_s` are those of its onset and of the last sample that counts as high.
 
-        `sequence` is that of the last transition that was told of it.
+        `sequence` is that of its last transition.
         """
         self._state[stream], self._severity[stream] = AlertState.FIRING, SEVERITIES.index(severity)
         self._sequence[stream], self._peak[stream] = sequence, peak
@@ -142,7 +143,7 @@ class Alerts:
         streams = len(state["state"])
         self.grow(streams)
         for name in _KEPT:
-            if name in state:  # a snapshot of an earlier release has no peaks: they begin anew
+            if name in state:  # a snapshot of an earlier release has no peaks: they start again
                 getattr(self, f"_{name}")[:streams] = state[name]
 
 

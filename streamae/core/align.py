@@ -4,10 +4,10 @@
 forward. `GridAlign` builds rows on a time grid from channels that arrive apart: at different rates, late, out of order,
 twice, or not at all.
 
-The grid's rule. Tick k stands for the samples in ((k-1)·every, k·every], and its row bears the time k·every. The
+The grid's rule. Tick k stands for the samples in ((k-1)·every, k·every], and its row has the time k·every. The
 watermark of a stream is its newest event time less the lateness allowed; a tick closes when the watermark reaches it,
-a sample for a closed tick is `late`, and a row is thus the same whatever the order in which its samples came (Akidau
-et al. 2015, "The Dataflow Model"). A channel without a sample in a tick keeps its last value for at most `gap_max_s`;
+a sample for a closed tick is `late`, so a row is the same for every order in which its samples came (Akidau et al.
+2015, "The Dataflow Model"). A channel without a sample in a tick keeps its last value for at most `gap_max_s`;
 after that it is missing, and the row does not exist.
 """
 
@@ -178,7 +178,7 @@ class GridRows:
         return rows, +drops
 
     def interrupt(self, stream: I32) -> None:
-        """Forget held values and open ticks of these streams: neither is to be bridged over a loss."""
+        """Forget held values and open ticks of these streams: no row may bridge a loss."""
         self._held_tick[stream] = _NEVER
         self._pending = _taken(self._pending, ~np.isin(self._pending.stream, stream))
 

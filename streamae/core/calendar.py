@@ -1,4 +1,4 @@
-"""What the clock says at a row, as inputs of a model beside its channels: the time of day, the day of the week.
+"""What the clock says at a row, as inputs of a model next to its channels: the time of day, the day of the week.
 
 Each is a point on a circle, sine and cosine, so that midnight follows the last minute of the day. A model was trained
 under one clock, which stands in its artifact as the changes of its offset from UTC: where summer time comes and goes

@@ -2,7 +2,7 @@
 
 Training writes a `Calibration` and the core reads it; in the model file it is JSON. Only this module knows the keys of
 that JSON, which are the names of the fields here. A key that is missing in files of earlier releases has its default
-here. Keys that are not known are passed over: a release that changes what a file means raises the file's format.
+here. Unknown keys are ignored: a release that changes what a file means raises the file's format.
 
 Shapes are those of `core.types`: E error features, C channels. "Units" are errors times `weight`, so that about 1 is
 the top 2 % of normal; `zero` and `offset` are natural logarithms of scores. How all of it is used: `core.scale`,
@@ -268,7 +268,7 @@ class _Reader:
         raise ArtifactError(f"{self._where}.{key}: got {_shown(self._kept[key])}; {wanted}. {_REMEDY}")
 
 
-_REMEDY = "The model file was changed, or written by another streamae: train the model anew with `streamae train`"
+_REMEDY = "The model file was changed, or written by another streamae: train the model again with `streamae train`"
 
 
 def _are_numbers(value: Any) -> bool:

@@ -27,7 +27,7 @@ _RUN = 512  # messages that are read at once; one unusual message among them cos
 
 
 def deferred(specs: Sequence[PayloadSpec]) -> list[int]:
-    """Return the positions of the specs whose payloads have a say in what stream they belong to, or if to any."""
+    """Return the positions of the specs whose payloads, not topics alone, decide the stream, or if there is one."""
     return [i for i, spec in enumerate(specs) if not FORMATS[spec.kind].by_topic]
 
 
@@ -62,7 +62,7 @@ class Decoder:
         return RecordReader(form, opening) if form.open is None else form.open(opening)
 
     def notices(self) -> list[str]:
-        """Return what has begun since the last call that somebody should do something about, in sentences."""
+        """Return, in sentences, new problems since the last call that need a person's attention."""
         return [notice for memory in self._memories.values() for notice in memory.notices()]
 
     def births(self, stream: int) -> State:
@@ -70,7 +70,7 @@ class Decoder:
         return {name: kept for memory in self._memories.values() for name, kept in memory.births(stream).items()}
 
     def state(self) -> State:
-        """Return what a snapshot keeps: what later messages lean on."""
+        """Return what a snapshot keeps: what later messages depend on."""
         kept = {name: kept for memory in self._memories.values() for name, kept in memory.state().items()}
         return {**kept, **self.sequences.state()}
 
@@ -89,7 +89,7 @@ class Decoder:
         """
         out = ReadingColumns()
         latest_s = np.maximum(arrival_s, wall_s) + self._future_max_s
-        if self._router.deferred:  # what a payload says may bring a stream into being: keep to the messages' order
+        if self._router.deferred:  # a payload may create a stream: keep the messages' order
             self._read_in_order(topics, payloads, (arrival_s, latest_s), out)
             return out.readings(arrival_s), out.drops
         codes = self._router.codes(topics)

@@ -1,8 +1,9 @@
-"""A verdict that comes and goes again and again is told once, as flapping, and then held back until it is calm.
+"""A verdict that comes and goes again and again is reported once, as flapping, and then held back until it settles.
 
 More than `times` beginnings within `within_s` (event time of the alert's own stream) are one verdict `flapping`, with
-the beginning that was too many as its onset. While it stands, further beginnings of the same alert are not told; one
-that was told ends as usual. It ends when there was no beginning for `within_s`; what holds by then is told.
+the beginning that was too many as its onset. While it lasts, further beginnings of the same alert are not reported; an
+alert reported before ends as usual. It ends after `within_s` without a beginning; an alert that still fires then is
+reported.
 
 The stage works on transitions, which are rare, and keeps a record only of alerts that began lately.
 """
@@ -36,10 +37,10 @@ class FlapRule:
 
 @dataclass(slots=True)
 class _FlapRecord:
-    """The last beginnings of one alert; the verdict that it flaps, if one stands; and what is held back."""
+    """The last beginnings of one alert; the open verdict that it flaps, if there is one; and what is held back."""
 
     began_s: list[float] = field(default_factory=list)
-    told: Transition | None = None
+    verdict: Transition | None = None
     held: Transition | None = None
 
 
@@ -51,24 +52,24 @@ class Flapping:
         self._records: dict[tuple[str, str, str], _FlapRecord] = {}
 
     def open(self) -> list[Transition]:
-        """Return the verdicts that stand."""
-        return [record.told for record in self._records.values() if record.told is not None]
+        """Return the open verdicts."""
+        return [record.verdict for record in self._records.values() if record.verdict is not None]
 
     def step(self, transitions: Sequence[Transition], newest_s: Callable[[str], float]) -> list[Transition]:
         """Take the transitions of a step, those of an alert in their order; `newest_s` is the present of a stream."""
         if self.rule is None or not (transitions or self._records):
             return list(transitions)
-        told: list[Transition] = []
+        passed: list[Transition] = []
         for t in transitions:
             channel = "" if t.rule == ANOMALY else t.worst_channel
             record = self._records.setdefault((t.stream, t.rule, channel), _FlapRecord())
-            told += self._calm(record, t.time_s)
-            told += self._pass(record, t)
+            passed += self._settle(record, t.time_s)
+            passed += self._pass(record, t)
         for key, record in list(self._records.items()):
-            told += self._calm(record, newest_s(key[0]))
+            passed += self._settle(record, newest_s(key[0]))
             if not record.began_s and record.held is None:
                 del self._records[key]
-        return told
+        return passed
 
     def _pass(self, record: _FlapRecord, t: Transition) -> list[Transition]:
         assert self.rule is not None
@@ -82,13 +83,13 @@ class Flapping:
             return [t]
         recent = [s for s in record.began_s if t.time_s - s < self.rule.within_s]
         record.began_s = [*recent[-self.rule.times :], t.time_s]
-        if record.told is None and len(record.began_s) <= self.rule.times:
+        if record.verdict is None and len(record.began_s) <= self.rule.times:
             return [t]
         record.held = t
-        if record.told is not None:
+        if record.verdict is not None:
             return []
-        record.told = self._verdict(t, len(record.began_s))
-        return [record.told]
+        record.verdict = self._verdict(t, len(record.began_s))
+        return [record.verdict]
 
     def _verdict(self, t: Transition, times: int) -> Transition:
         assert self.rule is not None
@@ -100,18 +101,18 @@ class Flapping:
             peak_score=float(times),
         )  # fmt: skip
 
-    def _calm(self, record: _FlapRecord, now_s: float) -> list[Transition]:
-        """End what has been calm for long enough by now, and tell what it held back."""
+    def _settle(self, record: _FlapRecord, now_s: float) -> list[Transition]:
+        """End the verdict on an alert that has settled by now, and report what was held back."""
         assert self.rule is not None
         if not record.began_s or not now_s - record.began_s[-1] >= self.rule.within_s:
             return []
-        end_s, said = record.began_s[-1] + self.rule.within_s, []
-        if record.told is not None:
-            said.append(replace(record.told, state="resolved", sequence=1, time_s=end_s))
+        end_s, ended = record.began_s[-1] + self.rule.within_s, []
+        if record.verdict is not None:
+            ended.append(replace(record.verdict, state="resolved", sequence=1, time_s=end_s))
         if record.held is not None:
-            said.append(replace(record.held, time_s=end_s))
-        record.began_s, record.told, record.held = [], None, None
-        return said
+            ended.append(replace(record.held, time_s=end_s))
+        record.began_s, record.verdict, record.held = [], None, None
+        return ended
 
     def release(self) -> None:
         """Forget which anomalies are held back: another model judges the streams now, and finds its own."""
@@ -120,11 +121,20 @@ class Flapping:
 
     def state(self) -> State:
         """Return what a snapshot keeps."""
-        records: list[Any] = [[*key, asdict(record)] for key, record in self._records.items()]
+        records: list[Any] = [[*key, _kept(record)] for key, record in self._records.items()]
         return {"records": np.frombuffer(json.dumps(records).encode(), np.uint8).copy()}
 
     def restore(self, state: State) -> None:
         """Take over what `state` returned; nothing of an older snapshot, which had none."""
         for *key, kept in json.loads(state["records"].tobytes()) if "records" in state else ():
-            told, held = (None if kept[n] is None else Transition(**kept[n]) for n in ("told", "held"))
-            self._records[key[0], key[1], key[2]] = _FlapRecord(kept["began_s"], told, held)
+            verdict, held = (None if kept[n] is None else Transition(**kept[n]) for n in (_VERDICT_KEY, "held"))
+            self._records[key[0], key[1], key[2]] = _FlapRecord(kept["began_s"], verdict, held)
+
+
+_VERDICT_KEY = "told"  # as snapshots have always called it
+
+
+def _kept(record: _FlapRecord) -> dict[str, Any]:
+    kept = asdict(record)
+    kept[_VERDICT_KEY] = kept.pop("verdict")
+    return kept

@@ -1,8 +1,8 @@
 """`step(batch, now_s) -> Report`: all groups of an instance, and the whole of their state.
 
-The core is a fold: the state is what one gets from the messages, whatever batches they came in, and `snapshot` /
-`restore` carry it over a restart. Each group of streams has a pipeline of its own (`core.pipeline`); a message goes
-to the first group that has a template for its topic, and to the groups that only listen to it.
+The core is a fold: the state follows from the messages, and not from how they were batched; `snapshot` / `restore`
+carry it over a restart. Each group of streams has a pipeline of its own (`core.pipeline`); a message goes to the first
+group that has a template for its topic, and to the groups that only listen to it.
 """
 
 import io
@@ -32,7 +32,7 @@ class Groups:
     def __init__(self, instance: str, groups: Sequence[Group], loads: Callable[[bytes], Any] = json.loads) -> None:
         self.instance, self._loads = instance, loads
         self.pipelines = {group.name: Pipeline(instance, group, loads) for group in groups}
-        self.aside: Collection[str] = ()  # groups that take nothing for now: they are refilled afterwards
+        self.aside: Collection[str] = ()  # groups that take no messages for now: they are refilled afterwards
         self.arrival_s = -np.inf  # the newest arrival of any message
         self.maintenance: tuple[Maintenance, ...] = ()
         self._pipeline_of: dict[bytes, Pipeline | None] = {}
@@ -60,7 +60,7 @@ class Groups:
 
     @property
     def listening(self) -> bool:
-        """Whether a tick could change anything: some group has spoken, and its silence would be told."""
+        """Whether a tick could change anything: some group has been heard, and its silence would be reported."""
         return any(pipeline.health.listening for pipeline in self.pipelines.values())
 
     def _split(self, batch: Batch, drops: Drops) -> list[tuple[Pipeline, Batch]]:
@@ -83,7 +83,7 @@ class Groups:
         return [(name, pipeline) for name, pipeline in self.pipelines.items() if name in parts]
 
     def _part(self, batch: Batch, pipeline: Pipeline, at: list[int]) -> Batch:
-        """Return the messages at these places, and the holes that are in topics of this group."""
+        """Return the messages at these positions, and the holes that are in topics of this group."""
         holes = batch.holes and [topic for topic in batch.holes if self._find(topic) is pipeline]
         arrival_s = batch.arrival_s[at] if at else np.zeros(0)
         topics, payloads = [batch.topics[i] for i in at], [batch.payloads[i] for i in at]
@@ -136,7 +136,7 @@ class Groups:
         return found
 
     def _listeners(self, topic: bytes, owner: Pipeline | None) -> list[Pipeline]:
-        """Return the groups beside the owner that listen to this topic: edge nodes tell more than one of devices."""
+        """Return the other groups that listen to this topic: several may need what an edge node says of its devices."""
         text = topic.decode(errors="replace")
         return [x for x in self._listening if x is not owner and _matches(x, text, listens=True)]
 
@@ -154,8 +154,8 @@ class Groups:
         return out.getvalue()
 
     def restore(self, snapshot: bytes) -> list[str]:
-        """Take over a snapshot; returns the groups that go without: their model or their rows are others now, or the
-        snapshot or the configuration does not have them.
+        """Take over a snapshot; returns the groups that could not be restored: their model or their rows have changed,
+        or the snapshot or the configuration does not have them.
 
         Raises ValueError where the bytes are not a snapshot that this version can read.
         """
@@ -178,7 +178,7 @@ class Groups:
 
     def heritage(self, snapshot: bytes) -> dict[str, tuple[Sequence[str], State]]:
         """Return what a snapshot has of each group that does not depend on the model: its streams, and its state as far
-        as channels and rows are still the same. Nothing where streams have other names now, or nobody knows.
+        as channels and rows are still the same. Nothing where streams have other names now, or that is unknown.
         """
         about, arrays = _opened(snapshot)
         found: dict[str, tuple[Sequence[str], State]] = {}

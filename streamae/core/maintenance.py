@@ -1,10 +1,10 @@
-"""Maintenance: stretches of event time in which streams are worked on, and so are not as usual.
+"""Maintenance: periods of event time in which people work on streams, so that their values are not normal.
 
-A window that touches such a stretch is judged and shown like any other, and teaches nothing: neither threshold nor
-warm-up moves by it. No verdict on a sensor begins there, and a stream that is worked on at the present is not missed.
+A window that touches such a period is judged and shown like any other, but nothing is learnt from it: neither
+threshold nor warm-up moves. No verdict on a sensor begins there, and a stream in maintenance now is not missed.
 
-Which stretches there are comes with a batch (`Batch.maintenance`) and is journalled with it, so that a replay judges
-as the first time did, whatever the configuration says by then.
+The periods come with a batch (`Batch.maintenance`) and are journalled with it. So a replay judges as the first run
+did, even if the configuration has changed since.
 """
 
 import re
@@ -25,12 +25,12 @@ class MaintenancePlan:
 
     def __init__(self, group: str, streams: Streams) -> None:
         self._group, self._streams = group, streams
-        self._named: dict[str, Bool] = {}  # pattern -> which streams it names, as far as they have been looked at
+        self._named: dict[str, Bool] = {}  # pattern -> which of the streams checked so far it names
         self._seen: dict[str, int] = {}
         self.plan([])
 
     def plan(self, maintenance: Sequence[Maintenance]) -> None:
-        """Know of this maintenance, of whatever group, and of no other."""
+        """Replace the plan by this maintenance; entries for other groups are ignored."""
         self.planned = mine = [one for one in maintenance if fnmatchcase(self._group, one.group)]
         self._pattern = [one.stream for one in mine]
         self._start_s: F64 = np.array([one.start_s for one in mine], np.float64)
@@ -39,7 +39,7 @@ class MaintenancePlan:
         self._seen = {pattern: self._seen.get(pattern, 0) for pattern in self._pattern}
 
     def touches(self, stream: I32, start_s: F64, end_s: F64) -> Bool:
-        """Return which of N stretches `start_s[N]` to `end_s[N]` (inclusive) of these streams touch maintenance."""
+        """Return which of N periods `start_s[N]` to `end_s[N]` (inclusive) of these streams touch maintenance."""
         found = np.zeros(len(stream), np.bool_)
         if not len(stream) or not self.planned:
             return found
@@ -49,14 +49,14 @@ class MaintenancePlan:
         return found
 
     def now(self, now_s: float) -> Bool:
-        """Return which of the S streams are worked on at `now_s`."""
+        """Return which of the S streams are in maintenance at `now_s`."""
         found = np.zeros(len(self._streams), np.bool_)
         for n in np.flatnonzero((self._start_s <= now_s) & (now_s < self._end_s)):
             found |= self._names(self._pattern[n])
         return found
 
     def _names(self, pattern: str) -> Bool:
-        """Return which of the S streams a pattern names; each stream is looked at once."""
+        """Return which of the S streams a pattern names; each stream is checked once."""
         S, seen = len(self._streams), self._seen[pattern]
         if seen < S:
             self._named[pattern] = grown(self._named[pattern], S, fill=False)

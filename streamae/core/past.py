@@ -1,9 +1,9 @@
-"""One stream of a running pipeline by itself: to judge its past anew, with what is known of it now.
+"""One stream of a running pipeline by itself: to judge its past again, with what is known of the stream now.
 
-Kept are its location and scale, its weights, where its threshold must have stood, and (Sparkplug) what its births
-said. Left behind is whatever belongs to the present moment: rows, averages, an alarm that is on. So a pipeline that
-is made of it takes the stream's messages of any time, from the first on, and has no warm-up; a stream that was still
-learning learns from the beginning there.
+It keeps location and scale, weights, an estimate of the earlier threshold, and (Sparkplug) what the births said. It
+leaves out all that belongs to the present moment: rows, averages, an alarm that is on. So a pipeline that is made of
+it takes the stream's messages of any time, from the first on, and has no warm-up; a stream that was still learning
+learns there from the beginning.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ __all__ = ["StreamPast", "past_of"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StreamPast:
-    """Copies of what a pipeline knows of one stream; None where the stream has still to learn it."""
+    """Copies of what a pipeline knows of one stream; None where the stream is still learning it."""
 
     instance: str
     group: Group
@@ -47,7 +47,7 @@ class StreamPast:
 
 
 def past_of(pipeline: Pipeline, name: str, time_s: float, onsets: int) -> StreamPast | None:
-    """Copy what a pipeline knows of the stream of this name, None where it knows none. For the thread that steps it.
+    """Copy what a pipeline knows of a stream; None where it has none of this name. For the thread that steps it.
 
     Its past is judged from `time_s` on, since when `onsets` of its alarms have begun: the threshold stood lower then.
     """

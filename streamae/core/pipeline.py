@@ -111,7 +111,7 @@ class Pipeline:
         return float("nan") if stream is None else float(self.latest.row_s[stream])
 
     def interrupt(self, topics: Sequence[bytes] | None) -> int:
-        """Begin the windows of the streams of these topics (None: of all) anew; returns how many held rows."""
+        """Restart the windows of the streams of these topics (None: of all); returns how many held rows."""
         found = {-1} if topics is None else {s for topic in topics if (s := self.router.find(topic)) is not None}
         stream = np.array(sorted(range(len(self.streams)) if -1 in found else found), np.int32)
         self.align.interrupt(stream)
@@ -215,7 +215,7 @@ class Pipeline:
         return [rule for _, _, rule, _ in self.health.open()] + [t.rule for t in self.flapping.open()]
 
     def marks(self, now_s: float = -np.inf) -> dict[int, list[str]]:
-        """Return what is special about some streams, now, beside the state of their alert, in words."""
+        """Return what is special about some streams now, apart from the state of their alert, in words."""
         found: defaultdict[int, list[str]] = defaultdict(list)
         for stream in np.flatnonzero(self.maintenance.now(now_s)).tolist():
             found[stream].append("maintenance")

@@ -1,4 +1,4 @@
-"""A group's model, as the core sees it: what it was trained under, and the one function that is asked of it."""
+"""A group's model, as the core sees it: what it was trained under, and the one function that the core needs of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ __all__ = ["Profile", "Reconstructor"]
 
 
 class Reconstructor(Protocol):
-    """What the core asks of a model; scaled windows in, arrays out. Implemented by `streamae.model.runtime`.
+    """What the core needs of a model; scaled windows in, arrays out. Implemented by `streamae.model.runtime`.
 
     The value returned for a window must not depend on the other windows of the batch.
     """
@@ -26,7 +26,7 @@ class Profile:
     """What a model was trained under, as the core needs it; read from the artifact's manifest.
 
     `streams` holds by name the numbers of each stream that it was trained on, `calibration` those of the group;
-    `calendar` is for `core.calendar`; `period_s` is how far rows lay apart.
+    `calendar` is for `core.calendar`; `period_s` is the time between rows.
     """
 
     digest: str

@@ -1,10 +1,10 @@
-"""A model that fails on some windows costs those streams their verdicts, and no other stream anything.
+"""A model that fails on some windows costs those streams their verdicts; other streams lose nothing.
 
 A window fails where the model raises, or returns what is not finite. Which window of a batch makes a call raise is
 found by halving the batch; the others are scored as if it had not been there, since the value of a window does not
-depend on its company. The stream is then in quarantine: its next windows pass by unjudged, 16 at first and twice as
-many after each failure in a row, and the one after them is tried. All of it is counted in windows of the stream, so a
-replay quarantines the same.
+depend on the other windows of the batch. The stream is then in quarantine: its next windows pass by unjudged, 16 at
+first and twice as many after each failure in a row, and the one after them is tried. All of it is counted in windows of
+the stream, so a replay quarantines the same.
 
 Where even a window of zeros fails, it is not the streams: the model is broken, and nothing is searched for.
 """
@@ -59,7 +59,7 @@ def _fill(model: Reconstructor, windows: F32, answer: Answer, part: slice) -> st
         finite: Bool = np.asarray(np.isfinite(errors).all(axis=1))
         answer.errors[part] = np.where(finite[:, None], errors, 0.0)
         answer.failed[part] = ~finite
-    except Exception as error:  # the code of an archive may raise whatever it likes; the daemon must outlive it
+    except Exception as error:  # the code of an archive may raise anything; the daemon must survive it
         return f"{type(error).__name__}: {(str(error).strip() or 'no words').splitlines()[-1]}"
     return ""
 
@@ -105,7 +105,7 @@ class Quarantine:
     def step(self, stream: I32, failed: Bool) -> tuple[Bool, Bool, I32, I32]:
         """Take one window of each of some different streams; `failed[B]` counts where no window had to pass by.
 
-        Returns which windows are judged, which pass by, the streams that went into quarantine, and that came out.
+        Returns which windows are judged, which pass by, and the streams that went into quarantine and came out of it.
         """
         passes = self._left[stream] > 0
         fails = failed & ~passes

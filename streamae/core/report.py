@@ -1,4 +1,4 @@
-"""What a step says: transitions of alerts, and beside them counts, newest rows and verdicts for metrics and page."""
+"""What a step returns: transitions of alerts, and the counts, newest rows and verdicts for metrics and page."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ class Transition:
 
     `id` hashes instance, group, stream, rule and the event time of the onset; `state` is "firing" or "resolved";
     a firing alert that grows critical is a further transition with the same id and the next sequence number.
-    `peak_score` is the highest score since the onset. `repeat` counts the notices that say the same again to a sink
-    that wants to be reminded of what fires still; 0 is the first.
+    `peak_score` is the highest score since the onset. `repeat` counts the reminders to a sink that the alert still
+    fires; 0 is the first notification.
     """
 
     id: str
@@ -45,7 +45,7 @@ class Transition:
 
     @property
     def notice_key(self) -> str:
-        """The idempotency key of what a sink is told: the transition's own, and for a repetition its number."""
+        """The idempotency key of a notification: the key of the transition; a reminder adds its number."""
         return f"{self.key}:{self.repeat}" if self.repeat else self.key
 
     @property
@@ -72,9 +72,9 @@ class Report:
     """What one step did: counts for the metrics, what is new in each group for the page, transitions for the store.
 
     `notices` are sentences for the log, each about something that has just begun or ended. `skipped` windows were due
-    and left out by thinning; `interrupted` streams began their windows anew, for messages of theirs were lost.
-    `missing` messages are lost, for their sequence numbers did not come. `ticked`: it took no messages, and knows now
-    that there were none; the journal must know it too.
+    and left out by thinning; `interrupted` streams lost messages and restarted their windows. `missing` messages are
+    lost: their sequence numbers did not come. `ticked`: the step took no messages, so it knows that there were none,
+    and the journal must know it too.
     """
 
     messages: int
@@ -91,7 +91,7 @@ class Report:
 
     @classmethod
     def of(cls, messages: int, drops: Drops, parts: "Iterable[Report]", *, ticked: bool) -> "Report":
-        """Return the report of all groups, of a batch of so many messages, from the reports of each."""
+        """Join the reports of the groups into one, for a batch of `messages` messages."""
         parts = list(parts)
         for part in parts:
             drops.update(part.drops)

@@ -1,7 +1,7 @@
 """Rows -> scaled rows: each stream's own location and scale per channel.
 
 Streams that the model was trained on bring theirs in the artifact. A new stream estimates them in its warm-up: the
-first `warmup_rows` rows are kept, and then give mean and standard deviation, held against what is usual in the group.
+first `warmup_rows` rows are kept, and then give mean and standard deviation, bounded by what is usual in the group.
 Until then the stream is learning and yields nothing.
 """
 
@@ -24,10 +24,10 @@ _REACH = 3.0
 def estimate(values: F64) -> tuple[F64, F64]:
     """Return location and scale per channel, `[..., C]` each, of rows `values[..., n, C]`: mean and deviation.
 
-    A few rows far outside count as if they stood `_REACH` times the range of the middle 90 % beyond it. Quartiles
-    would resist more, but they blow up channels that rest most of the time and move in steps (measured: SKAB's VUS-PR
-    falls from .90 to .82). A channel that does not vary at all gets 1 % of its level, so that it can alarm, but not
-    at the first noise.
+    A few rows far outside count as if they stood `_REACH` times the range of the middle 90 % beyond it. Quartiles would
+    resist more, but they blow up channels that are constant most of the time and move in steps (measured: SKAB's VUS-PR
+    falls from .90 to .82). A channel that does not vary at all gets 1 % of its level, so that it can alarm, but not at
+    the first noise.
     """
     low, high = np.quantile(values, (0.05, 0.95), axis=-2, keepdims=True)
     reach = np.where(high > low, _REACH * (high - low), np.inf)
@@ -90,7 +90,7 @@ class Scale:
     def step(self, rows: Rows, maintenance: Bool | None = None) -> tuple[I64, F32]:
         """Return which rows belong to streams that are past their warm-up, and their scaled values `[n, C]`.
 
-        Rows in `upkeep[N]` (maintenance) teach nothing.
+        Where `maintenance[N]` is set, nothing is learnt.
         """
         ready = np.ones(len(rows), np.bool_)
         if (self._seen[rows.stream] < self.warmup_rows).any():
@@ -135,7 +135,7 @@ class Scale:
             self._location[done], self._scale[done] = early_estimate(self._kept[self._slot[done]], self._calm)
             self._free += self._slot[done].tolist()
             self._slot[done] = -1
-            if len(self._free) == len(self._kept):  # nobody learns any more: give the memory back
+            if len(self._free) == len(self._kept):  # no stream learns any more: give the memory back
                 self._kept, self._free = self._kept[:0].copy(), []
 
     def _take_slot(self) -> int:
@@ -170,7 +170,7 @@ class Scale:
             self._resize(np.asarray(learning, np.int64), streams)
 
     def _resize(self, learning: I64, streams: int) -> None:
-        """Go on with a warm-up of another length than that of the state: who has learnt stays so, all others go on."""
+        """Go on with a warm-up of another length than the state's: what has learnt stays so, all others go on."""
         n, rows = self._kept.shape[:2]
         self._seen[:streams][self._seen[:streams] >= rows] = self.warmup_rows
         kept = np.zeros((n, self.warmup_rows, self._kept.shape[2]))

@@ -15,8 +15,8 @@ With kind "mahalanobis" s is sqrt(z' P z / E) instead, z the excess of weight x 
 
 `weight` and `zero` come with the model for streams that it was trained on. Any other stream learns how its features
 compare to the group's from its first `learn_windows` windows (score NaN meanwhile), as geometric means, which a few bad
-windows do not move, never below `level_floor`; its threshold lies where training measured that it must for streams
-that are met in passing (`cold_zero`).
+windows do not move, never below `level_floor`; its threshold is the one that training measured for streams that
+it did not see (`cold_zero`).
 
 The numbers are those of `core.calibration`.
 """
@@ -115,7 +115,7 @@ class Scoring:
             self._state[name] = grown(array, capacity, fill[name])
 
     def begin(self, stream_id: int, known: StreamCalibration | None) -> None:
-        """Start a stream: with its own numbers if the model was trained on it, else with all to learn."""
+        """Start a stream: with its own numbers if the model was trained on it, else it learns them."""
         s = self._state
         s["smooth"][stream_id], s["learnt"][stream_id] = np.nan, 0.0
         if known is not None:
@@ -143,7 +143,7 @@ class Scoring:
     def step(self, stream: I32, errors: F32, maintenance: Bool | None = None) -> tuple[F64, F32]:
         """errors[B, E] of distinct streams -> score[B] (NaN while a stream learns its level), share[B, C].
 
-        Windows in `upkeep[B]` (maintenance) teach nothing.
+        Where `maintenance[B]` is set, nothing is learnt.
         """
         wide, s = errors.astype(np.float64), self._state
         learning = s["left"][stream] > 0

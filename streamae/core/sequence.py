@@ -1,9 +1,9 @@
-"""Numbers that a sensor puts on its messages: what is missing among them was lost on the way to us.
+"""Sequence numbers that a sensor puts on its messages: a missing number is a message that was lost on the way.
 
 A number counts as lost when 32 later ones have come and it has not: until then it may be late. One that is there
-already is a duplicate. A counter that falls back began anew, unless it stood at the end of 8, 16 or 32 bits and is now
-at the beginning: then it rolled over, and what is missing between is lost. Where it leaps ahead by more than a million
-it began anew as well, since nobody loses that many unnoticed.
+already is a duplicate. A counter that falls back was restarted, unless it stood at the end of 8, 16 or 32 bits and is
+now at the beginning: then it rolled over, and what is missing between is lost. A leap of more than a million is a
+restart as well, since a loss of that many would have been noticed.
 """
 
 from collections import Counter
@@ -37,7 +37,7 @@ class Sequences:
             return
         ahead = self._ahead(known[0], number)
         if ahead is None:
-            self._count(key[0], _LATE - known[1].bit_count())  # nobody will bring what was late of the old count
+            self._count(key[0], _LATE - known[1].bit_count())  # late messages of the old count will not come any more
             known[:] = [number, _WHOLE]
         elif ahead <= 0:
             known[1] |= 1 << -ahead

@@ -1,8 +1,8 @@
-"""Another model takes over a group: what it is given of the time before it, and how far each stream has come.
+"""Another model takes over a group: what it gets of the time before it, and how far each stream has come.
 
-The past was judged by the model of then, and what it said stands. So the new model judges no window of the past and
-tells nothing of it: the rows fill its windows, streams that it does not know learn from them what is normal, and an
-alert that fires goes on under its id, until the new model has judged the stream.
+The former model judged the past, and its verdicts stand. So the new model judges no window of the past and reports
+nothing about it: the rows fill its windows, streams that it does not know learn from them what is normal, and an alert
+that fires goes on under its id, until the new model has judged the stream.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def refill(
 
 
 def inherit(pipeline: Pipeline, state: State) -> None:
-    """Take over the stages that know nothing of the model, as `Pipeline.state` gave them; the channels must be equal.
+    """Take over the stages that do not depend on the model, as `Pipeline.state` gave them; the channels must be equal.
 
     The pipeline's first streams are those of the state.
     """
@@ -54,7 +54,7 @@ def inherit(pipeline: Pipeline, state: State) -> None:
 
 
 def inherit_births(pipeline: Pipeline, state: State) -> None:
-    """Know what Sparkplug births said: messages of the past lean on them, whose own births may be gone."""
+    """Take over what Sparkplug births said: messages of the past need them, and their own births may be gone."""
     pipeline.decoder.restore(_stage(state, "decode"))
 
 
@@ -63,9 +63,9 @@ def _stage(state: State, stage: str) -> State:
 
 
 def hold(pipeline: Pipeline, last: Transition) -> bool:
-    """Go on with an alert that fires, of which `last` was told last; False where the pipeline has no such stream.
+    """Continue a firing alert, whose newest transition is `last`; False where the pipeline has no such stream.
 
-    It has until `keep_firing_for_s` after the stream's newest row to be high under the new model, too.
+    It resolves unless the score is high under the new model within `keep_firing_for_s` of the stream's newest row.
     """
     stream = pipeline.streams.index(last.stream)
     if last.rule != ANOMALY or stream is None or pipeline.alerts.standing(stream + 1)[stream] == AlertState.FIRING:
@@ -80,7 +80,7 @@ def hold(pipeline: Pipeline, last: Transition) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Progress:
-    """How far each stream has come: `state[S]` (an AlertState), and while nobody can judge it `rows[S]` of `needed[S]`.
+    """How far each stream has come: `state[S]` (an AlertState), and until it can be judged `rows[S]` of `needed[S]`.
 
     `needed` are the rows of the warm-up, of the first window, and of the windows from which a stream learns its level.
     """

@@ -1,12 +1,12 @@
-"""The threshold: 1.0 as calibrated, and from there on wherever it must be for the false alarms to keep to their budget.
+"""The threshold: 1.0 as calibrated, then adjusted so that the false alarms keep to their budget.
 
 In logarithms, per stream: `mean` follows the score slowly (half-life a quarter of the training rows, at least 500
 windows), `offset` is the distance that training found between the mean and what normal reaches, and `theta` is learnt
 from the alarms themselves, as in stochastic approximation (Robbins and Monro 1951): every onset of an alarm raises it
-by `step`, and time without alarm lowers it so that onsets at the budgeted rate balance. Whatever the score's
-distribution, the long-run rate of onsets tends to the budget, and normal that drifts is followed.
+by `step`, and time without alarm lowers it so that onsets at the budgeted rate balance. For any distribution of the
+score, the long-run rate of onsets tends to the budget, and the threshold follows normal drift.
 
-    threshold = mean + offset + theta          while it is exceeded: + ln hysteresis, so a dithering score is one alarm
+    threshold = mean + offset + theta          while it is exceeded: + ln hysteresis, so a noisy score is one alarm
 
 A slow fault never reaches that: normal has short moments (a change of mode) that are higher. So the score's averages
 over longer times (exponential, half-lives `averages` in windows) are held to limits of their own, which are closer,
@@ -15,8 +15,8 @@ since averages stray less; they move with theta in the same proportion:
     average_h > mean + average_offset_h (1 + theta / offset)     ->  threshold = score / (average_h over its limit)
 
 Only averages that training saw 64 half-lives of, in a time that the budget counts, have limits; in less, normal and
-fault cannot be told apart. A stream that training did not see has its mean as a running mean first, and each average
-once it has run so long itself.
+fault look the same. A stream that training did not see has its mean as a running mean first, and each average once it
+has run so long itself.
 
 A fault must remain visible: a score above the threshold moves the mean as if it had stood at the threshold, so it can
 teach a bounded amount a row. A lasting change of level therefore stops alarming after some half-lives, the sooner the
@@ -26,8 +26,8 @@ sinks into the normal score.
 Time is what counts, not windows: under a backlog, where only every k-th window is scored (`rows=k`), the mean and the
 averages move by what k windows would have moved them, and theta sinks by the clock of the samples anyway.
 
-In maintenance nothing moves: mean, averages and theta stand where they stood, an onset raises nothing, and the time
-counts neither for nor against the budget.
+In maintenance nothing moves: mean, averages and theta stay as they are, an onset raises nothing, and the time does
+not count towards the budget.
 
 The numbers are those of `core.calibration`; a stream known from training brings its own `offset`.
 """
@@ -90,9 +90,9 @@ class Threshold:
         return level | {"theta": 0.0, "on": False, "last_s": np.nan, "seen": seen}
 
     def step(self, stream: I32, time_s: F64, score: F64, rows: int = 1, maintenance: Bool | None = None) -> F64:
-        """score[B] of distinct streams at time_s[B] -> threshold[B] that it is to be held against; NaN is skipped.
+        """score[B] of distinct streams at time_s[B] -> threshold[B] to compare it with; NaN is skipped.
 
-        Each score stands for `rows` windows; those in `upkeep[B]` (maintenance) teach nothing.
+        Each score stands for `rows` windows; where `maintenance[B]` is set, nothing is learnt.
         """
         s, known = self._state, np.isfinite(score)
         margin = s["theta"][stream] + np.where(s["on"][stream], np.log(_HYSTERESIS), 0.0)
@@ -116,7 +116,7 @@ class Threshold:
         return beyond
 
     def _follow(self, stream: I32, time_s: F64, value: F64, limit: F64, exceeds: Bool, learns: Bool, rows: int) -> None:
-        """Go on by one logarithmic score of each stream, and learn from it where it `learns`."""
+        """Take one logarithmic score of each stream, and learn from it where it `learns`."""
         s = self._state
         was_on, last_s = s["on"][stream], s["last_s"][stream]
         idle_s = np.where(np.isnan(last_s), 0.0, np.clip(time_s - last_s, 0.0, _IDLE_MAX_S))
@@ -129,7 +129,7 @@ class Threshold:
         s["seen"][stream] += rows * learns
 
     def hold(self, stream: int) -> None:
-        """Know that the threshold is exceeded already: a stream whose alert goes on begins no other one."""
+        """Mark the threshold as exceeded: a stream whose alert goes on begins no second one."""
         self._state["on"][stream] = True
 
     def earlier(self, stream: int, time_s: float, onsets: int) -> dict[str, np.ndarray]:

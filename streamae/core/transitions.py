@@ -1,4 +1,4 @@
-"""What began or ended, in arrays -> transitions: the objects that the store keeps and the sinks tell."""
+"""What began or ended, in arrays -> transitions: the objects that the store keeps and the sinks deliver."""
 
 import hashlib
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ class Transitions:
         )
 
     def finding(self, f: Finding) -> Transition:
-        """Return a verdict on a sensor; that on the whole group is told of the stream `*`."""
+        """Return a verdict on a sensor; one on the whole group has the stream `*`."""
         channel = self.profile.channels[f.channel] if f.channel >= 0 else ""
         return Transition(
             id=self.finding_id(f.stream, f.channel, f.rule, f.onset_s),

@@ -41,7 +41,7 @@ I32 = npt.NDArray[np.int32]
 I8 = npt.NDArray[np.int8]
 Bool = npt.NDArray[np.bool_]
 State = dict[str, npt.NDArray[Any]]  # what a stage puts into a snapshot
-BACKOFF_MAX_S = 300.0  # the longest rest of a sink that fails, and so of what waits for it in the outbox
+BACKOFF_MAX_S = 300.0  # the longest pause of a sink that fails, and so of what waits for it in the outbox
 
 
 class Drop(StrEnum):
@@ -76,7 +76,7 @@ Drops = Counter[Drop]
 
 
 class Maintenance(NamedTuple):
-    """A stretch of event time in which streams are worked on; `group` and `stream` are patterns (`*`, `?`, `[…]`)."""
+    """A period of event time in which people work on streams; `group` and `stream` are patterns (`*`, `?`, `[…]`)."""
 
     group: str
     stream: str
@@ -93,7 +93,7 @@ class Batch:
     `lost` counts what was refused before the inbox (overflow, oversized, retained). What else the step depends on is
     here, so that it is journalled: `holes` are topics of which messages are known to be lost just before this batch
     (None: of any topic), of the windows that are due only every `thinning`-th is scored (above 1 under a backlog), and
-    `maintenance` is all that is known of from this batch on (None: as before).
+    `maintenance` is the whole plan from this batch on (None: as before).
     """
 
     topics: Sequence[bytes]
@@ -134,7 +134,7 @@ class Readings:
     """Samples of single channels, in arrival order. A value of NaN ends the validity of the channel's last one.
 
     Samples of the same `origin[N]` were measured together: one message, or one entry of the array that it carried.
-    `arrival_s[N]` is when their message came; empty where nobody knows.
+    `arrival_s[N]` is when their message came; empty where it is unknown.
     """
 
     stream: I32
@@ -204,7 +204,7 @@ class Windows:
 
 
 class AlertState(IntEnum):
-    """The life of an alert, as in Prometheus, and what comes before it: nobody knows yet whether the stream is well.
+    """The life of an alert, as in Prometheus, and what comes before it: the stream cannot be judged yet.
 
     FILLING: its window is not full, at the start or after a gap. LEARNING: what is normal for it is not known yet.
     """

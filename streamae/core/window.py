@@ -1,7 +1,7 @@
 """Rows -> windows: one ring per stream, of which the T rows that end with each new one are a window.
 
-A window exists only where its rows are contiguous: a step in time longer than `gap_max_s`, or backwards, starts the
-stream's count anew, and so does `interrupt`, where samples are known to be lost. Every `stride`-th full window of a
+A window exists only where its rows are contiguous: a step in time longer than `gap_max_s`, or backwards, restarts the
+stream's count, and so does `interrupt`, where samples are known to be lost. Every `stride`-th full window of a
 stream is due, with the streams' turns staggered by their number so that the work is spread evenly over time. Under a
 backlog the daemon thins further: every `thinning`-th of those that are due, in the same turns, so that the windows that
 are left are among those that would have been.
@@ -60,7 +60,7 @@ class Rings:
         self._last_s = grown(self._last_s, streams, -np.inf)
 
     def interrupt(self, stream: I32) -> int:
-        """Begin the windows of these streams anew; returns how many of them held rows."""
+        """Restart the windows of these streams; returns how many of them held rows."""
         held = int(np.count_nonzero(self._count[stream]))
         self._count[stream] = 0
         return held
@@ -88,7 +88,7 @@ class Rings:
         on = (step_s > 0) & (step_s <= self.gap_max_s)
         count = np.where(on, self._count[s], 0) + 1
         self._count[s], self._last_s[s] = count, time_s
-        # The position follows from the count alone, so a stream that starts anew simply overwrites.
+        # The position follows from the count alone, so a stream that restarts simply overwrites.
         p = (count - 1) % T
         place = s.astype(np.int64) * T + p  # flat: see `core.sensors.state`
         self._ring.reshape(-1, self.channels)[place] = values
@@ -122,7 +122,7 @@ class Rings:
         return np.minimum(self._count[:streams], self.window)
 
     def spacing_s(self, stream: I64) -> F64:
-        """Return how far apart the rows that some streams hold came, on average; NaN for fewer than two."""
+        """Return the mean time between the rows that these streams hold; NaN for fewer than two rows."""
         count, place = self._count[stream, None], np.arange(self.window)
         oldest = np.where(count > self.window, count % self.window, 0)
         steps = np.where((place < count) & (place != oldest), self._steps[stream], 0).sum(axis=1, dtype=np.int64)
@@ -154,7 +154,7 @@ class Rings:
             getattr(self, f"_{name}")[:streams] = state[name]
         if "steps" in state and float(state["tick_s"]) == self._tick_s:
             self._steps[:streams] = state["steps"]
-        else:  # of a former release, or the longest gap was configured anew
+        else:  # of a former release, or the configured longest gap has changed
             ticks = self._ticks(self._times(state))
             self._steps[:streams] = np.clip(ticks - np.roll(ticks, 1, axis=1), 0, _STEP_MAX)
 

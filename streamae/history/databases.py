@@ -90,7 +90,7 @@ def _headers(i: int, source: Source) -> dict[str, str]:
         headers["Authorization"] = f"{scheme} {source.token.get_secret_value()}"
     elif source.username is not None:
         if source.password is None:
-            raise ConfigError(f"sources[{i}].username: got no password beside it; add password: file:/path")
+            raise ConfigError(f"sources[{i}].username: got no password with it; add password: file:/path")
         pair = f"{source.username}:{source.password.get_secret_value()}".encode()
         headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
     return headers

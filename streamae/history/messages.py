@@ -50,7 +50,7 @@ def series_of_messages(
 ) -> MessageSeries:
     """Return the series of a group's streams from `since_s` on, without the rows within `spells`.
 
-    `batches()` is read twice, and each time begins anew.
+    `batches()` is called twice, and starts from the beginning each time.
 
     Raises SeriesError where nothing of the group is in the messages, with what was in its place.
     """
@@ -98,7 +98,7 @@ def from_journal(path: Path, group: str | None, directory: Path, since_s: float)
     Raises ConfigError, SeriesError, StoreError.
     """
     name, chosen = load(path).group(group)
-    # Aliases of Sparkplug were told at a birth, which may have been long before.
+    # A Sparkplug birth defines the aliases, and it may have come long before.
     from_s = -math.inf if any(FORMATS[topic.kind].memory is not None for topic in chosen.topics) else since_s
     with open_past(directory) as past:
         spells = [*past.alerts(name), *past.silences(name)]

@@ -22,7 +22,7 @@ _LABEL = re.compile(r"\{([^{}]*)\}")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Points:
-    """One series of an answer: `values[N]` at `time_s[N]`, increasing, and the labels that tell it from others."""
+    """One series of an answer: `values[N]` at `time_s[N]`, increasing, and the labels that distinguish it."""
 
     labels: Mapping[str, str]
     time_s: F64
@@ -50,7 +50,7 @@ def gather(
     """Ask every query over every span, in the order of time, and join the answers.
 
     `queries` maps a channel, which may be a template, to its query; `stream` is the template of a stream's name;
-    `asked(done, total)` reports progress. Raises SeriesError where labels do not tell streams and channels apart, or
+    `asked(done, total)` reports progress. Raises SeriesError where labels do not distinguish streams and channels, or
     nothing was found.
     """
     columns: dict[str, dict[str, _Column]] = {}

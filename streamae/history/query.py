@@ -1,9 +1,9 @@
-"""One question over HTTP to a database, with what its answer means: the door that Prometheus and InfluxDB share.
+"""One HTTP query to a database, and what its answer means: the part that Prometheus and InfluxDB share.
 
     2xx                    the answer
     400, 422               the query is wrong: ConfigError with the database's own words
     401, 403, 404, 3xx     credentials or address are: ConfigError
-    408, 429, 5xx, none    asked again, three times, with longer waits, each told in the log; then UnavailableError
+    408, 429, 5xx, none    retried three times, with longer waits, each logged; then UnavailableError
 
 Redirections are not followed, since they would carry the credentials elsewhere. What may hold a secret (headers, user
 and query of the address) never enters a message, not even where the answer repeats it.
@@ -112,8 +112,8 @@ def _words(error: urllib.error.HTTPError, secrets: Sequence[str]) -> str:
     """What the answer says, short: the message where it is JSON, else its first characters."""
     text = error.read(4096).decode("utf-8", "replace")
     try:
-        told = json.loads(text)
-        text = str(told.get("error") or told.get("message") or text)
+        answer = json.loads(text)
+        text = str(answer.get("error") or answer.get("message") or text)
     except (ValueError, AttributeError):
         pass
     text = hidden_in(text, secrets)

@@ -1,9 +1,9 @@
 """Series in files: `timestamp,<channels…>[,label]` as CSV, gzipped CSV or Parquet.
 
-The first column is the time: ISO 8601 text (without an offset it is UTC), or numbers, whose unit their magnitude tells
-(below 1e11 seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds; a mere row number is seconds).
-A column called `label` is never read: a detector must not see the answer. Empty cells, NaN and infinities are missing
-values, NaN in the result. Everything else that is not a number is an error with its file, line and column.
+The first column is the time: ISO 8601 text (without an offset it is UTC), or numbers, whose unit follows from their
+magnitude (below 1e11 seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds; a mere row number is
+seconds). A column called `label` is never read: a detector must not see the answer. Empty cells, NaN and infinities are
+missing values, NaN in the result. Everything else that is not a number is an error with its file, line and column.
 """
 
 import csv
@@ -78,7 +78,7 @@ class Series:
 
 
 def number_array(key: str, given: npt.ArrayLike) -> F64:
-    """Return a copy of numbers as float64, of whatever shape. Raises SeriesError for what is none; `key` names it."""
+    """Return a copy of numbers as float64, of any shape. Raises SeriesError for what is none; `key` names it."""
     try:
         found = np.asarray(given)
     except ValueError as error:
@@ -157,7 +157,7 @@ def _channels(path: Path, header: Sequence[str]) -> list[tuple[int, str]]:
     channels = [(i, name) for i, name in enumerate(header) if i and name.lower() != LABEL]
     names = [name for _, name in channels]
     if not channels:
-        raise SeriesError(f"{path}:1: no channel beside {header!r}; a series is timestamp,<channels…>")
+        raise SeriesError(f"{path}:1: no channel after {header!r}; a series is timestamp,<channels…>")
     if len(set(names)) < len(names) or "" in names:
         twice = next((name for name in names if names.count(name) > 1), "")
         raise SeriesError(f"{path}:1: column {twice!r} without a name of its own; give each channel another name")

@@ -88,7 +88,7 @@ class Inbox:
         self._chunks: deque[Chunk | _Hole] = deque()
         self._monotonic = monotonic
         self._changed = threading.Condition()
-        self._wanted = 0  # messages that the waiting taker wants before it is woken; 0: nobody waits
+        self._wanted = 0  # messages that the waiting taker wants before it is woken; 0: no one waits
 
     def put(self, chunk: Chunk) -> None:
         """Append a chunk, or as many of its messages as there is room for."""

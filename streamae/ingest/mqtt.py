@@ -26,7 +26,7 @@ _RETAINED = 1
 _WAIT_S, _WAIT_MAX_S = 0.05, 0.2
 # Between reads: a part of what a message waits for its batch anyway, such that three reads, each a little late, go into
 # one batch. Where a broker waits for acknowledgements, it waits for us as long, too.
-_REST_MAX_S, _REST_ACKED_MAX_S = 0.02, 0.005
+_PAUSE_MAX_S, _PAUSE_ACKED_MAX_S = 0.02, 0.005
 _log = logging.getLogger("streamae.mqtt")
 
 
@@ -54,19 +54,19 @@ class ReceiveLimits:
 
 
 def auto_batch_wait_s(stride: int) -> float:
-    """How long a batch may fill where each stream's every `stride`-th row is scored: they are in less of a hurry."""
+    """How long a batch may fill where each stream's every `stride`-th row is scored: they can wait longer."""
     return min(_WAIT_S * stride, _WAIT_MAX_S)
 
 
 def pauses_s(subscriptions: Sequence[Subscription], batch_wait_s: float) -> tuple[float, float]:
-    """Return how long the network thread rests between reads, and how long a batch goes on filling after the first.
+    """Return how long the network thread pauses between reads, and how long a batch goes on filling after the first.
 
-    A message may have rested before it was read, and then the loop has to wake and to do its work: for that a twentieth
-    of the wait is left.
+    A message may have waited before it was read, and then the loop must wake and work: a twentieth of the wait is left
+    for that.
     """
     acked = any(one.qos > 0 for one in subscriptions)
-    rest_s = min(_REST_ACKED_MAX_S, batch_wait_s / 10) if acked else min(_REST_MAX_S, 0.28 * batch_wait_s)
-    return rest_s, 0.95 * batch_wait_s - rest_s
+    pause_s = min(_PAUSE_ACKED_MAX_S, batch_wait_s / 10) if acked else min(_PAUSE_MAX_S, 0.28 * batch_wait_s)
+    return pause_s, 0.95 * batch_wait_s - pause_s
 
 
 class MqttSource:

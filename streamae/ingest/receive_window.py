@@ -1,10 +1,10 @@
-"""How many unacknowledged messages the broker lets us have: what we asked for, or what its behaviour shows.
+"""How many unacknowledged messages the broker allows: what we asked for, or what its behaviour shows.
 
 A broker with its window full sends nothing until we acknowledge, and we acknowledge after a commit. Where the window is
-large, a batch ends at half of it. MQTT 3.1.1 does not say how large it is (mosquitto: 20), and a batch that goes on
-waiting for more would hold the broker up for the whole of its wait. It shows in the rhythm: the takes wait in vain,
-always at the same number of unacknowledged messages, and more come the moment that these are acknowledged. Ten such
-takes in a row are proof enough; one message more than the number is proof of the contrary.
+large, a batch ends at half of it. MQTT 3.1.1 does not say how large it is (mosquitto: 20), and a batch that waits
+for more would delay the broker for the whole of its wait. The timing shows it: the takes wait in vain, always at the
+same number of unacknowledged messages, and more come as soon as these are acknowledged. Ten such takes in a row are
+enough proof; one message more than the number proves the contrary.
 """
 
 __all__ = ["ReceiveWindow"]

@@ -1,4 +1,4 @@
-"""What a source of messages promises the daemon, whatever it reads from.
+"""What every source of messages promises the daemon.
 
 `take` gives messages in receive order; `ack` is called with what it gave, in the order of the takes, after the store
 has committed it; `stop_intake` ends what arrives while what was taken may still be acknowledged; `close` is bounded.
@@ -48,7 +48,7 @@ class SourceStatus(SessionState):
 
     @classmethod
     def of(cls, session: SessionState, **more: Any) -> Self:
-        """Return the status of a source over this session, with what the source knows beside it."""
+        """Return the status of a source over this session, with what the source knows in addition."""
         return cls(**({f.name: getattr(session, f.name) for f in fields(session)} | more))
 
 
@@ -56,7 +56,7 @@ class Source(Protocol):
     """Where messages come from."""
 
     def start(self) -> None:
-        """Begin; must return at once, the status tells how it goes."""
+        """Begin; must return at once, the status shows the progress."""
         ...
 
     def take(self, limit: int, timeout_s: float) -> Accepted:

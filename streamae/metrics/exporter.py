@@ -5,7 +5,7 @@ Names are `streamae_<noun>_<unit>[_total]`, units are seconds, bytes or ratios, 
 exception is opt-in: series for single streams, rendered by hand, capped in number, and gone when a stream falls silent.
 
 A scrape renders collector by collector: one that raises costs its own lines and counts in
-`streamae_metrics_render_errors_total`, the rest is served.
+`streamae_metrics_render_errors_total`, the others are served.
 """
 
 import logging
@@ -38,7 +38,7 @@ from streamae.metrics.series import Histogram, StreamSeries
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
 log = logging.getLogger(__name__)
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter that nobody reads
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter that no one reads
 
 F64 = npt.NDArray[np.float64]
 _OUTBOX = ("outbox_pending", "outbox_oldest_age_seconds", "outbox_dead", "outbox_withheld")
@@ -131,7 +131,7 @@ class Metrics:
             self._watched = set(watched)
 
     def drop_sink(self, sink: str) -> None:
-        """End the gauges of a sink that is no more: what it had waiting would be waiting for ever."""
+        """Remove the gauges of a sink that has been removed: its last values would stay for ever."""
         for name in _OUTBOX:
             self._collectors[name].remove(sink)
 
@@ -190,7 +190,7 @@ class Metrics:
     def observe_streams(
         self, group: str, states: npt.NDArray[np.int8], maintenance: npt.NDArray[np.bool_] | None = None
     ) -> None:
-        """Set the number of streams in each state, and of alerts firing, from `states[S]` and `upkeep[S]`."""
+        """Set the number of streams in each state, and of alerts firing, from `states[S]` and `maintenance[S]`."""
         for state in AlertState:
             self.gauge("streams", int(np.count_nonzero(states == state)), group, state.name.lower())
         firing = states == AlertState.FIRING
@@ -221,7 +221,7 @@ class Metrics:
         for collector in (*self._collectors.values(), *self._platform):
             try:
                 parts.append(generate_latest(_One(collector)))
-            except Exception as error:  # whatever one collector raises (ours or /proc's), the others must be served
+            except Exception as error:  # if a collector raises (ours or /proc's), the others are still served
                 self.count("metrics_render_errors")
                 wrong.append(f"{type(collector).__name__}: {type(error).__name__}: {error}")
         self.rendering.observe("; ".join(wrong), len(wrong))

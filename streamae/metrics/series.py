@@ -87,7 +87,7 @@ class StreamSeries:
         return slot
 
     def mark(self, group: str, states: npt.NDArray[np.int8], maintenance: npt.NDArray[np.bool_]) -> None:
-        """Set the states of a group's streams as they are between verdicts, and which are worked on: both `[S]`."""
+        """Set the states of a group's streams between verdicts, and which of them are in maintenance: both `[S]`."""
         for (of_group, stream), slot in self._slots.items():
             if of_group == group:
                 self._last[4, slot] = stream < len(maintenance) and maintenance[stream]

@@ -5,7 +5,7 @@
     native   the compiled recurrence between the archive's own first and last part, where the extra is installed
 
 Scores may not depend on how windows were grouped into batches, nor may a restart change them. Two ways differ in the
-last digits, and rounding cannot mend that (a value may lie next to where it is rounded), so a process takes one way
+last digits, and rounding cannot fix that (a value may lie next to where it is rounded), so a process takes one way
 for all batch sizes, and by what is there, not by how fast it was: `native`, else `module`. Each is the same to the bit
 for a window in any batch. "batch" takes `module` below a measured batch size and `loop` above: it is for throughput
 where the last digits do not matter.
@@ -112,7 +112,7 @@ def _filled(count: int, multiple: int) -> int:
 
 
 def _in_parts(run: Callable[[F32], F32], windows: F32, tile: int) -> F32:
-    """Run all of the windows, `tile` at most at once, in parts as equal as may be."""
+    """Run all of the windows, `tile` at most at once, in parts of nearly equal size."""
     if len(windows) <= tile:
         return run(windows)
     return np.concatenate([run(part) for part in np.array_split(windows, -(-len(windows) // tile))])
@@ -153,7 +153,7 @@ def build(
 
 
 def probe(spec: NetworkSpec | DetectorSpec) -> F32:
-    """Windows [n, T, C] on which another way is held against the module."""
+    """Windows [n, T, C] on which another way is compared with the module."""
     made: F32 = np.random.default_rng(0).normal(size=(_PROBE, spec.window, spec.channels)).astype(np.float32)
     return made
 
@@ -170,7 +170,7 @@ def admitted(way: Executor, base: Executor, windows: F32) -> bool:
 
 def _only(base: Executor, choice: str) -> Executor:
     if choice in {"loop", "native"}:
-        raise ValueError(f"executor {choice} is not to be had for this model and processor; use auto")
+        raise ValueError(f"executor {choice} is not available for this model and processor; use auto")
     return base
 
 

@@ -14,7 +14,7 @@ __all__ = ["affine", "initialise", "square_sum"]
 
 
 def affine(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:  # noqa: UP045
-    """[n, k] x [m, k] -> [n, m], the same bits for a row whatever n is."""
+    """[n, k] x [m, k] -> [n, m], the same bits for a row for every n."""
     n, k = x.size(0), x.size(1)
     wide = (8 - k % 8) % 8  # rows of other lengths are aligned differently from one to the next
     padded = functional.pad(x, [0, wide, 0, (16 - n % 16) % 16])

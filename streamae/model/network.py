@@ -3,7 +3,7 @@
 Only the encoder's final state crosses to a decoder: it starts the decoder and its h is fed at every step (per-step
 outputs would allow the identity). Reconstruction runs backwards in time by default, so its first target is the row
 just read; it is turned round again, by true length, before anything looks at it. A low-rank linear path may run
-beside: a projection of the flattened history onto principal components, with a linear forecast from the same
+in parallel: a projection of the flattened history onto principal components, with a linear forecast from the same
 coordinates; the recurrent part then models what is left. Nothing on either path sees the rows to be forecast.
 
 Shapes as in `core.types`; L = T - K rows of history, Q target channels. `lengths[B]` (int64) counts each window's true
@@ -162,7 +162,7 @@ class EncoderDecoder(nn.Module):
         ahead: Tensor,
         lengths: Optional[Tensor],  # noqa: UP045
     ) -> Tensor:
-        """Rest of the K rows ahead, [B, K, Q]; `ahead` (a rest too) is read only by a decoder told the truth."""
+        """Rest of the K rows ahead, [B, K, Q]; `ahead` (a rest too) is read only by a decoder that is fed the truth."""
         last = self._lengths(rest, lengths) - 1
         last_rest = torch.gather(rest, 1, last.view(-1, 1, 1).expand(-1, 1, rest.size(2))).squeeze(1)
         foreseen: Tensor = self.forecaster(state, last_rest.index_select(1, self.targets), ahead)
@@ -188,8 +188,8 @@ class EncoderDecoder(nn.Module):
         if self.forecasts:
             ahead = self._ahead(windows, lengths)
             base = self._linear_ahead(coordinates, ahead)
-            told = (ahead - base) / self.ahead_scale
-            return base + self._foresee(rest, state, told, lengths) * self.ahead_scale
+            truth = (ahead - base) / self.ahead_scale
+            return base + self._foresee(rest, state, truth, lengths) * self.ahead_scale
         return rest.new_zeros([rest.size(0), 0, self.targets.size(0)])
 
     @torch.jit.export
@@ -216,11 +216,11 @@ class EncoderDecoder(nn.Module):
         if self.reconstructs:
             rebuilt = self._rebuild(rest, state, lengths)
         if self.forecasts:
-            told = self._told(windows, coordinates, lengths)
-            foreseen = self._foresee(rest, state, told, lengths)
+            truth = self._rest_ahead(windows, coordinates, lengths)
+            foreseen = self._foresee(rest, state, truth, lengths)
         return self._judge(windows, lengths, rest, coordinates, state, rebuilt, foreseen)
 
-    def _told(self, windows: Tensor, coordinates: Tensor, lengths: Optional[Tensor]) -> Tensor:  # noqa: UP045
+    def _rest_ahead(self, windows: Tensor, coordinates: Tensor, lengths: Optional[Tensor]) -> Tensor:  # noqa: UP045
         """What the linear path leaves of the rows ahead, [B, K, Q], in units of its scale."""
         ahead = self._ahead(windows, lengths)
         return (ahead - self._linear_ahead(coordinates, ahead)) / self.ahead_scale
@@ -235,7 +235,7 @@ class EncoderDecoder(nn.Module):
         rebuilt: Tensor,
         foreseen: Tensor,
     ) -> Tensor:
-        """Hold what the recurrent parts say against the window: see `errors`."""
+        """Compare what the recurrent parts return with the window: see `errors`."""
         true = self._lengths(windows, lengths)
         found: List[Tensor] = []  # noqa: UP006
         if self.reconstructs:
@@ -246,7 +246,7 @@ class EncoderDecoder(nn.Module):
             count = torch.clamp(true, max=self.tail).unsqueeze(1)
             found.append((square_sum(miss) / count).sqrt() * self.residual_scale.index_select(0, self.targets))
         if self.forecasts:
-            miss = self._told(windows, coordinates, lengths) - foreseen
+            miss = self._rest_ahead(windows, coordinates, lengths) - foreseen
             found.append((square_sum(miss) / self.horizon).sqrt() * self.ahead_scale)
         if self.has_code:
             away = (self._code(state, coordinates) - self.code_center) / self.code_spread
@@ -287,6 +287,6 @@ class EncoderDecoder(nn.Module):
             miss = miss * inside.unsqueeze(2)
             total = total + (miss.square().sum(dim=1) / true.unsqueeze(1)).mean()
         if self.forecasts:
-            told = self._told(windows, coordinates, lengths)
-            total = total + (told - self._foresee(rest, state, told, lengths)).square().mean()
+            truth = self._rest_ahead(windows, coordinates, lengths)
+            total = total + (truth - self._foresee(rest, state, truth, lengths)).square().mean()
         return total

@@ -2,7 +2,7 @@
 
 `errors` goes by the executor that `model.executors` chooses, and on several cores where `model.scorers` finds that it
 pays; the page's pictures go by the scripted module. Inference mode, denormals flushed, and a few calls to warm up,
-since the first calls of a scripted module compile it. On the CPU a window's result is the same to the bit whatever
+since the first calls of a scripted module compile it. On the CPU a window's result is the same to the bit for any
 batch it came in: nn.LSTM is, from two windows on, so an odd window gets company; nn.GRU is in multiples of 16; and the
 network pads its own matrix products. On CUDA results agree to about 1e-5, and scores are rounded anyway.
 """
@@ -59,7 +59,7 @@ class TorchReconstructor:
     """A scripted network, frozen, as arrays in and arrays out; all shapes as in `core.types`.
 
     `means` matter on the CPU only, where it also runs if CUDA does not agree with it. Raises ValueError where the
-    executor that they name is not to be had.
+    executor that they name is not available.
     """
 
     def __init__(

@@ -115,13 +115,13 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class DetectorSpec:
-    """What a model file computes: a recurrent network beside banks of linear and prototype features.
+    """What a model file computes: a recurrent network, and banks of linear and prototype features.
 
     `window` T is the longest that any part reads; each part takes the trailing rows of its own window. Banks see the
     `targets` only. `residuals` and `energies` are windows W with a rank (principal components of the flattened
     window: what they leave, and what they hold); `prototypes` are windows with a count of centres. A network whose
     `channels` are not all channels reads the targets; with `whiten` it reads what the subspace of its own window
-    leaves of them. With `context` it reads those channels beside; `channels` count what the calendar adds
+    leaves of them. With `context` it reads those channels as well; `channels` count what the calendar adds
     (`core.calendar`). Raises ValueError on a combination that means nothing.
     """
 
@@ -155,7 +155,7 @@ class DetectorSpec:
 
     @property
     def banked(self) -> bool:
-        """Whether there is anything beside the network."""
+        """Whether there is anything but the network."""
         return bool(self.residuals or self.energies or self.prototypes)
 
     @property
@@ -176,8 +176,8 @@ class DetectorSpec:
         """Return plain JSON values."""
         banks = {name: [list(bank) for bank in getattr(self, name)] for name in _BANKS}
         own = {"channels": self.channels, "targets": list(self.targets), "window": self.window, "whiten": self.whiten}
-        beside = {"context": list(self.context)} if self.context else {}
-        return {**own, **beside, **banks, "recurrent": self.network.to_mapping()}
+        context = {"context": list(self.context)} if self.context else {}
+        return {**own, **context, **banks, "recurrent": self.network.to_mapping()}
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "DetectorSpec":

@@ -112,7 +112,7 @@ def average_limits(scores: Sequence[F64], budgeted: float) -> tuple[list[int], l
 
 
 def _strays(y: F64, half_life: float) -> float:
-    """How far the exponential average of ln scores [n] strays above their mean: its maximum, or three deviations."""
+    """How far the exponential average of ln scores [n] rises above their mean: its maximum, or three deviations."""
     first = int(_SETTLING * len(y))
     mean, gain = float(y[first:].mean()), 1.0 - 0.5 ** (1.0 / half_life)
     average, found = mean, np.empty(len(y))
@@ -217,7 +217,7 @@ def _with_distance(calibration: Calibration, units: F64) -> Calibration:
 def longest_runs(rows: npt.NDArray[np.floating[Any]]) -> I64:
     """Rows [n, C] of one stream -> the longest run of equal values of each channel; 0 where it cannot be stuck.
 
-    That is a channel with fewer than five values, or one that rests more often than not (see `core.sensors.stage`).
+    That is a channel with fewer than five values, or one that is constant most of the time (see `core.sensors.stage`).
     """
     longest = np.zeros(rows.shape[1], np.int64)
     for c, column in enumerate(rows.T):

@@ -1,7 +1,7 @@
-"""What a stream that the model never saw must be granted: measured, by meeting the training streams as strangers.
+"""The margin for streams that the model never saw, measured by treating training streams as unknown.
 
-A new stream takes its scale from a short warm-up and its error level from some windows after it, so its normal strays
-further than that of a stream of the training. Pieces of the training streams, each with its own warm-up, go through
+A new stream takes its scale from a short warm-up and its error level from some windows after it, so its normal
+varies more than that of a stream of the training. Pieces of the training streams, each with its own warm-up, go through
 the core's own scaling and scoring; the threshold of new streams lies above the highest score of them all.
 """
 
@@ -43,7 +43,7 @@ def calibrate_cold_start(
     errors: Callable[[F32], F32],
     warmup_rows: int,
 ) -> Calibration:
-    """Return the calibration with `calm`[C], `cold_zero` and `cold_offset`, for streams that are met in operation."""
+    """Return the calibration with `calm`[C], `cold_zero` and `cold_offset`, for streams that training did not see."""
     calm, learn = group_calm(dataset), calibration.learn_windows
     pieces = _pieces(dataset, warmup_rows, warmup_rows + spec.window + learn)
     tried = []

@@ -1,11 +1,11 @@
-"""What the network reads beside the channels that it explains: commands, modes and the clock, where they help it.
+"""What the network reads apart from the channels that it explains: commands, modes and the clock, where they help it.
 
 Judged by the error on held-out rows: the first part of each stream's training rows is fitted on, the last is not. Each
 candidate (the context channels together, the time of day, the day of the week) is tried on top of what was kept
-before. A ridge regression says at once whether the rows ahead are better foreseen with it than from the targets' own
-past; where they are, short trainings of the network, with and without, must say so too, with every seed. What lowers
-the error clearly is kept. The clock is a candidate only where the rows span some days, or some weeks: of less a
-network learns the dates by heart.
+before. A ridge regression says at once whether it improves the forecast of the rows ahead over the targets' own past;
+where it does, short trainings of the network, with and without it, must confirm that for every seed. What lowers
+the error clearly is kept. The clock is a candidate only where the rows span some days, or some weeks: from less a
+network memorises the dates.
 """
 
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ class CovariateTrial:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chosen:
-    """The design with what its network is to read beside, the rows with their calendar, and the trials behind it."""
+    """The design with the covariates of its network, the rows with their calendar, and the trials behind it."""
 
     plan: Plan
     dataset: Dataset
@@ -72,7 +72,7 @@ class Chosen:
 
 
 def choose(dataset: Dataset, plan: Plan, config: TrainConfig, flat: Flat) -> Chosen:
-    """Decide what the network of a design with banks reads beside its targets; a bare one reads all channels."""
+    """Choose the covariates for the network of a design with banks; a bare network reads all channels."""
     if not plan.spec.banked:
         return Chosen(plan, dataset)
     C = len(dataset.channels)
@@ -89,7 +89,7 @@ def choose(dataset: Dataset, plan: Plan, config: TrainConfig, flat: Flat) -> Cho
 
 
 def fit_beside(detector: DetectorNetwork, dataset: Dataset) -> None:
-    """Fill in the range of what the detector reads beside its targets, in place."""
+    """Fill in the range of the detector's covariates, in place."""
     if detector.has_context:
         rows = dataset.read()[:, detector.context.channels.numpy()]
         low, high = rows.min(axis=0), rows.max(axis=0)
@@ -112,7 +112,7 @@ class _Tries:
         self.parts = _parts(self.dataset, self.plan.spec.network.window, self.config.held_out)
 
     def one(self, name: str, wanted: str, columns: tuple[int, ...], hindrance: str) -> CovariateTrial:
-        """Try these columns of the rows beside those that were kept."""
+        """Try these columns of the rows in addition to those that were kept."""
         apart = len(self.parts[1]) / self.plan.spec.network.window
         if not hindrance and apart < _HELD_MIN:
             hindrance = f"{apart:.1f} windows that share no row could be held out, {_HELD_MIN} are needed"
@@ -133,10 +133,10 @@ class _Tries:
                 name, kept=False, why="held-out rows ahead are foreseen as well without", regression=foreseen
             )
         pairs = [(self._network(self.kept, seed), self._network(columns, seed)) for seed in _SEEDS]
-        without, beside = (float(np.mean(x)) for x in zip(*pairs, strict=True))
-        kept = beside <= _BETTER * without and all(b < a for a, b in pairs)
+        without, within = (float(np.mean(x)) for x in zip(*pairs, strict=True))
+        kept = within <= _BETTER * without and all(b < a for a, b in pairs)
         why = f"{'lowers' if kept else 'does not lower'} the network's error on held-out rows clearly"
-        return CovariateTrial(name, kept, why, foreseen, (without, beside))
+        return CovariateTrial(name, kept, why, foreseen, (without, within))
 
     def _network(self, context: tuple[int, ...], seed: int) -> float:
         """Loss of a short training on held-out windows."""
@@ -170,13 +170,13 @@ class _Tries:
         ahead = min(_AHEAD, window // 4)
         some = ends[np.linspace(0, len(ends) - 1, min(len(ends), _WINDOWS_MAX)).astype(np.int64)]
         rows = rows_at(self.dataset, some, window).astype(np.float64)
-        targets, beside = rows[:, :, list(self.dataset.targets)], rows[:, : window - ahead, list(context)]
+        targets, extra = rows[:, :, list(self.dataset.targets)], rows[:, : window - ahead, list(context)]
         past, future = (part.reshape(len(some), -1) for part in (targets[:, : window - ahead], targets[:, -ahead:]))
-        return (past, np.concatenate([beside.mean(axis=1), beside[:, -1]], axis=1)), future
+        return (past, np.concatenate([extra.mean(axis=1), extra[:, -1]], axis=1)), future
 
 
 def _with(spec: DetectorSpec, context: tuple[int, ...], channels: int) -> DetectorSpec:
-    """Return the spec with a network that reads these channels beside the targets, out of so many in all."""
+    """Return the spec with a network that reads these channels and the targets, out of so many in all."""
     Q = len(spec.targets)
     network = replace(spec.network, channels=Q + len(context), targets=tuple(range(Q)))
     return replace(spec, channels=channels, network=network, context=context)
@@ -193,7 +193,7 @@ def _parts(dataset: Dataset, window: int, holdout: float) -> tuple[I64, I64]:
 
 
 def _varying(dataset: Dataset) -> tuple[int, ...]:
-    """Channels beside the targets that move within some stream: of one that rests nothing can be learnt."""
+    """Channels, apart from the targets, that move within some stream: a constant one teaches nothing."""
     streams = [dataset.values[dataset.rows_of(s)] for s in range(len(dataset.names))]
     moves = np.any([np.ptp(rows, axis=0) > 0 for rows in streams], axis=0)
     return tuple(c for c in np.flatnonzero(moves).tolist() if c not in dataset.targets)

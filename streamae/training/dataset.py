@@ -5,7 +5,7 @@ cannot be learnt from is refused with the reason; what is left out (a channel wi
 channels, a row that goes back in time) is counted and recorded.
 
 Targets are the channels that the model explains. A channel of zeros and ones is a command: it says nothing about how
-far it can stray, and is left out of the targets. One that rests at another value is a sensor, and can alarm when it
+far it can vary, and is left out of the targets. One that stays at another value is a sensor, and can alarm when it
 leaves it.
 """
 
@@ -73,7 +73,7 @@ def load(paths: Sequence[Path], rows: int | None, fetched: Sequence[Series] = ()
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise SeriesError(
-            f"two files or sources give the stream name {twice[0]}; rename one, the name tells streams apart"
+            f"two files or sources give the stream name {twice[0]}; rename one, each stream needs its own name"
         )
     return [Stream(x.name, tuple(x.channels), x.time_s[:rows], x.values[:rows]) for x in found]
 
@@ -221,7 +221,7 @@ def _floored(scale: F64, location: F64, values: Sequence[F64]) -> F64:
 def _targets(
     names: Sequence[str], values: Sequence[F64], context: Sequence[str] | None, dropped: dict[str, str]
 ) -> tuple[int, ...]:
-    """Indices of the channels to be explained; without `context`, those with values beside 0 and 1 in some stream."""
+    """Indices of the channels to explain; without `context`, those with values other than 0 and 1 in some stream."""
     if context is None:
         senses = [any(bool((~np.isin(rows[:, c], (0.0, 1.0))).any()) for rows in values) for c in range(len(names))]
         return tuple(np.flatnonzero(senses).tolist()) or (0,)

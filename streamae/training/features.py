@@ -1,4 +1,4 @@
-"""Fits what a detector has beside its network: subspaces and prototypes of training windows.
+"""Fits the parts of a detector that are not its network: subspaces and prototypes of training windows.
 
 All training windows count: a drift or a mode that shows in the last quarter only is normal too, and leaving it out
 costs more than the optimism of errors on rows that were fitted (measured; the threshold allows for that).

@@ -1,11 +1,11 @@
-"""Would normal rows that a model has not seen stay below its threshold? Asked where training covers a short time.
+"""Would normal rows that a model has not seen stay below its threshold? Tested where training covers a short time.
 
 What a model scored on the rows that it was fitted to says little of others, least of all where they cover so short a
 time that the margin above them is a guess. There a second model is trained as the first was, on the first part of each
 stream, and the rest is scored as the daemon would. What passes its threshold is a false alarm known beforehand, and the
 first model's threshold is raised by as much, to twice itself at most: what passes it further is something new, a mode
-or a fault, which the second model cannot know and the first has learnt. The first model keeps all rows: they teach it
-more than they would tell.
+or a fault, which the second model cannot know and the first has learnt. The first model keeps all rows: training
+on them is worth more than a test on them.
 """
 
 from collections.abc import Mapping, Sequence

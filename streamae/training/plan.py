@@ -69,7 +69,7 @@ class TrainConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        """Refuse a time zone that nobody knows."""
+        """Refuse an unknown time zone."""
         zone_of(self.zone)
 
     @property
@@ -178,8 +178,8 @@ def _variance(dataset: Dataset) -> float:
 def _left(fitted: F64, held: F64, variance: float) -> float:
     """Return the ratio of the mean square that a subspace leaves of held-out windows to that of fitted ones."""
     mean, axes = components(fitted, variance)
-    rests = (flat - mean - (flat - mean) @ axes.T @ axes for flat in (held, fitted))
-    out, own = (float((rest * rest).mean()) for rest in rests)
+    residuals = (flat - mean - (flat - mean) @ axes.T @ axes for flat in (held, fitted))
+    out, own = (float((x * x).mean()) for x in residuals)
     return out / max(own, 1e-12)
 
 

@@ -34,7 +34,7 @@ def read_config(path: Path | None) -> TrainConfig:
 
 
 def config_of(keys: Mapping[str, Any], path: Path) -> TrainConfig:
-    """Read the keys and values of a train.yaml; mistakes are told of `path`, whose folder other files are in."""
+    """Read the keys and values of a train.yaml; errors name `path`, and other files are relative to its folder."""
     tree = dict(keys)
     tree |= {key: "on" if tree[key] else "off" for key in _SWITCHES if isinstance(tree.get(key), bool)}
     tree.pop("sources", None)  # where the series come from, not what is made of them: see history.databases

@@ -66,11 +66,11 @@ def train(
     registry: Path | None = None,
     console: Console | None = None,
 ) -> Trained:
-    """Train on the first `rows` rows of each file (all, if None), write the model file `out`, and say what was found.
+    """Train on the first `rows` rows of each file (all, if None), write the model file `out`, and print what was found.
 
-    `fetched` are series beside those in files.
-    `now` is a clock in seconds. `registry` records the digest, so that this installation may load the file without a
-    pin. Raises SeriesError on series that nothing can be learnt from, ArtifactError where `out` cannot be written.
+    `fetched` are series in addition to those in files. `now` is a clock in seconds. `registry` records the digest, so
+    that this installation may load the file without a pin. Raises SeriesError on series that nothing can be learnt
+    from, ArtifactError where `out` cannot be written.
     """
     console = console or Console(file=sys.stderr)
     config = config or TrainConfig()

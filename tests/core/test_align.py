@@ -1,4 +1,4 @@
-"""The contract of core.align: the same rows whatever the order and the batches in which samples came."""
+"""The contract of core.align: the same rows for every order and every batching of the samples."""
 
 import numpy as np
 import pytest
@@ -157,7 +157,7 @@ def test_a_snapshot_carries_the_stage_over(setting):
     assert early + late == whole
 
 
-def test_streams_of_one_step_do_not_see_each_other_s_values_whatever_their_times():
+def test_streams_of_one_step_do_not_see_each_other_s_values_at_any_times():
     """Of two streams that close their ticks together each has its own values, at times about zero and before it too."""
     for start in (-40.0, 0.0, 1.7e9):
         samples = [(s, 0, start + t, 100.0 * s + t) for t in range(1, 6) for s in range(2)]

@@ -96,7 +96,7 @@ def test_a_value_of_another_type_or_shape_is_refused_by_key_and_value(key, value
     text = str(refused.value)
     assert text.startswith(f"calibration.{key}: got {repr(value)[:50]}")
     assert said in text
-    assert "train the model anew" in text
+    assert "train the model again" in text
 
 
 @pytest.mark.parametrize(

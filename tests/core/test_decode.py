@@ -130,7 +130,7 @@ def test_bad_json_is_counted_not_raised(payload, drops):
     ],
 )
 def test_time_is_read_in_its_unit(value, unit, seconds):
-    """Time is seconds, ms, µs, ns or RFC 3339, declared or told by its magnitude."""
+    """Time is seconds, ms, µs, ns or RFC 3339, declared or seen from its magnitude."""
     assert to_seconds(value, unit) == (pytest.approx(seconds) if isinstance(seconds, float) else seconds)
 
 
@@ -164,14 +164,14 @@ SPECS = [
 
 @given(st.sampled_from(SPECS), st.binary(max_size=40) | JSON.map(lambda x: json.dumps(x).encode()))
 def test_no_payload_raises(spec, payload):
-    """Whatever a sensor sends becomes finite readings or counted drops."""
+    """Any input becomes finite readings or counted drops."""
     readings, drops = decoder(spec).decode([b"p1"], [payload], np.array([NOW]))
     assert np.isfinite(readings.value.astype(np.float32)).all()
     assert np.isfinite(readings.time_s).all()
     assert len(readings) or drops or json.loads(payload) in ({"r": []},) or b"[]" in payload
 
 
-def test_messages_keep_their_order_and_their_arrival_whatever_way_they_are_read():
+def test_messages_keep_their_order_and_their_arrival_in_either_way_of_reading():
     """Plain numbers that are read as a run, and others that are read one by one, come out as they came in."""
     made = decoder(PayloadSpec(), template="{pump}/{channel}")
     topics = [b"p1/flow", b"p2/flow", b"p1/temp", b"p2/temp", b"p1/flow", b"p2/flow"]

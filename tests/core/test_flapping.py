@@ -1,4 +1,4 @@
-"""The contract of core.flapping: an alert that comes and goes is told once, held back, and told when it is calm."""
+"""The contract of core.flapping: an alert that comes and goes is reported once, then held back until it settles."""
 
 import json
 from dataclasses import replace
@@ -37,18 +37,18 @@ def toggled(times):
     return out
 
 
-def told(stage, transitions, now_s=float("nan")):
+def reported(stage, transitions, now_s=float("nan")):
     return [(t.rule, t.id, t.state, t.time_s) for t in stage.step(transitions, lambda _: now_s)]
 
 
-def test_few_alerts_are_told_as_they_are():
+def test_few_alerts_are_reported_as_they_are():
     """Up to `times` beginnings within the time pass unchanged, and so does any number that is spread out."""
     for times in ([0, 20, 40], range(0, 2000, 60)):
         given_ = toggled(times)
         assert Flapping(RULE).step(given_, lambda _: float("nan")) == given_
 
 
-def test_without_a_rule_or_with_none_of_its_times_all_is_told():
+def test_without_a_rule_or_with_none_of_its_times_all_is_reported():
     """`times: 0` turns it off: any number of beginnings passes."""
     given_ = toggled(range(0, 200, 10))
     for rule in (None, FlapRule(times=0)):
@@ -56,41 +56,41 @@ def test_without_a_rule_or_with_none_of_its_times_all_is_told():
     assert Flapping(RULE).step(given_, lambda _: float("nan")) != given_
 
 
-def test_what_flaps_is_told_once_and_held_back_until_it_is_calm():
+def test_what_flaps_is_reported_once_and_held_back_until_it_settles():
     """The beginning that is too many is one verdict, the rest is silent, it ends `within_s` after the last."""
     stage = Flapping(RULE)
-    said = told(stage, toggled([0, 20, 40, 60, 80, 100]))
+    said = reported(stage, toggled([0, 20, 40, 60, 80, 100]))
     assert [s[0] for s in said] == ["anomaly"] * 6 + ["flapping"]
     assert said[-1][2:] == ("firing", 60)
     (stands,) = stage.open()
-    assert told(stage, [], 199.0) == []
-    assert told(stage, [], 200.0) == [("flapping", stands.id, "resolved", 200.0)]
+    assert reported(stage, [], 199.0) == []
+    assert reported(stage, [], 200.0) == [("flapping", stands.id, "resolved", 200.0)]
     assert stage.open() == []
-    assert told(stage, toggled([300])) == [("anomaly", "a0", "firing", 300), ("anomaly", "a0", "resolved", 305)]
+    assert reported(stage, toggled([300])) == [("anomaly", "a0", "firing", 300), ("anomaly", "a0", "resolved", 305)]
 
 
-def test_what_holds_when_it_is_calm_is_told_then():
-    """An alert that was held back and still fires when the flapping ends is told, and its end afterwards too."""
+def test_what_still_fires_when_it_settles_is_reported_then():
+    """An alert that was held back and still fires when the flapping ends is reported, and its end afterwards too."""
     stage = Flapping(RULE)
-    told(stage, [*toggled([0, 20, 40, 60]), alert(9, "firing", 80.0)])
-    assert [s[:3] for s in told(stage, [], 180.0)][1:] == [("anomaly", "a9", "firing")]
+    reported(stage, [*toggled([0, 20, 40, 60]), alert(9, "firing", 80.0)])
+    assert [s[:3] for s in reported(stage, [], 180.0)][1:] == [("anomaly", "a9", "firing")]
     end = alert(9, "resolved", 190.0, 1)
     assert stage.step([end], lambda _: 190.0) == [end]
 
 
-def test_what_grew_critical_while_it_was_held_back_begins_with_what_is_told_of_it():
-    """Nobody has heard of it: its first notice is its beginning, number 0, and says how bad it is by now."""
+def test_what_grew_critical_while_it_was_held_back_begins_as_critical():
+    """No sink knows of it: its first transition is its beginning, number 0, with the severity that it has by now."""
     stage = Flapping(RULE)
     grown = replace(alert(9, "firing", 85.0, 1), severity="critical")
-    told(stage, [*toggled([0, 20, 40, 60]), alert(9, "firing", 80.0), grown])
+    reported(stage, [*toggled([0, 20, 40, 60]), alert(9, "firing", 80.0), grown])
     (said,) = stage.step([], lambda _: 180.0)[1:]
     assert (said.id, said.state, said.sequence, said.severity) == ("a9", "firing", 0, "critical")
 
 
-def test_an_alert_that_was_told_ends_also_while_it_flaps():
-    """Nothing that a sink was told fires for ever: of each told alert the end is told."""
+def test_an_alert_that_was_reported_ends_also_while_it_flaps():
+    """No reported alert fires for ever: the end of each is reported."""
     stage = Flapping(RULE)
-    said = told(stage, toggled(range(0, 400, 10)))
+    said = reported(stage, toggled(range(0, 400, 10)))
     fired = {s[1] for s in said if s[2] == "firing" and s[0] == "anomaly"}
     assert fired == {s[1] for s in said if s[2] == "resolved" and s[0] == "anomaly"} == {"a0", "a1", "a2"}
 
@@ -100,11 +100,11 @@ def test_an_alert_that_was_told_ends_also_while_it_flaps():
 def test_it_depends_neither_on_the_steps_nor_on_a_restart(steps, edges, cut):
     """The same transitions in other steps, and a snapshot between any two, give the same account."""
     transitions = toggled(np.cumsum([6 + s for s in steps]).tolist())
-    whole = told(Flapping(RULE), transitions, transitions[-1].time_s if transitions else 0.0)
+    whole = reported(Flapping(RULE), transitions, transitions[-1].time_s if transitions else 0.0)
     stage, parts = Flapping(RULE), []
     cuts = sorted({0, len(transitions), *(e % (len(transitions) + 1) for e in edges)})
     for a, b in zip(cuts, cuts[1:], strict=False):
-        parts += told(stage, transitions[a:b], transitions[b - 1].time_s)
+        parts += reported(stage, transitions[a:b], transitions[b - 1].time_s)
         if a <= cut < b:
             kept, stage = stage.state(), Flapping(RULE)
             stage.restore(kept)
@@ -112,7 +112,7 @@ def test_it_depends_neither_on_the_steps_nor_on_a_restart(steps, edges, cut):
 
 
 def test_a_pump_that_alarms_again_and_again_flaps():
-    """In the pipeline: the page has the mark, its id is among those that fire, and no alert is told twice."""
+    """In the pipeline: the page has the mark, its id is among those that fire, and no alert is reported twice."""
     rng = np.random.default_rng(0)
     messages = []
     for t in range(250):

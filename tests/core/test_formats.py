@@ -260,7 +260,7 @@ VALUE = st.one_of(
     st.integers(0, 1_699_999_999_999_999_999),
 )
 def test_a_line_that_was_written_is_read_back(measurement, tags, fields, stamp):
-    """Whatever stands in names and strings, writing by the rules and reading are inverse."""
+    """For any names and strings, writing by the rules and reading are inverse."""
 
     def said(value):
         if isinstance(value, bool):
@@ -315,7 +315,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
     st.binary(max_size=60) | JSON.map(lambda x: json.dumps(x).encode()) | mutations(),
 )
 def test_no_payload_raises(kind, data, payload):
-    """Whatever comes on any of its topics becomes readings that are finite or say that there is none, or drops."""
+    """Any payload on any of its topics becomes readings that are finite or say that there is none, or drops."""
     case = data.draw(st.sampled_from(golden_of(kind)))
     topic = data.draw(st.sampled_from([topic for topic, _ in case.messages]))
     zones = [case.spec.zone, BERLIN] if "time_zone" in FORMATS[kind].keys else [case.spec.zone]

@@ -35,7 +35,7 @@ VALUE = st.one_of(
     st.integers(-(2**60), 2**60),
     st.sampled_from([True, None, "1.5", "on", [1, 2], {"b": 2.5}, 1e300, "", "2024-01-01T00:00:00Z", NOW]),
 )
-# No integer beyond 64 bits: orjson refuses the whole document, msgspec skips one that nobody asks for.
+# No integer beyond 64 bits: orjson refuses the whole document, msgspec skips one that is not asked for.
 KEYS = st.sampled_from(["flow", "temp", "t", "a", "x.y", "m", "v", "s", "ä"])
 DOCUMENT = st.one_of(
     st.builds(
@@ -77,7 +77,7 @@ def decoder(spec, loads):
 
 
 def read(made, messages):
-    """Readings as lines, with the origins numbered anew; and the drops."""
+    """Readings as lines, with the origins renumbered; and the drops."""
     topics, payloads = zip(*messages, strict=True) if messages else ((), ())
     readings, drops = made.decode(list(topics), list(payloads), np.full(len(messages), NOW))
     origin = np.cumsum(np.r_[False, readings.origin[1:] != readings.origin[:-1]])[: len(readings)]

@@ -1,4 +1,4 @@
-"""Maintenance: streams are judged and shown, nobody is told, nothing is learnt; and a replay judges the same."""
+"""Maintenance: streams are judged and shown, no sink is notified, nothing is learnt; a replay judges the same."""
 
 import json
 from dataclasses import replace
@@ -92,7 +92,7 @@ def test_a_recurring_window_begins_at_its_time_of_day_by_the_zone_s_own_clock(zo
     ],
 )
 def test_through_a_change_of_the_clock_a_window_lasts_as_long_as_it_says(start, date, begins, ends):
-    """Eight hours are eight hours, whatever the clock on the wall shows at their end."""
+    """Eight hours are eight hours, even where the local clock changes meanwhile."""
     window = recurring(start=start, time_zone="Europe/Berlin")
     midnight_s = datetime.fromisoformat(f"{date}T00:00:00").replace(tzinfo=ZoneInfo("Europe/Berlin")).timestamp()
     wanted = tuple(datetime.fromisoformat(text).timestamp() for text in (begins, ends))
@@ -120,7 +120,7 @@ def test_check_names_each_window(tmp_path: Path):
     assert "maintenance clean: group *, streams l1/*: now, until Sun 2026-11-29 06:00 UTC" in lines
 
 
-# Who is told: the silences of the plan.
+# Notifications: the silences of the plan.
 
 
 def due(store: Store, now_s: float = NOW) -> list[str]:
@@ -149,8 +149,8 @@ def test_the_plan_becomes_silences_once(tmp_path: Path):
     store.close()
 
 
-def test_during_maintenance_nobody_is_told_and_afterwards_of_what_fires_still(tmp_path: Path):
-    """As with a silence; the alert says which window it was. Another stream is told as ever."""
+def test_during_maintenance_no_sink_is_notified_and_afterwards_of_what_still_fires(tmp_path: Path):
+    """As with a silence; the alert names the window. Another stream is notified as ever."""
     store = opened(tmp_path, sinks=["a"])
     store.silences.follow(planned([one_off(NOW - 5, NOW + 60, stream="north/p[12]")], NOW), NOW)
     ended = [transition(1, 0), transition(1, 1, "resolved")]
@@ -164,13 +164,13 @@ def test_during_maintenance_nobody_is_told_and_afterwards_of_what_fires_still(tm
 
 
 def test_a_plan_that_changes_ends_what_it_no_longer_wants(tmp_path: Path):
-    """Out of the file: told at once. Back in it: withheld again. Other times: those count, and no longer the old."""
+    """Out of the file: notified at once. Back in it: withheld again. Other times: only the new ones count."""
     store = opened(tmp_path, sinks=["a"])
     store.publish([transition(1, 0)], NOW)
     window = one_off(NOW - 5, NOW + 60)
-    for plan, told in (([window], 0), ([], 1), ([window], 0), ([one_off(NOW - 5, NOW + 9)], 0), ([], 1)):
+    for plan, notified in (([window], 0), ([], 1), ([window], 0), ([one_off(NOW - 5, NOW + 9)], 0), ([], 1)):
         store.silences.follow(planned(plan, NOW), NOW)
-        assert len(due(store)) == told, plan
+        assert len(due(store)) == notified, plan
     later = one_off(NOW + 5, NOW + 60)
     store.silences.follow(planned([later], NOW), NOW)
     store.silences.follow([], NOW)
@@ -196,7 +196,7 @@ def test_what_somebody_ends_early_stays_ended(tmp_path: Path):
 
 
 def test_a_clock_that_jumps_ten_years_and_back_leaves_the_plan_as_it_was(tmp_path: Path):
-    """What was made for then goes, what is now is active; an alert is told or not as if nothing had been."""
+    """The silences of that time go, those of now are active; notification of an alert is as if nothing had happened."""
     store = opened(tmp_path, sinks=["a"])
     window = recurring(start="21:00", duration="2h")
     store.silences.follow(planned([window], NOW), NOW)
@@ -268,21 +268,21 @@ class Plant:
         self.loop.turn(0.0)
         self.now_s += 1
 
-    def told(self) -> str:
+    def notified(self) -> str:
         taken = [one for one, _ in self.store.outbox.due("a", self.now_s, 100)]
         self.store.outbox.sent("a", [one.key for one in taken])
         return "".join(one.state[0] for one in taken) or "."
 
     def columns(self, values: list[float]) -> dict[str, str]:
-        """Play values; returns by second the state of the alert, what the sink is told, and whether the mean moved."""
-        made: dict[str, list[str]] = {"alert": [], "told": [], "learns": []}
+        """Play values; returns by second the state of the alert, what the sink gets, and whether the mean moved."""
+        made: dict[str, list[str]] = {"alert": [], "notified": [], "learns": []}
         for value in values:
             before = self.pipeline.threshold.state()
             self.turn(value)
             after = self.pipeline.threshold.state()
             moved = any(not np.array_equal(before[name], after[name], equal_nan=True) for name in _LEARNT)
             made["alert"].append(".pF"[self.pipeline.alerts.standing(1)[0]])
-            made["told"].append(self.told())
+            made["notified"].append(self.notified())
             made["learns"].append("x" if moved else ".")
         return {name: " ".join(column) for name, column in made.items()}
 
@@ -291,19 +291,20 @@ _LEARNT = ("mean", "theta", "average", "seen", "offset")
 
 
 @pytest.mark.parametrize(
-    ("plan", "alert", "told", "learns"),
+    ("plan", "alert", "notified", "learns"),
     [
         #            1 1 9 9 1 1 9 9 9 1
         (True,  ". . F F . . F F F .", ". . . . . . . f . r", "x x . . . . . x x x"),
         (False, ". . F F . . F F F .", ". . f . r . f . . r", "x x x x x x x x x x"),
     ],
 )  # fmt: skip
-def test_what_happens_in_maintenance_is_shown_and_not_told_and_teaches_nothing(tmp_path, plan, alert, told, learns):
-    """From the 3rd second to the 7th: alerts are the same, one that comes and goes is not told, one that lasts is told
-    when the window ends, and the threshold stands. Without the window, the control, all of it is told and learnt.
+def test_an_alert_in_maintenance_is_shown_without_notification_or_learning(tmp_path, plan, alert, notified, learns):
+    """From the 3rd second to the 7th: alerts are the same, the sink is not notified of one that comes and goes, and of
+    one that lasts when the window ends; the threshold does not move. Without the window (the control) the sink is
+    notified of all of them, and all is learnt.
     """
     plant = Plant(tmp_path, [one_off(NOW + 2, NOW + 7)] if plan else [])
-    assert plant.columns([1, 1, 9, 9, 1, 1, 9, 9, 9, 1]) == {"alert": alert, "told": told, "learns": learns}
+    assert plant.columns([1, 1, 9, 9, 1, 1, 9, 9, 9, 1]) == {"alert": alert, "notified": notified, "learns": learns}
     plant.store.close()
 
 
@@ -353,22 +354,22 @@ def test_windows_that_began_in_maintenance_teach_nothing_either(tmp_path: Path):
 
 @pytest.mark.parametrize("rule", [SensorRule(range={"a": (0, 10)}), SensorRule(stuck_after_s=5.0)])
 def test_no_verdict_on_a_sensor_begins_in_maintenance(tmp_path: Path, rule: SensorRule):
-    """Out of range, stuck: told in the control; what is out of range still is told when it is over."""
-    told = {}
+    """Out of range, stuck: found in the control; what is still out of range is found when maintenance is over."""
+    rules = {}
     for name, plan in (("with", [one_off(NOW + 300, NOW + 320)]), ("without", [])):
         plant = Plant(tmp_path / name, plan, health=rule)
         rng = np.random.default_rng(0)
         for n in range(330):
             plant.turn(20.0 if 305 <= n < 318 else float(rng.normal(5, 0.1)))
         found = plant.store.alerts.history(100)
-        told[name] = [one.transition.rule for one in found if one.transition.rule != "anomaly"]
+        rules[name] = [one.transition.rule for one in found if one.transition.rule != "anomaly"]
         plant.store.close()
-    assert told["with"] == []
-    assert told["without"] in (["out_of_range"], ["stuck"])
+    assert rules["with"] == []
+    assert rules["without"] in (["out_of_range"], ["stuck"])
 
 
 def test_a_stream_in_maintenance_is_not_missed_and_later_is(tmp_path: Path):
-    """Silent from the start of the window on: stale after it, not before; the control is told meanwhile."""
+    """Silent from the start of the window on: stale after it, not before; the control is stale meanwhile."""
     stale_at = {}
     for name, plan in (("with", [one_off(NOW + 30, NOW + 130, stream="p")]), ("without", [])):
         plant = Plant(tmp_path / name, plan, health=SensorRule(stale_after_s=60.0))
@@ -411,8 +412,8 @@ def test_a_restart_without_the_plan_folds_to_the_same_state(tmp_path: Path):
     plant.plan = []
     plant.start()
     assert plant.groups.snapshot() == state
-    told = [b.maintenance for b, _ in plant.store.recover().journal]
-    assert (len(told), sum(one is not None for one in told)) == (journal, 1), "it is journalled where it changes only"
+    plans = [b.maintenance for b, _ in plant.store.recover().journal]
+    assert (len(plans), sum(one is not None for one in plans)) == (journal, 1), "it is journalled where it changes only"
     other = Groups("i", [plant.group])
     for batch, now_s in plant.store.recover().journal:
         other.step(replace(batch, maintenance=None), now_s)
@@ -442,19 +443,19 @@ def test_a_change_of_the_plan_without_messages_is_journalled(tmp_path: Path):
 )
 def test_maintenance_means_the_same_in_any_batches_and_over_a_snapshot(values, sizes, spell, cut):
     """However the messages are grouped, and wherever the state is carried over a restart: the same state at the end."""
-    told = [Maintenance("pump*", "p", float(spell[0]), float(spell[0] + spell[1]))]
+    plan = [Maintenance("pump*", "p", float(spell[0]), float(spell[0] + spell[1]))]
     messages = [("plant/p", json.dumps({"t": t, "a": value}).encode(), float(t)) for t, value in enumerate(values)]
 
     def play(batches: list[list[tuple[str, bytes, float]]]) -> bytes:
         groups = Groups("i", [plants.group(**MODEL)])  # type: ignore[arg-type]
-        groups.step(replace(Batch([], [], np.zeros(0)), maintenance=told), 0.0)
+        groups.step(replace(Batch([], [], np.zeros(0)), maintenance=plan), 0.0)
         for n, some in enumerate(batches):
             if n == cut:
                 kept, groups = groups.snapshot(), Groups("i", [plants.group(**MODEL)])  # type: ignore[arg-type]
                 groups.restore(kept)
             made = plants.batch(some)
             groups.step(replace(made, topics=[t.encode() for t, _, _ in some]), 1000.0)
-        assert groups.maintenance == tuple(told)
+        assert groups.maintenance == tuple(plan)
         return groups.snapshot()
 
     ends = np.cumsum([0, *(sizes[n % len(sizes)] for n in range(len(messages)))]).tolist()

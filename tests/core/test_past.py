@@ -28,7 +28,7 @@ def fed(pipeline, messages):
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_it_judges_on_as_the_whole_lane_does(known):
+def test_it_judges_on_as_the_whole_pipeline_does(known):
     """Scale, weights and threshold come along: from its first full window on, scores are the same to the bit."""
     streams = {"p1": plants.known_stream([100.0] * 2, [1.0] * 2, weight=[0.5] * 2, zero=1.4, offset=1.6)}
     profile = plants.profile(streams=streams if known else None, learn_windows=0 if known else 5)

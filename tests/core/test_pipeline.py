@@ -267,7 +267,7 @@ def test_a_loss_interrupts_exactly_the_streams_of_its_topics():
 
 
 def test_a_loss_of_any_topic_interrupts_all_streams_of_all_groups():
-    """Where it is not known what was lost, every window begins anew."""
+    """Where it is not known what was lost, every window restarts."""
     groups = Groups("i", [plants.group("pumps"), plants.group("valves", template="valve/{pump}")])
     groups.step(plants.batch(plant(40)), 0.0)
     assert groups.step(broken([], None), 0.0).interrupted == 3
@@ -275,7 +275,7 @@ def test_a_loss_of_any_topic_interrupts_all_streams_of_all_groups():
 
 
 def test_a_grid_bridges_no_loss_with_held_values():
-    """Rows on a grid begin anew too: neither a held value nor an open tick reaches over the loss."""
+    """Rows on a grid restart too: neither a held value nor an open tick reaches over the loss."""
     align = GridAlign(every_s=1.0, lateness_s=2.0, gap_max_s=5.0)
     groups = Groups("i", [plants.group(align=align)])
     messages = plant(60, pumps=1)
@@ -310,13 +310,13 @@ def test_the_journal_has_all_that_a_replay_needs(steps):
     """Batches with thinning and losses, written to the journal's form and read back, fold to the same verdicts."""
     messages, at, journal = plant(60, bad=BAD), 0, []
     first, second = Groups("i", [plants.group()]), Groups("i", [plants.group()])
-    told = []
+    reports = []
     for count, thinning, loss in steps:
         batch = broken(messages[at : at + count], [b"plant/p1"] if loss else (), thinning)
-        told.append(columns(first.step(batch, 0.0)))
+        reports.append(columns(first.step(batch, 0.0)))
         journal.append(encode_batch(batch))
         at += count
-    assert [columns(second.step(decode_batch(body), 0.0)) for body in journal] == told
+    assert [columns(second.step(decode_batch(body), 0.0)) for body in journal] == reports
     assert first.snapshot() == second.snapshot()
 
 

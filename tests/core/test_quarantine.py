@@ -1,4 +1,4 @@
-"""The contract of core.quarantine: a model that fails on some windows costs their streams verdicts, and nobody else."""
+"""The contract of core.quarantine: a model that fails on some windows costs only their streams verdicts."""
 
 import json
 
@@ -36,7 +36,7 @@ class Moody(plants.LevelModel):
 
 
 class Dead(plants.LevelModel):
-    """Raises whatever it is given, from `after` calls on."""
+    """Raises on every call, from `after` calls on."""
 
     def __init__(self, after=0):
         self.after = after
@@ -80,7 +80,7 @@ def test_the_others_are_judged_as_if_the_guilty_stream_had_not_failed(how):
 
 
 @pytest.mark.parametrize("how", [pytest.param("nan", marks=pytest.mark.full), "raises"])
-def test_a_stream_is_told_and_shown_when_it_goes_in_and_comes_out(how):
+def test_a_stream_is_logged_and_shown_when_it_goes_in_and_comes_out(how):
     """A notice names group, stream and reason once, the mark stands while it lasts, and a notice says when it ends."""
     groups = Groups("i", [with_model(Moody(how))])
     pipeline, notices, marks = groups.pipelines["pumps"], [], []

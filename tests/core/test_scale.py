@@ -108,7 +108,7 @@ def test_what_strays_is_not_clipped_to_what_is_usual():
 
 
 @pytest.mark.parametrize("length", [3, 5, 8])
-def test_a_warm_up_that_is_configured_anew_goes_on_with_its_rows(length):
+def test_a_warm_up_of_a_new_length_goes_on_with_its_rows(length):
     """Shorter, as long, or longer: what is learnt stays, what is being learnt goes on, to the same estimate."""
     before = Scale(1, warmup_rows=5)
     before.grow(3)
@@ -116,13 +116,13 @@ def test_a_warm_up_that_is_configured_anew_goes_on_with_its_rows(length):
     for stream in (1, 2):
         before.begin(stream, None)
     before.step(rows([1, 1, 1, 1, 1, 2, 2, 2, 2], [1, 2, 3, 4, 5, 7, 9, 8, 6]))
-    after, anew = Scale(1, warmup_rows=length), Scale(1, warmup_rows=length)
+    after, fresh = Scale(1, warmup_rows=length), Scale(1, warmup_rows=length)
     after.restore(before.state(3))
     assert after.seen(3).tolist() == [length, length, min(4, length)]
     assert [after.raw(s, np.zeros((1, 1), np.float32))[0, 0] for s in (0, 1)] == [10.0, 3.0]
-    anew.grow(3)
-    anew.begin(2, None)
-    anew.step(rows([2, 2, 2, 2], [7, 9, 8, 6]))
+    fresh.grow(3)
+    fresh.begin(2, None)
+    fresh.step(rows([2, 2, 2, 2], [7, 9, 8, 6]))
     more = rows([2, 2, 2, 2, 2, 2], [5, 8, 7, 4, 6, 9])
-    for one, other in zip(after.step(more), anew.step(more), strict=True):
+    for one, other in zip(after.step(more), fresh.step(more), strict=True):
         assert one.tolist() == other.tolist()

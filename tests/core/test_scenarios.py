@@ -79,18 +79,18 @@ def test_life_equals_the_naive_oracle_and_survives_a_snapshot(scores, for_s, kee
 
 @given(st.lists(st.sampled_from([0.0, 2.0, 9.0]), max_size=40), st.integers(0, 3), st.integers(0, 3))
 def test_transitions_of_an_alert_are_numbered_and_end_with_its_resolution(scores, for_s, keep):
-    """Every alert is told as 0, 1, …; the first is firing, at most one grows critical, the last resolves."""
+    """Every alert is reported as 0, 1, …; the first is firing, at most one grows critical, the last resolves."""
     (column,) = play({"for_s": for_s, "keep_firing_for_s": keep, "critical_ratio": 5}, [scores])
-    told = [int(x) for x in column["told"] if x != "."]
-    for a, b in zip(told, told[1:], strict=False):
+    numbers = [int(x) for x in column["told"] if x != "."]
+    for a, b in zip(numbers, numbers[1:], strict=False):
         assert b in (a + 1, 0)
-    assert all(n <= 2 for n in told)
-    assert told[:1] in ([], [0])
+    assert all(n <= 2 for n in numbers)
+    assert numbers[:1] in ([], [0])
 
 
 @given(st.lists(st.sampled_from([0.0, 0.9, 1.0, 2.0, 3.0, np.nan]), max_size=40), st.integers(0, 3), st.integers(0, 40))
 def test_the_peak_is_the_highest_score_since_the_onset(scores, keep, cut):
-    """At every change, and between them, over a restart; a snapshot without peaks begins them anew."""
+    """At every change, and between them, over a restart; a snapshot without peaks starts them again."""
     rule = AlertRule(keep_firing_for_s=keep)
     alerts, onset = Alerts(rule), 0
     alerts.grow(1)
@@ -117,7 +117,7 @@ _SCORES = st.sampled_from((np.nan, 0.2, 0.9, 1.1, 2.5))
 
 
 @given(rows=st.lists(st.tuples(_SCORES, _SCORES, _SCORES), max_size=40), for_s=st.sampled_from((0.0, 2.0)))
-def test_the_life_of_an_alert_does_not_depend_on_who_is_judged_beside_it(rows, for_s):
+def test_the_life_of_an_alert_does_not_depend_on_the_other_streams_of_a_call(rows, for_s):
     """Several streams in one call end in the same state, to the bit, as each in a call of its own."""
     rule = AlertRule(for_s=for_s, keep_firing_for_s=2.0)
     together, alone = Alerts(rule), Alerts(rule)

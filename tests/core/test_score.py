@@ -204,7 +204,7 @@ def test_a_restored_state_goes_on_as_if_nothing_had_been(cut):
     assert np.array_equal(np.r_[head, tail], whole, equal_nan=True)
 
 
-def test_growing_leaves_other_streams_alone_and_begin_starts_anew():
+def test_growing_leaves_other_streams_alone_and_begin_starts_again():
     errors = errors_of(20)
     plain, _ = run(scoring(1), [0] * 20, errors)
     made = scoring(1)

@@ -39,23 +39,23 @@ def readings(samples):
 
 
 class World:
-    """A stage and what it told, sample by sample or in batches."""
+    """A stage and what it found, sample by sample or in batches."""
 
     def __init__(self, rule, streams=3, *, apart=False, channels=CHANNELS):
-        self.health, self.streams, self.told = Sensors(rule, channels, apart=apart), streams, []
+        self.health, self.streams, self.findings = Sensors(rule, channels, apart=apart), streams, []
         self.health.grow(streams)
 
-    def step(self, samples, now_s=0.0, resting=()):
-        rests = np.isin(np.arange(self.streams), resting)
-        found = self.health.step(readings(samples), np.zeros(len(samples), np.bool_), rests, now_s)
-        self.told += [(f.stream, f.channel, f.rule, f.fires, f.onset_s, f.time_s) for f in found]
+    def step(self, samples, now_s=0.0, maintenance=()):
+        excused = np.isin(np.arange(self.streams), maintenance)
+        found = self.health.step(readings(samples), np.zeros(len(samples), np.bool_), excused, now_s)
+        self.findings += [(f.stream, f.channel, f.rule, f.fires, f.onset_s, f.time_s) for f in found]
         return found
 
     def restarted(self, rule, *, apart=False, channels=CHANNELS):
         """The same state in a new stage."""
         other = World(rule, self.streams, apart=apart, channels=channels)
         other.health.restore(self.health.state(self.streams))
-        other.told = self.told
+        other.findings = self.findings
         return other
 
 
@@ -131,12 +131,12 @@ def flat(steps, sizes):
 @settings(max_examples=examples(30))
 @given(lives(), RULES, st.booleans(), st.lists(st.integers(1, 200), min_size=1, max_size=4))
 def test_every_verdict_is_that_of_the_naive_oracle_in_any_batches(steps, rule, apart, sizes):
-    """Findings equal those of the rules written down once more, sample by sample, whatever the batches."""
+    """Findings equal those of the rules written down once more, sample by sample, for any batches."""
     oracle, world = NaiveSensors(rule, CHANNELS, apart=apart), World(rule, apart=apart)
     for batch, now_s in flat(steps, sizes):
         oracle.step(batch, now_s)
         world.step(batch, now_s)
-    assert sorted(world.told) == sorted(oracle.told)
+    assert sorted(world.findings) == sorted(oracle.findings)
 
 
 @settings(max_examples=examples(25))
@@ -148,7 +148,7 @@ def test_a_restart_in_the_middle_changes_nothing(steps, rule, apart, cut):
         whole.step(batch, now_s)
         parts = parts.restarted(rule, apart=apart) if i == cut else parts
         parts.step(batch, now_s)
-    assert parts.told == whole.told
+    assert parts.findings == whole.findings
     a, b = whole.health.state(3), parts.health.state(3)
     assert all(np.array_equal(a[k], b[k], equal_nan=True) for k in a)
 
@@ -169,54 +169,54 @@ def test_a_stream_that_learns_is_taken_in_arrays(monkeypatch):
     assert set(walked) == {1}
 
 
-def test_a_stuck_sensor_is_told_with_its_channel_and_resolved_when_it_moves():
+def test_a_stuck_sensor_is_reported_with_its_channel_and_resolved_when_it_moves():
     """Sixty equal values of a channel that never repeats are one verdict, of the first of them on; the next ends it."""
     world = live(World(SensorRule()), 300)
-    assert world.told == []
+    assert world.findings == []
     live(world, 61, first=300, held={(1, 0)})
-    assert world.told == [(1, 0, "stuck", True, 300.0, 360.0)]
+    assert world.findings == [(1, 0, "stuck", True, 300.0, 360.0)]
     live(world, 50, first=361, held={(1, 0)})
-    assert len(world.told) == 1
+    assert len(world.findings) == 1
     live(world, 5, first=411)
-    assert world.told[1:] == [(1, 0, "stuck", False, 300.0, 411.0)]
+    assert world.findings[1:] == [(1, 0, "stuck", False, 300.0, 411.0)]
 
 
 @pytest.mark.parametrize("kinds", [1, 2, 4])
 def test_modes_and_constants_are_never_stuck(kinds):
-    """A channel that shows fewer than five values may rest as long as it likes, however lively it was before."""
+    """A channel that shows fewer than five values may stay constant for any time, even if it moved a lot before."""
     world = World(SensorRule(stale_after_s=None), 1, channels=("a",))
     rng = np.random.default_rng(kinds)
     values = [float(x) for x in rng.integers(0, kinds, 600)] + [0.0] * 5000
     world.step([(0, 0, float(t), v, float(t)) for t, v in enumerate(values)])
-    assert world.told == []
+    assert world.findings == []
     lively = [*map(float, rng.integers(0, 5, 600)), *values[600:]]
     control = World(SensorRule(stale_after_s=None), 1, channels=("a",))
     control.step([(0, 0, float(t), v, float(t)) for t, v in enumerate(lively)])
-    assert len(control.told) == 1, "with five values it is"
+    assert len(control.findings) == 1, "with five values it is"
 
 
 def test_a_stream_is_stale_when_the_others_were_heard_and_it_was_not():
     """One verdict a minute after the last sample, with that sample's time as its onset; its next sample ends it."""
     world = live(World(SensorRule()), 100)
     live(world, 90, first=100, silent={2})
-    assert world.told == [(2, -1, "stale", True, 99.0, 159.0)]
+    assert world.findings == [(2, -1, "stale", True, 99.0, 159.0)]
     live(world, 3, first=190)
-    assert world.told[1:] == [(2, -1, "stale", False, 99.0, 190.0)]
+    assert world.findings[1:] == [(2, -1, "stale", False, 99.0, 190.0)]
 
 
 def test_a_channel_that_arrives_apart_is_stale_alone():
     """Where channels have topics of their own, one that falls silent is named; in one message they come together."""
     world = live(World(SensorRule(), apart=True), 100)
     live(world, 90, first=100, dead={(1, 1)})
-    assert world.told == [(1, 1, "stale", True, 99.0, 159.0)]
+    assert world.findings == [(1, 1, "stale", True, 99.0, 159.0)]
     together = live(World(SensorRule()), 100)
     live(together, 90, first=100, dead={(1, 1)})
-    assert together.told == []
+    assert together.findings == []
 
 
 @pytest.mark.full
 def test_a_dead_gateway_is_one_verdict_and_its_return_none():
-    """Ten thousand streams that fall silent together are one verdict of the group, from ticks, and nobody is stale
+    """Ten thousand streams that fall silent together are one verdict of the group, from ticks, and no stream is stale
     when they come back one after another.
     """
     S = 10_000
@@ -226,18 +226,18 @@ def test_a_dead_gateway_is_one_verdict_and_its_return_none():
         world.step([(s, 0, float(t), v, t + s / S) for s, v in enumerate(rng.normal(size=S))], t + 1.0)
     for k in range(12):
         world.step([], 30.0 + 10 * k)
-    assert [t[:4] for t in world.told] == [(-1, -1, "stale", True)]
-    assert world.told[0][4:] == (29.0, 89.0)
+    assert [t[:4] for t in world.findings] == [(-1, -1, "stale", True)]
+    assert world.findings[0][4:] == (29.0, 89.0)
     for t in range(200, 220):
         step = S // 20
         world.step(
             [(s, 0, float(t), rng.normal(), float(t)) for s in range((t - 200) * step, (t - 199) * step)], t + 0.5
         )
-    assert [t[:4] for t in world.told[1:]] == [(-1, -1, "stale", False)]
+    assert [t[:4] for t in world.findings[1:]] == [(-1, -1, "stale", False)]
 
 
 @pytest.mark.parametrize("away_s", [3600.0, -86_400.0, 10 * 365 * 86_400.0])
-def test_what_we_did_not_hear_is_nobody_s_silence(away_s):
+def test_time_without_a_connection_is_no_silence_of_a_stream(away_s):
     """A broker that was away, a restart, a clock that jumps either way: no verdict, with no tick while we are deaf."""
     world = live(World(SensorRule()), 100)
     world = world.restarted(SensorRule())
@@ -245,35 +245,35 @@ def test_what_we_did_not_hear_is_nobody_s_silence(away_s):
     for k in range(40):
         t = 100 + away_s + k
         world.step([(s, c, t, rng.normal(), t) for s in range(3) for c in range(2)], t)
-    assert world.told == []
+    assert world.findings == []
     deaf = live(World(SensorRule()), 100)
     for k in range(100):
         deaf.step([], 100.0 + k)
-    assert [t[:4] for t in deaf.told] == [(-1, -1, "stale", True)], "with ticks it is told: the control"
+    assert [t[:4] for t in deaf.findings] == [(-1, -1, "stale", True)], "with ticks it is reported: the control"
 
 
 @pytest.mark.full
-def test_a_silence_that_comes_every_night_is_told_some_nights_and_then_known():
-    """What was told teaches up to the limit it broke, so a sensor that sleeps is told fewer times than it sleeps."""
+def test_a_silence_that_comes_every_night_is_reported_some_nights_and_then_known():
+    """A reported silence teaches up to the limit it broke, so a sensor that sleeps is reported on some nights only."""
     world = live(World(SensorRule()), 1000)
     for night in range(12):
         begin = 1000 * (night + 1)
         live(world, 500, first=begin, silent={2})
         live(world, 100, first=begin + 500)
-    assert 1 <= sum(t[3] for t in world.told) <= 3
+    assert 1 <= sum(t[3] for t in world.findings) <= 3
 
 
-def test_a_declared_range_is_told_at_once_and_ends_after_a_while_within():
+def test_a_value_out_of_range_is_reported_at_once_and_ends_after_a_while_within():
     """A value beyond its declared range fires, further ones do not, and it ends `keep_s` after the last of them."""
     world = World(SensorRule(stale_after_s=None, range={"b": (0.0, 10.0)}, keep_s=5.0), 1)
     values = [5, 11, 5, -1, 5, 5, 5, 5, 5, 5]
     world.step([(0, 1, float(t), float(v), float(t)) for t, v in enumerate(values)])
-    assert world.told == [(0, 1, "out_of_range", True, 1.0, 1.0), (0, 1, "out_of_range", False, 1.0, 8.0)]
+    assert world.findings == [(0, 1, "out_of_range", True, 1.0, 1.0), (0, 1, "out_of_range", False, 1.0, 8.0)]
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("kind", ["pumps", "fleet"])
-def test_a_day_of_a_normal_plant_is_told_nothing_and_a_stuck_sensor_is(kind):
+def test_a_day_of_a_normal_plant_gives_no_verdict_and_a_stuck_sensor_does(kind):
     """Simulated plants raise no verdict over a day of theirs; with one sensor stuck, that one and no other."""
     plant = Pumps(6, 2, seed=4, day_s=3600.0) if kind == "pumps" else Fleet(40, seed=4, day_s=3600.0)
     C = len(plant.channels)
@@ -285,14 +285,14 @@ def test_a_day_of_a_normal_plant_is_told_nothing_and_a_stuck_sensor_is(kind):
             world.step([(s, c, t, float(values[i, s, c]), t) for s in range(len(plant.names)) for c in range(C)], t)
 
     run(3600)
-    assert world.told == []
+    assert world.findings == []
     plant.inject(Fault("stuck", plant.names[2], plant.elapsed_s, 200.0, channel=plant.channels[-1]))
     run(260)
-    assert [t[:4] for t in world.told] == [(2, C - 1, "stuck", True), (2, C - 1, "stuck", False)]
+    assert [t[:4] for t in world.findings] == [(2, C - 1, "stuck", True), (2, C - 1, "stuck", False)]
 
 
 def test_the_runs_of_training_are_those_of_a_series_and_none_of_its_modes():
-    """`longest_runs` gives the longest run of equal values of a channel, and 0 for modes and resting channels."""
+    """`longest_runs` gives the longest run of equal values of a channel, and 0 for modes and constant channels."""
     rng = np.random.default_rng(0)
     noisy = rng.normal(size=4000)
     noisy[700:709] = noisy[700]
@@ -311,8 +311,8 @@ def test_a_stream_of_the_artifact_is_judged_at_once_and_by_its_own_runs():
         assert [f.time_s for f in found] == ([onset] if onset else []), (runs, known)
 
 
-def test_ticks_are_told_to_the_journal_and_the_group_s_silence_survives_a_crash(tmp_path):
-    """What a start folds from the journal knows of a silence that only ticks had told, and the alert stays open."""
+def test_ticks_are_journalled_and_the_group_s_silence_survives_a_crash(tmp_path):
+    """The state that a start folds from the journal has a silence that only ticks found, and the alert stays open."""
     store = Store.open(tmp_path, "process", lambda: 0.0)
     groups = Groups("i", [plants.group()])
     for first in range(0, 180, 30):
@@ -324,8 +324,8 @@ def test_ticks_are_told_to_the_journal_and_the_group_s_silence_survives_a_crash(
         now_s += 10.0
         report = groups.step(plants.batch([]), now_s)
         store.commit(plants.batch([]), report, now_s)
-    (told,) = report.transitions
-    assert (told.stream, told.rule, told.state) == ("*", "stale", "firing")
+    (stale,) = report.transitions
+    assert (stale.stream, stale.rule, stale.state) == ("*", "stale", "firing")
     crash(store)
     store = Store.open(tmp_path, "process", lambda: 0.0)
     again = Groups("i", [plants.group()])
@@ -333,12 +333,12 @@ def test_ticks_are_told_to_the_journal_and_the_group_s_silence_survives_a_crash(
     assert again.snapshot() == groups.snapshot()
     assert orphans(store, again) == []
     report = again.step(plants.batch([(topic, payload, now_s + 5) for topic, payload, _ in messages]), now_s)
-    assert [(t.id, t.sequence, t.state) for t in report.transitions if t.rule == "stale"] == [(told.id, 1, "resolved")]
+    assert [(t.id, t.sequence, t.state) for t in report.transitions if t.rule == "stale"] == [(stale.id, 1, "resolved")]
     store.close()
 
 
 def test_a_snapshot_from_before_sensor_health_is_taken_over():
-    """Without the parts of health and quarantine a snapshot restores the rest, and these start anew."""
+    """Without the parts of health and quarantine a snapshot restores the rest, and these start again."""
     groups = Groups("i", [plants.group()])
     groups.step(plants.batch(plant(60)), 0.0)
     with np.load(io.BytesIO(groups.snapshot())) as kept:
@@ -365,20 +365,20 @@ def test_a_run_before_a_channel_is_known_teaches_its_whole_length(one_by_one):
     samples = [(0, 0, float(t), v, float(t)) for t, v in enumerate(values)]
     for part in [[one] for one in samples] if one_by_one else [samples]:
         world.step(part)
-    assert [t[:6] for t in world.told] == [(0, 0, "stuck", True, 420.0, 1420.0)]
+    assert [t[:6] for t in world.findings] == [(0, 0, "stuck", True, 420.0, 1420.0)]
 
 
 def test_a_channel_that_training_saw_at_rest_has_shown_nothing_yet():
-    """With a longest run of 0 it may show four values and rest: it is a mode, whatever the values are."""
+    """With a longest run of 0 it may show four values and then stay constant: it is a mode, for any values."""
     world, rng = World(SensorRule(stale_after_s=None), 1, channels=("a",)), np.random.default_rng(0)
     world.health.begin(0, np.array([0]), known=True)
     values = [float(x) for x in rng.integers(1, 5, 600)] + [1.0] * 2000
     world.step([(0, 0, float(t), v, float(t)) for t, v in enumerate(values)])
-    assert world.told == []
+    assert world.findings == []
 
 
-def test_a_silence_within_one_batch_is_told_with_its_end_and_both_bear_their_limits():
-    """Where all comes at once, nothing is left out: the stream is told stale and back, the channel by its own limit."""
+def test_a_silence_within_one_batch_is_reported_with_its_end_and_both_give_their_limits():
+    """Where all comes at once, nothing is left out: the stream is stale and back, the channel by its own limit."""
     rule = SensorRule(stale_after_s=10.0, stuck_after_s=None)
     for apart, dead in ((False, {(1, 0), (1, 1)}), (True, {(1, 1)})):
         world = World(rule, 2, apart=apart)
@@ -407,13 +407,13 @@ def test_what_is_usual_is_learnt_alike_in_arrays_and_sample_by_sample():
         for t, value in enumerate(values):
             at = t + 7.0 * (t > 50) + 3.0 * (t > 90)
             world.step([(0, 0, at, value, at), (0, 1, at, 2.0 + t, at)])
-        assert len(world.told) == len(bounds)
+        assert len(world.findings) == len(bounds)
         kept.append({name: array[0, 0].tolist() for name, array in world.health.state_of_sensors.state(1).items()})
     assert kept[0] == kept[1]
     assert (kept[0]["seen"], kept[0]["kinds"], kept[0]["longest"]) == (430, 5, 50)
 
 
-def test_the_page_is_told_which_channel_of_which_stream_it_is():
+def test_the_page_gets_the_channel_and_the_stream_of_a_verdict():
     """Marks name the verdict in words with its channel, that on a whole stream without one, and end with it."""
     rule = SensorRule(stale_after_s=5.0, stuck_after_s=None, range={"b": (-50.0, 50.0)}, keep_s=1e6)
     groups, messages = Groups("i", [plants.group(health=rule)]), plant(40)
@@ -430,13 +430,13 @@ def test_the_page_is_told_which_channel_of_which_stream_it_is():
     assert sorted(pipeline.verdicts()) == ["out_of_range"] * 2
 
 
-@pytest.mark.parametrize(("length", "told"), [(21, 1), (22, 0)])
-def test_a_channel_that_changes_every_twenty_samples_can_just_be_stuck(length, told):
-    """Twenty-one changes in 420 samples are enough, in 440 they are those of one that rests by nature."""
+@pytest.mark.parametrize(("length", "findings"), [(21, 1), (22, 0)])
+def test_a_channel_that_changes_every_twenty_samples_can_just_be_stuck(length, findings):
+    """Twenty-one changes in 420 samples are enough, in 440 they are those of one that is normally constant."""
     world = World(SensorRule(stale_after_s=None), 1, channels=("a",))
     values = [float(k) for k in range(20) for _ in range(length)] + [99.0] * (10 * length + 1)
     world.step([(0, 0, float(t), v, float(t)) for t, v in enumerate(values)])
-    assert len(world.told) == told
+    assert len(world.findings) == findings
 
 
 def test_what_ends_bears_the_limit_that_it_broke():

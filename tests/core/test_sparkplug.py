@@ -106,7 +106,7 @@ def test_a_new_node_birth_forgets_the_aliases_of_the_session_before():
 
 
 def test_holes_in_the_sequence_are_counted():
-    """Numbers run from 0 to 255 and begin anew; what is missing was lost; what comes late or twice is no loss."""
+    """Numbers run from 0 to 255 and start again; what is missing was lost; what comes late or twice is no loss."""
     edge = Edge()
     edge.born()  # 0 and 1
     assert edge.says("DDATA", seq=2)[1] == {}
@@ -204,7 +204,7 @@ def test_names_with_folders_can_name_the_machine():
     assert edge.says("NDATA", metric(alias=21, double_value=5.0))[0] == [("g/n1/L1/P2", "Pressure", NOW - 1, 5.0)]
 
 
-def test_a_birth_without_any_channel_is_told():
+def test_a_birth_without_any_channel_gives_a_notice():
     edge = Edge(PayloadSpec("sparkplug", values={"Flow": "Sensors/flow"}), channels=("Flow",))
     assert edge.says("DBIRTH", metric("Flow", alias=1, datatype=sp.DOUBLE))[1] == {"unknown_channel": 1}
     assert edge.says("DBIRTH", metric("Sensors/flow", alias=1, datatype=sp.DOUBLE, double_value=2.0))[0] != []
@@ -308,14 +308,14 @@ def test_aliases_survive_a_restart():
     report = step(cold, "DDATA", 2, NOW + 5)
     assert report.rows == 0
     assert "edge node g/n1: data by alias came before a birth; restart it, or write" in report.notices[0]
-    assert step(cold, "DDATA", 3, NOW + 6).notices == [], "told once"
+    assert step(cold, "DDATA", 3, NOW + 6).notices == [], "reported once"
     assert step(cold, "DBIRTH", 4, NOW + 7).drops == {}
 
 
 @settings(deadline=None)
 @given(STEPS, st.lists(st.integers(0, 25), max_size=4))
 def test_births_and_deaths_do_not_depend_on_how_messages_were_grouped(steps, cuts):
-    """Whatever batches they came in, the state of all stages is the same, ended values included."""
+    """For any batches the state of all stages is the same, ended values included."""
     messages = [message(*step) for step in steps]
     arrival_s = NOW + np.arange(len(messages), dtype=np.float64)
     whole, parts = Groups("x", [grid(("Flow", "Pressure"))]), Groups("x", [grid(("Flow", "Pressure"))])

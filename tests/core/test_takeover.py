@@ -31,7 +31,7 @@ both = pytest.mark.parametrize("way", [START, RELOAD])
 
 
 def other(**changes):
-    """Another model: its digest differs, and whatever else is said."""
+    """Another model: its digest differs, and what the arguments say."""
     return replace(plants.profile(**changes), digest="1" * 64)
 
 
@@ -76,8 +76,8 @@ class World:
     def pipeline(self):
         return self.groups.pipelines["pumps"]
 
-    def told(self):
-        """What the sink would be told, in order."""
+    def notified(self):
+        """What the sink would get, in order."""
         outbox = self.store.outbox
         while due := [t for t, _ in outbox.due("sink", 1e12, 99)]:
             outbox.sent("sink", [t.notice_key for t in due])
@@ -112,7 +112,7 @@ CHANGES = {
 @both
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_another_model_judges_the_next_row(make, way, change):
-    """Whatever differs in it: windows are full, streams that it does not know have learnt, from the journal alone."""
+    """For any other model windows are full, streams that it does not know have learnt, from the journal alone."""
     world = make()
     world.carry(plant(60))
     notes = world.change(way, **change)
@@ -126,7 +126,7 @@ def test_another_model_judges_the_next_row(make, way, change):
 
 
 @both
-def test_a_grid_that_changes_is_built_anew_from_the_journal(make, way):
+def test_a_grid_that_changes_is_rebuilt_from_the_journal(make, way):
     """Rows of another distance are other rows: where they lie apart now, the window of the same model holds these."""
     world = make(align=GridAlign(1.0, lateness_s=0.0))
     world.carry(plant(80))
@@ -149,7 +149,7 @@ def test_the_old_model_goes_on_where_nothing_changed(make, way):
 @both
 @pytest.mark.parametrize("change", [CHANGES["longer"], CHANGES["channels"], CHANGES["learns levels"]])
 def test_an_alert_that_fires_goes_on_under_its_id(make, way, change):
-    """While the fault lasts nothing is told and nothing begins beside it; its end is told once, as the next."""
+    """While the fault lasts there is no notification and no second alert; its end is notified once, as the next."""
     world, messages = make(), plant(70, bad=BAD)
     world.carry(messages[:FIRES])
     (begun,) = world.store.alerts.open()
@@ -162,9 +162,9 @@ def test_an_alert_that_fires_goes_on_under_its_id(make, way, change):
     reports = world.carry(messages[FIRES + 3 :])
     assert [(t.id, t.state) for r in reports for t in r.transitions][-1] == (begun.transition.id, "resolved")
     assert world.store.alerts.open() == []
-    told = world.told()
-    assert told[0] == ("p1", "anomaly", "firing", 0)
-    assert told[-1] == ("p1", "anomaly", "resolved", len(told) - 1)
+    notified = world.notified()
+    assert notified[0] == ("p1", "anomaly", "firing", 0)
+    assert notified[-1] == ("p1", "anomaly", "resolved", len(notified) - 1)
     assert len(world.store.alerts.history()) == 1
 
 
@@ -210,13 +210,13 @@ def test_an_alert_that_goes_on_counts_once_against_the_budget(make, way):
 
 @both
 def test_an_alert_of_a_stream_that_is_gone_is_resolved_for_every_sink(make, way):
-    """Streams have other names now, so nobody will ever judge that one: its end is told when the new model begins."""
+    """Streams have new names, so that one is never judged again: its end is notified when the new model begins."""
     world, messages = make(), plant(60, bad=BAD)
     world.carry(messages[:FIRES])
     notes = world.change(way, profile=other(), stream="pump-{pump}")
     assert "resolved 1 alerts that no stream stands behind any more" in notes
     assert world.store.alerts.open() == []
-    assert world.told() == [("p1", "anomaly", "firing", 0), ("p1", "anomaly", "resolved", 1)]
+    assert world.notified() == [("p1", "anomaly", "firing", 0), ("p1", "anomaly", "resolved", 1)]
     assert world.pipeline.streams.names == ["pump-p0", "pump-p1", "pump-p2"]
     assert (world.pipeline.rings.fill(3) == 4).all()
 
@@ -231,7 +231,7 @@ def test_of_two_alerts_of_one_stream_the_newer_goes_on(make, way):
     world.store.publish([again], 0.0)
     world.change(way, profile=other())
     assert [one.transition.id for one in world.store.alerts.open()] == [again.id] == world.pipeline.firing_ids()
-    assert world.told()[-1] == ("p1", "anomaly", "resolved", 1)
+    assert world.notified()[-1] == ("p1", "anomaly", "resolved", 1)
 
 
 def strayed(seconds):
@@ -250,12 +250,12 @@ def strayed(seconds):
     [
         (RELOAD, False, {}, True),
         (START, False, {}, True),
-        (START, True, {}, False),  # the snapshot is older than what was told: found anew, rather than told twice
+        (START, True, {}, False),  # the snapshot is older than the notification: found again, not sent twice
         (RELOAD, False, {"channels": ("b", "a")}, False),
     ],
 )
 def test_verdicts_on_sensors_go_on_where_the_channels_are_the_same(make, way, crash, change, goes_on):
-    """They have nothing to do with the model; else they are resolved, so that none stands for ever."""
+    """They have nothing to do with the model; else they are resolved, so that no alert stays open for ever."""
     world = make(health=SensorRule(range={"a": (-50.0, 203.5)}), flapping=FlapRule())
     world.carry(strayed(50), snapshot_at=(2,))
     (open_,) = world.store.alerts.open()
@@ -263,7 +263,7 @@ def test_verdicts_on_sensors_go_on_where_the_channels_are_the_same(make, way, cr
     world.change(way, crash=crash, profile=other(window=5, **change))
     assert [one.transition.id for one in world.store.alerts.open()] == [open_.transition.id] * goes_on
     if not goes_on:
-        assert ("p2", "out_of_range", "resolved", 1) in world.told()
+        assert ("p2", "out_of_range", "resolved", 1) in world.notified()
         closed_s = world.store.alerts.get(open_.transition.id).closed_s
         assert closed_s == 1_700_000_049, "with the newest row of its stream"
 
@@ -301,7 +301,7 @@ def test_what_was_saved_is_not_refilled_again(make):
 
 
 def test_a_state_that_the_store_does_not_take_is_not_gone_on_with(make):
-    """Whoever is to learn of an end could not: StoreError, and the daemon keeps what runs."""
+    """The end of an alert could not be notified: StoreError, and the daemon keeps what runs."""
     from streamae.errors import StoreError
 
     world = make()
@@ -465,7 +465,7 @@ def test_a_state_directory_of_the_last_release_is_restored_in_the_middle_of_an_a
 
 @pytest.mark.parametrize("window", [4, 6])
 def test_an_alert_of_the_last_release_goes_on_with_another_model(tmp_path, window):
-    """An upgrade and a new model at once: its snapshots do not say what rows they hold, so they are read anew."""
+    """An upgrade and a new model at once: its snapshots do not say what rows they hold, so they are read again."""
     expected = json.loads((GOLDEN / "expected.json").read_text())
     (tmp_path / "state").mkdir()
     shutil.copy(GOLDEN / "state.db", tmp_path / "state")

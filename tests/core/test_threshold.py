@@ -129,7 +129,7 @@ def test_a_score_that_dithers_is_one_alarm():
 
 @pytest.mark.full
 @pytest.mark.parametrize("tail", ["normal", "heavy"])
-def test_false_alarms_keep_to_the_budget_whatever_the_distribution(tail):
+def test_false_alarms_keep_to_the_budget_for_every_distribution(tail):
     """On endless normal whose tail was not foreseen, onsets come to at most about the rate that was asked for."""
     rng = np.random.default_rng(0)
     streams, days, rows = 10, 40, 144  # a row each ten minutes

@@ -75,10 +75,10 @@ def test_the_arrays_do_what_the_text_says(seed):
 @pytest.mark.full
 def test_a_lasting_small_rise_is_caught_and_normal_is_not():
     """A rise to 2.5 times the score, far under the threshold of single rows, alarms; without averages it never does."""
-    calm, raised = normal(4000, 20), normal(600, 20, seed=1) * 2.5
+    plain, raised = normal(4000, 20), normal(600, 20, seed=1) * 2.5
     for rule, caught in ((WATCHED, True), (PLAIN, False)):
         threshold = made(rule, 20)
-        assert (calm > run(threshold, calm)).any(axis=0).sum() <= 1
+        assert (plain > run(threshold, plain)).any(axis=0).sum() <= 1
         assert (raised > run(threshold, raised, 4000)).any(axis=0).all() == caught
 
 
@@ -95,14 +95,14 @@ def test_a_lasting_level_is_normal_in_the_end():
 def test_a_new_stream_gets_its_averages_when_it_has_run_long_enough():
     """A stream that training did not see is judged by an average after 64 half-lives of it, about its own mean."""
     own_level = 1.6  # it lives higher than the group, by more than the limit of the averages
-    calm = normal(5000, 10) * own_level
+    plain = normal(5000, 10) * own_level
     threshold = made(WATCHED, 10, known=False)
-    assert not (calm > run(threshold, calm)).any(axis=0).sum() > 1
-    raised = calm[:600] * 2.5
+    assert not (plain > run(threshold, plain)).any(axis=0).sum() > 1
+    raised = plain[:600] * 2.5
     assert (raised > run(threshold, raised, 5000)).any(axis=0).all()
     early = made(WATCHED, 10, known=False)
-    run(early, calm[:300])
-    assert (calm[:100] * 2.5 < run(early, calm[:100] * 2.5, 300)).mean() > 0.99, "not one average has settled"
+    run(early, plain[:300])
+    assert (plain[:100] * 2.5 < run(early, plain[:100] * 2.5, 300)).mean() > 0.99, "not one average has settled"
 
 
 @pytest.mark.parametrize("cut", [100, *(pytest.param(cut, marks=pytest.mark.full) for cut in (900, 1100))])

@@ -39,7 +39,7 @@ START_S = 1_700_000_000.0
 
 
 class Answers:
-    """An HTTP server that gives the answers it was told, in their order (the last one again and again)."""
+    """An HTTP server that gives the answers that it was given, in their order (the last one again and again)."""
 
     def __init__(self, certificates: Path | None = None) -> None:
         self.asked: list[tuple[str, dict[str, str], str]] = []
@@ -188,7 +188,7 @@ def test_a_query_that_prometheus_refuses_is_shown_with_its_reason(database, tmp_
         fetched(tmp_path, text)
 
 
-def test_labels_that_do_not_tell_streams_apart_are_named(database, tmp_path):
+def test_labels_that_do_not_distinguish_streams_are_named(database, tmp_path):
     """Two series for one stream, a label that is not there, and a metric that is not: each with what to do."""
     url = f"http://127.0.0.1:{database.port}"
     with pytest.raises(SeriesError, match=r"two series are channel flow of stream a: .*pump=p1.*pump=p2"):
@@ -244,7 +244,7 @@ MATRIX = {"resultType": "matrix", "result": [{"metric": {"line": "a", "pump": "p
 
 @pytest.mark.parametrize("kept_in", ["file", "environment"])
 def test_a_token_comes_from_a_file_or_the_environment(answers, tmp_path, kept_in):
-    """And goes out as Prometheus wants it, beside further headers."""
+    """And goes out as Prometheus wants it, with further headers."""
     (tmp_path / "token").write_text("s3cret\n")
     answers.answers = [(200, json.dumps({"status": "success", "data": MATRIX}).encode())]
     token = "file:token" if kept_in == "file" else "${TOKEN}"
@@ -257,7 +257,7 @@ def test_a_token_comes_from_a_file_or_the_environment(answers, tmp_path, kept_in
 
 
 def test_tls_trusts_the_named_authority_and_no_other(certificates, tmp_path):
-    """Without `ca` a certificate of the plant's own authority is refused, with the key that mends it."""
+    """Without `ca` a certificate of the plant's own authority is refused, with the key that solves it."""
     answers = Answers(certificates)
     answers.answers = [(200, json.dumps({"status": "success", "data": MATRIX}).encode())]
     url = answers.url.replace("127.0.0.1", "localhost")
@@ -367,11 +367,11 @@ def test_each_refusal_of_a_database_says_whose_fault_it_is(answers, tmp_path, st
 
 
 def test_a_database_that_stumbles_is_asked_again(answers, tmp_path, caplog):
-    """Two failures, then the answer; each pause is told with its reason, and a smooth fetch says nothing."""
+    """Two failures, then the answer; each pause is logged with its reason, and a smooth fetch says nothing."""
     answers.answers = [(503, b"busy"), (429, b""), (200, PIVOTED.encode())]
     assert len(fetched(tmp_path, FLUX.format(url=answers.url), {"TOKEN": "x"})[0]) == 2
-    told = ["answered 503 (busy); asking again in 1 s", "answered 429; asking again in 2 s"]
-    assert [record.getMessage() for record in caplog.records] == [f"{answers.url}: {words}" for words in told]
+    logged = ["answered 503 (busy); asking again in 1 s", "answered 429; asking again in 2 s"]
+    assert [record.getMessage() for record in caplog.records] == [f"{answers.url}: {words}" for words in logged]
     fetched(tmp_path, FLUX.format(url=answers.url), {"TOKEN": "x"})
     assert len(caplog.records) == 2
 
@@ -425,7 +425,7 @@ def test_influxql_series_become_streams(answers, tmp_path):
         ([], "answers otherwise than InfluxDB does"),
     ],
 )
-def test_what_influxql_refuses_is_told(answers, tmp_path, answer, words):
+def test_what_influxql_refuses_is_reported(answers, tmp_path, answer, words):
     answers.answers = [(200, json.dumps(answer).encode())]
     with pytest.raises(ConfigError, match=words):
         fetched(tmp_path, INFLUXQL.format(url=answers.url), {"PW": "x"})
@@ -446,7 +446,7 @@ def test_the_example_loads(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "words"),
     [
         ("step: 10", "sources[0].step: got 10; write a number with its unit"),
         ("start: yesterday", "sources[0].start: got yesterday; write now, a time before now such as -14d"),
@@ -456,14 +456,14 @@ def test_the_example_loads(tmp_path):
         ("stepp: 1s", "sources[0].stepp: got an unknown key; did you mean step?"),
     ],
 )
-def test_a_mistake_in_a_source_is_told_with_its_place(tmp_path, line, told):
+def test_a_mistake_in_a_source_is_reported_with_its_place(tmp_path, line, words):
     key = line.split(":")[0]
     text = prometheus_yaml("http://localhost:9090", **{key: ""})
     text = re.sub(rf"(?m)^ +(- )?{key}: .*\n", "", text) if key != "type" else text.replace("type: prometheus", line)
     text = text if key == "type" else text + f"    {line}\n"
     with pytest.raises(ConfigError) as caught:
         sources(tmp_path, text)
-    assert told in str(caught.value)
+    assert words in str(caught.value)
     assert re.match(rf"{re.escape(str(tmp_path))}/train.yaml:\d+:\d+: ", str(caught.value))
 
 

@@ -68,7 +68,7 @@ def rooms(rows=150, names=("kitchen", "hall")):
         yield NOW + 10 * i + 1, "zigbee2mqtt/kitchen/availability", b"online"
 
 
-def test_channels_that_nobody_named_are_those_that_most_messages_have(tmp_path):
+def test_channels_that_are_not_configured_are_those_that_most_messages_have(tmp_path):
     """Numbers and switches of most messages are channels; what is rare is left out, and said."""
     found = from_recordings(configured(tmp_path, Z2M), None, [written(tmp_path, rooms())])
     assert [one.name for one in found.series] == ["kitchen", "hall"]
@@ -138,7 +138,7 @@ def test_sparkplug_is_read_by_its_births(tmp_path):
     (series,) = from_recordings(configured(tmp_path, EDGE), "edge", [written(tmp_path, messages)]).series
     assert series.channels == ("Flow", "Speed")
     assert series.values[30].tolist() == [30.0, 7.0]
-    assert len(series) == 121, "a value is held for gap_max, and Speed was told once"
+    assert len(series) == 121, "a value is held for gap_max, and Speed was sent once"
 
 
 def test_what_cannot_be_learnt_from_is_said(tmp_path):
@@ -176,7 +176,7 @@ def commit(store, messages, transitions=()):
 
 
 def test_the_journal_of_a_running_installation(tmp_path):
-    """Read beside the daemon that writes it, from `since` on, without the time of alerts that were no false alarms."""
+    """Read while the daemon writes it, from `since` on, without the time of alerts that were no false alarms."""
     path, state = configured(tmp_path, Z2M), tmp_path / "state"
     messages = list(rooms(400))
     store = Store.open(state, "process", lambda: NOW)

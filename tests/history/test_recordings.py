@@ -56,7 +56,7 @@ def test_series_is_read_without_its_label(tmp_path: Path) -> None:
     ],
 )
 def test_times(tmp_path: Path, cells: list[str], seconds: list[float]) -> None:
-    """Times are ISO 8601, naive ones in UTC, or numbers whose unit their magnitude tells."""
+    """Times are ISO 8601, naive ones in UTC, or numbers whose unit follows from their magnitude."""
     series = read_series(series_file(tmp_path, "timestamp,v\n" + "".join(f"{cell},1\n" for cell in cells)))
     np.testing.assert_allclose(series.time_s, seconds, rtol=0, atol=1e-6)
 
@@ -115,7 +115,7 @@ def test_parquet(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["timestamp[ns, tz=Europe/Berlin]", "seconds", "text"])
 def test_a_model_learns_the_same_from_parquet_as_from_csv(tmp_path: Path, kind: str) -> None:
-    """Whatever the times are stored as; numbers may be whole, or narrow."""
+    """For any type of the times; numbers may be whole, or narrow."""
     pa = pytest.importorskip("pyarrow", reason="pyarrow is an optional extra")
     pq = pytest.importorskip("pyarrow.parquet")
     time_s, values = 1714564800.0 + 0.5 * np.arange(200), np.arange(200) % 7
@@ -169,7 +169,7 @@ def test_written_series_is_read_again_to_the_last_bit(
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 4e9), st.text(min_size=1, max_size=9), st.binary(max_size=30)), max_size=20))
 def test_recorded_messages_are_read_again(tmp_path_factory: pytest.TempPathFactory, messages: list) -> None:
-    """Every message comes back with its time, topic and payload, whatever bytes these are."""
+    """Every message comes back with its time, topic and payload, for any bytes."""
     path = tmp_path_factory.mktemp("recording") / "r.jsonl"
     expected = [(time_s, topic.encode(errors="replace"), payload) for time_s, topic, payload in messages]
     path.write_text("".join(message_line(*message) for message in expected), newline="")

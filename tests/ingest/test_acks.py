@@ -1,4 +1,4 @@
-"""Acknowledgements go in the order of receipt, behind what they wait for, and to nobody else's session."""
+"""Acknowledgements go in the order of receipt, behind what they wait for, and to no other session."""
 
 import pytest
 

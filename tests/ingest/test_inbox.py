@@ -40,7 +40,7 @@ def test_what_overflows_is_a_hole_between_the_batches():
     assert not take(box, 100)[0].broken
 
 
-def test_a_hole_without_messages_behind_it_is_told_too():
+def test_a_hole_without_messages_behind_it_is_reported_too():
     """Where nothing follows, a batch of a hole alone comes, with the ids to acknowledge."""
     box = inbox(1)
     put(box, "ab")
@@ -72,7 +72,7 @@ def test_bytes_bound_it_too_and_a_refusal_keeps_its_place():
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.booleans(), st.booleans()), max_size=40), st.integers(1, 7))
 def test_every_message_is_taken_or_lies_in_a_hole_at_its_place(steps, limit):
-    """Whatever is put and taken: each message once, in order, as itself or in the hole before the next kept."""
+    """For any puts and takes: each message once, in order, as itself or in the hole before the next kept."""
     box, sent, seen, acks, epoch = inbox(5), 0, [], [], 1
 
     def take_next():

@@ -309,7 +309,7 @@ def test_refused_credentials_are_said(make_mosquitto: Callable[..., Mosquitto], 
 
 
 def test_overflow_and_size_are_counted_and_acknowledged(mosquitto: Mosquitto, make_source: Maker) -> None:
-    """What does not fit is counted by its reason, told as a hole behind what fits, and acknowledged after it."""
+    """What does not fit is counted by its reason, reported as a hole behind what fits, and acknowledged after it."""
     limits = ReceiveLimits(max_messages=10, max_payload_bytes=100, batch_wait_s=0)
     source = make_source(mosquitto.port, limits=limits)
     mosquitto.publish([("t/big", b"x" * 101), *(("t/a", str(i)) for i in range(25))])

@@ -1,4 +1,4 @@
-"""The contract of ingest.receive_window: a broker's window is told by its rhythm, and only by it."""
+"""The contract of ingest.receive_window: a broker's window shows in its timing, and only there."""
 
 import logging
 import time
@@ -12,7 +12,7 @@ from streamae.mqtt import ConnectionOptions, Subscription
 WAIT_S = 0.05
 
 
-def test_ten_vain_waits_at_one_number_tell_the_window():
+def test_ten_vain_waits_at_one_number_show_the_window():
     """Always as many, waited for in vain, and more at once after the acknowledgement: that is the window."""
     flow = ReceiveWindow(4096, WAIT_S)
     found = [flow.note(20, WAIT_S, 0.001) for _ in range(12)]

@@ -92,7 +92,7 @@ def test_no_spoilt_file_loads(trained, spoilt, tmp_path, trust):
 
 
 def test_a_spoilt_file_can_be_inspected_or_is_refused(spoilt, tmp_path):
-    """`inspect` reads without trust, so whatever the bytes are, it answers or raises ArtifactError; nothing else."""
+    """`inspect` reads without trust, so for any bytes it answers or raises ArtifactError; nothing else."""
     path, refused = tmp_path / "pumps.pt", 0
     for content in spoilt:
         path.write_bytes(content)
@@ -360,7 +360,7 @@ def test_a_calibration_of_other_types_is_refused_by_key_before_code_runs(remade,
 
 
 def test_a_manifest_of_another_network_is_refused(remade):
-    """Settings that do not fit the weights beside them are no model."""
+    """Settings that do not fit their weights are no model."""
     path, registry = remade(lambda m: m["network"].update(window=m["network"]["window"] + 1))
     with pytest.raises(ArtifactError, match=str(path)):
         open_artifact(path, None, registry)
@@ -379,15 +379,15 @@ def test_inspect_imports_no_torch(trained):
         [sys.executable, "-c", look, str(trained.path)], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["sha256"] == trained.sha256
-    assert told["channels"] == ["pressure", "flow", "vibration", "temperature"]
-    assert told["streams"] == [p.stem for p in trained.series]
-    assert told["training"]["seed"] == 0
+    inspected = json.loads(done.stdout)
+    assert inspected["sha256"] == trained.sha256
+    assert inspected["channels"] == ["pressure", "flow", "vibration", "temperature"]
+    assert inspected["streams"] == [p.stem for p in trained.series]
+    assert inspected["training"]["seed"] == 0
     assert len(done.stdout) < 20_000, "bulk belongs into the file, not onto the screen"
 
 
-# ---- what the user is told
+# ---- what the user reads
 
 
 def test_every_refusal_says_whose_fault_and_what_to_do(trained, tmp_path):

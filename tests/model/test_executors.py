@@ -65,7 +65,7 @@ WAYS = ["module", "loop", pytest.param("native", marks=needs_native)]
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("spec", [bare(), bare(64), bare(5, 2), pumps()], ids=["h16", "h64", "h5", "pumps"])
 def test_every_way_agrees_with_the_module_and_is_its_own_to_the_bit_in_any_batch(spec, way):
-    """The ways differ by less than PARITY; and one way gives a window the same bits in whatever batch it comes."""
+    """The ways differ by less than PARITY; and one way gives a window the same bits in every batch."""
     scripted, x = detector(spec), windows(spec)
     wanted = TorchReconstructor(scripted, spec, means=ExecutorOptions("module")).errors(x)
     runner = TorchReconstructor(scripted, spec, means=ExecutorOptions(way))
@@ -167,7 +167,7 @@ def test_without_the_extra_the_module_is_taken_silently_and_native_by_name_is_re
     scripted = detector(spec)
     assert TorchReconstructor(scripted, spec).executor == "module"
     assert not caplog.records
-    with pytest.raises(ValueError, match="executor native is not to be had"):
+    with pytest.raises(ValueError, match="executor native is not available"):
         TorchReconstructor(scripted, spec, means=ExecutorOptions("native"))
 
 
@@ -196,7 +196,7 @@ def test_a_network_that_only_the_module_can_run_is_run_by_it(changes):
     spec = bare(**changes)
     scripted = detector(spec)
     assert TorchReconstructor(scripted, spec).executor == "module"
-    with pytest.raises(ValueError, match="executor loop is not to be had"):
+    with pytest.raises(ValueError, match="executor loop is not available"):
         TorchReconstructor(scripted, spec, means=ExecutorOptions("loop"))
     with pytest.raises(ValueError, match="executor must be one of"):
         TorchReconstructor(scripted, spec, means=ExecutorOptions("fastest"))
@@ -224,7 +224,7 @@ def test_a_way_that_does_not_agree_is_not_admitted_and_said(caplog):
 
 
 class Clock:
-    """Seconds that each way takes, told by turns in the order in which the ways are called."""
+    """Seconds that each way takes, in turn, in the order in which the ways are called."""
 
     def __init__(self, costs):
         self.costs, self.now, self.calls = costs, 0.0, 0

@@ -1,4 +1,4 @@
-"""The contract of `streamae.model.network`: each system of the literature, beside the well-known wrong version of it.
+"""The contract of `streamae.model.network`: each system of the literature, and the well-known wrong version of it.
 
 Every check is a function of a network, so that the wrong version goes through the same check and must fail it.
 """
@@ -80,7 +80,7 @@ def test_a_forecast_has_not_seen_its_targets(task, decoder, linear_rank):
 
 
 class Oracle(torch.nn.Module):
-    """A perfect decoder: gives back the truth that it was to be trained towards, in the order that it was told."""
+    """A perfect decoder: gives back the truth that it was to be trained towards, in the order that it was given."""
 
     def forward(self, state, first, truth):
         return truth
@@ -116,10 +116,10 @@ def test_errors_compare_rows_of_the_same_time(lengths, linear_rank):
 
 
 @pytest.mark.parametrize("backwards", [True, False])
-def test_the_decoder_is_told_the_last_row_first(backwards):
+def test_the_decoder_gets_the_last_row_first(backwards):
     """`reversed` turns the reconstruction target round, by true length; the forecast's stays in order of time."""
     network = network_of(reversed=backwards)
-    told = {}
+    given = {}
 
     class Spy(Oracle):
         def __init__(self, name):
@@ -127,7 +127,7 @@ def test_the_decoder_is_told_the_last_row_first(backwards):
             self.name = name
 
         def forward(self, state, first, truth):
-            told[self.name] = truth
+            given[self.name] = truth
             return truth
 
     network.reconstructor, network.forecaster = Spy("rebuilt"), Spy("foreseen")
@@ -137,9 +137,9 @@ def test_the_decoder_is_told_the_last_row_first(backwards):
     found = outputs(network, windows, lengths)["forecast"]
     for b, n in enumerate((lengths - K).tolist()):
         rows = windows[b, :n][:, list(TARGETS)]
-        assert torch.equal(told["rebuilt"][b, :n], rows.flip([0]) if backwards else rows)
+        assert torch.equal(given["rebuilt"][b, :n], rows.flip([0]) if backwards else rows)
         ahead = windows[b, n : n + K][:, list(TARGETS)]
-        assert torch.equal(told["foreseen"][b], ahead)
+        assert torch.equal(given["foreseen"][b], ahead)
         assert torch.equal(found[b], ahead)
 
 
@@ -148,7 +148,7 @@ def test_the_decoder_is_told_the_last_row_first(backwards):
 
 def shortened(network, window):
     """The same weights as a network for shorter windows."""
-    short = EncoderDecoder(NetworkSpec(**{**network.told, "window": window}))
+    short = EncoderDecoder(NetworkSpec(**{**network.given, "window": window}))
     kept = {k: v for k, v in network.state_dict().items() if not k.startswith("linear")}
     short.load_state_dict(kept, strict=False)
     return short.eval()
@@ -174,10 +174,10 @@ def padding_means_nothing(network):
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("task", TASKS)
 def test_a_padded_window_scores_as_the_unpadded_one(task, cell, decoder):
-    """With its true length told, a padded window gives what the same rows alone give, whatever the padding holds."""
-    told = {"task": task, "cell": cell, "decoder": decoder, "layers": 2, "code_distance": True}
-    network = network_of(**told)
-    network.told = {"channels": C, "targets": TARGETS, "hidden": 5, "horizon": network.horizon, **told}
+    """With its true length given, a padded window gives what the same rows alone give, for any padding."""
+    given = {"task": task, "cell": cell, "decoder": decoder, "layers": 2, "code_distance": True}
+    network = network_of(**given)
+    network.given = {"channels": C, "targets": TARGETS, "hidden": 5, "horizon": network.horizon, **given}
     assert padding_means_nothing(network)
     network.encoder.final = lambda x, lengths: network.encoder(x, network.encoder.start(x))[1]
     assert not padding_means_nothing(network), "the state after the padding went unnoticed"

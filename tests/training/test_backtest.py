@@ -112,9 +112,9 @@ def test_train_score_and_inspect_go_together(tmp_path):
     settings, model, registry = tmp_path / "train.yaml", tmp_path / "pumps.pt", tmp_path / "state" / "models.json"
     settings.write_text(SETTINGS)
     done = verb("train", *paths, "-o", model, "--rows", 250, "-c", settings, "--registry", registry)
-    told = json.loads(verb("inspect", model).output)
-    assert told["sha256"] in done.output
-    assert told["training"]["rows"] == {p.stem: 250 for p in paths}
+    inspected = json.loads(verb("inspect", model).output)
+    assert inspected["sha256"] in done.output
+    assert inspected["training"]["rows"] == {p.stem: 250 for p in paths}
     out = tmp_path / "scores.csv"
     said = verb("score", model, paths[0], "-o", out, "--registry", registry).output
     rows = list(csv.DictReader(out.open()))
@@ -127,8 +127,8 @@ def test_train_score_and_inspect_go_together(tmp_path):
     wanted = scored(model_of, read_series(paths[0])).score
     assert [float(r["score"]) for r in known] == wanted[np.isfinite(wanted)].tolist()
     refused = verb("score", model, paths[0], "-o", out, "--registry", tmp_path / "other.json", code=78)
-    assert told["sha256"] in refused.output
-    verb("score", model, paths[0], "-o", tmp_path / "scores.csv.gz", "--sha256", told["sha256"])
+    assert inspected["sha256"] in refused.output
+    verb("score", model, paths[0], "-o", tmp_path / "scores.csv.gz", "--sha256", inspected["sha256"])
     assert read_lines(tmp_path / "scores.csv.gz") == out.read_text()
 
 

@@ -185,7 +185,7 @@ def test_the_verb_writes_a_classifier_that_stands_alone(trained, incidents, tmp_
 
 
 def test_each_contender_can_be_written(encoder, labelled):
-    """Scripted and eager, every contender gives the same probabilities, and its own bits whatever the batch."""
+    """Scripted and eager, every classifier gives the same probabilities, and its own bits in any batch."""
     read, y = encoder.read(labelled.windows[:40]), torch.from_numpy(labelled.y[:40])
     for name in k.CLASSIFIERS:
         network = k.classifier(name, encoder, read, y, 4, 0, unlabelled=read)
@@ -196,7 +196,7 @@ def test_each_contender_can_be_written(encoder, labelled):
 
 
 def test_the_best_contender_is_the_one_with_all_labels():
-    """The file holds whoever named most with the most labels, not with the fewest."""
+    """The file holds the classifier that named most with the most labels, not with the fewest."""
     low, high = (0.9, 0.9), (0.5, 0.6)
     accuracy = {("from the encoder", 0.1): low, ("from the encoder", 1.0): high}
     accuracy |= {("from scratch", 0.1): high, ("from scratch", 1.0): (0.55, 0.56)}

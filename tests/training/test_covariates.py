@@ -60,7 +60,7 @@ def chosen(one, **changes):
 
 @pytest.mark.parametrize("obeyed", [True, False])
 def test_a_command_is_read_where_the_target_obeys_it(obeyed):
-    """The valve that moves the level is an input; the same valve beside a level that it does not move is not."""
+    """The valve that moves the level is an input; the same valve with a level that it does not move is not."""
     _, found = chosen(commanded(obeyed=obeyed))
     trial = found.trials[0]
     assert trial.kept is obeyed, trial.said()
@@ -116,7 +116,7 @@ def test_the_artifact_owns_what_is_read(model):
     assert opened.profile.calendar is not None
 
 
-def test_the_daemon_scores_as_the_verb_whatever_the_batches_and_restarts(model):
+def test_the_daemon_scores_as_the_verb_over_any_batches_and_restarts(model):
     """Messages in random batches, with a restart from a snapshot between, give the scores of `score` to the bit."""
     one, opened, *_ = model
     group = offline_group(opened.profile, opened.reconstructor, AlertRule())

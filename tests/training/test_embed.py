@@ -25,7 +25,7 @@ def part(series, rows):
     return Series(series.name, series.channels, series.time_s[rows], series.time_text[rows], series.values[rows])
 
 
-def test_the_same_window_has_the_same_vector_whatever_came_with_it(opened):
+def test_the_same_window_has_the_same_vector_in_any_batch(opened):
     """Stride, where the file begins and how many windows share a batch change no bit of a window's vector."""
     artifact, series = opened
     whole = embed_series(series, artifact.profile, artifact.reconstructor)

@@ -58,7 +58,7 @@ def test_the_threshold_rises_by_what_unseen_rows_pass_it_by():
     assert asked.manifest["golden"] == not_asked.manifest["golden"]
 
 
-def test_something_new_at_the_end_makes_nobody_blind():
+def test_something_new_at_the_end_makes_no_model_blind():
     """What the first part could not teach is no noise: the threshold is doubled at most, however far it is passed."""
     trained = train_streams([wave(late=50.0)], 0, config(0.25))
     assert trained.manifest["training"]["unseen_passed"] == pytest.approx(np.log(2))

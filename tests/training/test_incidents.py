@@ -50,7 +50,7 @@ def f_beta(score, hit, limit, beta=0.1):
 
 
 def test_no_other_threshold_has_a_greater_f_beta(pumps, model):
-    """Scored anew by the daemon's core, F_beta at 1 is that of the best of all thresholds; the budget's is less."""
+    """Scored again by the daemon's core, F_beta at 1 is that of the best of all thresholds; the budget's is less."""
     folder, paths = pumps
     incidents = read_incidents(folder / "incidents.csv", load(paths, None))
     scores, hits = [], []
@@ -70,7 +70,7 @@ def test_no_other_threshold_has_a_greater_f_beta(pumps, model):
 
 
 def test_incidents_are_not_learnt_from(pumps, model, tmp_path):
-    """Whatever stands in their rows, network, scales and levels come out the same; without the file they do not."""
+    """For any values in their rows, network, scales and levels come out the same; without the file they do not."""
     folder, paths = pumps
     rows = paths[0].read_text().splitlines()
     first, last = FAULT_ROWS
@@ -123,7 +123,7 @@ def test_incidents_are_named_as_the_journal_names_spells(pumps):
 
 
 def test_the_settings_go_together(tmp_path):
-    """F_beta wants incidents, beside train.yaml; beta must be above 0."""
+    """F_beta needs incidents, next to train.yaml; beta must be above 0."""
     path = tmp_path / "train.yaml"
     path.write_text("threshold: {method: fbeta, incidents: known.csv, beta: 0.5}\n")
     assert read_config(path).threshold == Limit("fbeta", incidents=tmp_path / "known.csv", beta=0.5)

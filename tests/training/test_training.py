@@ -229,9 +229,9 @@ def test_what_is_left_out_is_recorded_and_said(tmp_path):
     assert "missing" in manifest["training"]["dropped_channels"]["c1"]
     assert manifest["training"]["refused_rows"] == {"incomplete": 3, "not_increasing": 1}
     assert manifest["training"]["rows"] == {"a": 296}
-    told = screen.getvalue()
+    printed = screen.getvalue()
     for words in ("dropped channel c1", "left out 3 rows", "targets: c0, c2", "sha256", "training"):
-        assert words in told
+        assert words in printed
 
 
 def test_commands_are_inputs_and_not_targets(tmp_path):
@@ -257,19 +257,19 @@ def test_streams_of_a_group_are_pooled_each_in_its_own_units(tmp_path):
 
 
 def test_progress_goes_to_the_end():
-    """Progress is told in order and ends at the last step, with finite losses."""
+    """Progress is reported in order and ends at the last step, with finite losses."""
     values = pump_rows(200, pumps=1)[2]
     rows = torch.from_numpy(((values[:, 0] - values[:, 0].mean(0)) / values[:, 0].std(0)).astype(np.float32))
     network = EncoderDecoder(NetworkSpec(channels=4, targets=(0, 1), window=10, hidden=4))
-    told = []
+    calls = []
     ends = np.arange(9, 150)
     recipe = Recipe(steps=30, batch=8, checks=5, patience=100)
-    fitted = fit(network, rows, ends, ends[-20:] + 40, recipe=recipe, seed=0, progress=lambda *x: told.append(x))
-    steps = [at for at, _, _ in told]
+    fitted = fit(network, rows, ends, ends[-20:] + 40, recipe=recipe, seed=0, progress=lambda *x: calls.append(x))
+    steps = [at for at, _, _ in calls]
     assert steps == sorted(set(steps))
     assert steps[-1] == 30
-    assert {of for _, of, _ in told} == {30}
-    assert np.isfinite([loss for _, _, loss in told]).all()
+    assert {of for _, of, _ in calls} == {30}
+    assert np.isfinite([loss for _, _, loss in calls]).all()
     assert fitted.best_loss == min(loss for _, loss in fitted.losses)
     assert dict(fitted.losses)[fitted.best_step] == fitted.best_loss
 

@@ -5,7 +5,7 @@ several formats have in common:
 
 reader.py   records -> readings          names.py     names -> channels and streams     values.py  paths, numbers, times
 columns.py  many messages at once        sighting.py  what `sniff` makes of records     flat.py    documents by path
-points.py   InfluxDB's data model        discovery.py channels that nobody has named yet
+points.py   InfluxDB's data model        discovery.py channels that are not configured yet
 sparkplug_payload.py, protobuf.py, edge_nodes.py: the bytes and the memory of Sparkplug B
 """
 

@@ -1,8 +1,8 @@
-"""Readings of a whole batch as columns, and what of a batch can be read without looking at each message.
+"""Readings of a whole batch as columns, and the part of a batch that can be read without looking at each message.
 
 Most messages are exactly what they are expected to be. For those, `numbers` and `documents` read a run of payloads at
-once, as arrays; whatever is unusual about any of them makes them give up with None, and the run is read message by
-message instead, which says what is wrong. So the fast way never has to explain a refusal, and the two never differ.
+once, as arrays; if any payload is unusual they return None, and the run is read message by message instead, which
+says what is wrong. So the fast way never has to explain a refusal, and the two never differ.
 """
 
 from collections.abc import Callable, Sequence

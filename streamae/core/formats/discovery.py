@@ -1,4 +1,4 @@
-"""What there is in payloads whose channels nobody has named yet: for the first training, and for `sniff`.
+"""The channels in payloads for which the configuration names none yet: for the first training, and for `sniff`.
 
 A name is that of a channel where its value is a number at least once. Names are given in the order of their first
 appearance, at most a few hundred.

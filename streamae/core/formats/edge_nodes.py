@@ -1,4 +1,4 @@
-"""Sparkplug B -> readings. Its messages lean on earlier ones, so a group keeps of each edge node what they said:
+"""Sparkplug B -> readings. Its messages depend on earlier ones, so a group keeps of each edge node what they said:
 
 births       which alias is which channel of which stream, and of which type; data by alias mean nothing without it
 seq          each message of a node has the next number, 0 to 255; what is missing between two was lost, and is counted
@@ -55,7 +55,7 @@ class EdgeNodes:
     def __init__(self, streams_max: int) -> None:
         self._max = streams_max + _NODES_SPARE
         self._nodes: dict[str, _Node] = {}
-        self._unborn: dict[str, bool] = {}  # nodes whose data came before their birth: whether that is still to be told
+        self._unborn: dict[str, bool] = {}  # nodes with data before their birth: whether a notice is due
 
     def node(self, name: str) -> _Node | None:
         """Return the node of this name, a new one where there is room, else None."""
@@ -75,7 +75,7 @@ class EdgeNodes:
 
     def notices(self) -> list[str]:
         """Return what to say of nodes whose births are missing, once of each until it is born."""
-        fresh = [name for name, untold in self._unborn.items() if untold]
+        fresh = [name for name, due in self._unborn.items() if due]
         self._unborn.update(dict.fromkeys(fresh, False))
         return [f"edge node {name}: {_ADVICE}" for name in fresh]
 
@@ -222,7 +222,7 @@ def _end_node(node: _Node, message: SparkplugMessage, arrival_s: float, out: Rea
     if message.bd_seq is not None and node.bd_seq is not None and message.bd_seq != node.bd_seq:
         return
     for entries in node.births.values():
-        _end(entries.values(), arrival_s, out)  # a will bears the time at which it was made
+        _end(entries.values(), arrival_s, out)  # a will has the time at which it was made
     node.births.clear()
     node.seq = None
 

@@ -5,7 +5,7 @@ r"""InfluxDB line protocol.
 A comma, a space or (not in the measurement) an equals sign that belongs to a name has a backslash before it; any other
 backslash is itself. Field values are floats, integers (`1i`), unsigned integers (`1u`), booleans (`t`, `true`, `F` …)
 or strings in double quotes, in which `\"` and `\\` are escaped. Strings are no measurements. The timestamp is in
-nanoseconds unless the writer chose another precision, which its magnitude tells as well.
+nanoseconds unless the writer chose another precision, which its magnitude shows.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What the names in a payload mean to a group: of which channel a value is, and of which stream beside the topic.
+"""What the names in a payload mean to a group: the channel of a value, and the part of the stream that the topic omits.
 
 Labels that come from a payload may hold anything. What could not stand in a topic's level, or would take a name apart
 in another place than it was put together, is written as in a URL (`%2F`).
@@ -19,7 +19,7 @@ _ESCAPES = {ord(c): f"%{ord(c):02X}" for c in "/+#%{}"} | {i: f"%{i:02X}" for i 
 _HALVES = re.compile("[\ud800-\udfff]")  # of characters; JSON can spell them, and no file or answer can hold them
 _LABEL_MAX = 256
 _REMEMBERED_MAX = 20_000
-Place = tuple[Mapping[str, str], int]  # labels beside those of the topic, and the channel
+Place = tuple[Mapping[str, str], int]  # labels in addition to those of the topic, and the channel
 
 
 def escaped(value: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Points of InfluxDB's data model, whatever they are written in: which of them `sniff` proposes, and what of them."""
+"""Points of InfluxDB's data model, in any notation: which of them `sniff` proposes, and which of their fields."""
 
 import re
 from collections.abc import Sequence
@@ -22,6 +22,6 @@ def points_sighting(kind: str, records: Sequence[Record]) -> Sighting | str:
     if not values:
         return f"{kind} without numbers that are always there"
     tags = dict.fromkeys(tag for record in mine for tag in record.tags if _LABEL.match(tag) and tag != MEASUREMENT)
-    told = tuple(tag for tag in tags if len({record.tags.get(tag) for record in mine}) > 1)
-    told = tuple(tag for tag in told if all(record.tags.get(tag) for record in mine))
-    return Sighting(values, labels=told, where=((MEASUREMENT, wanted),) if len(set(every)) > 1 else ())
+    labels = tuple(tag for tag in tags if len({record.tags.get(tag) for record in mine}) > 1)
+    labels = tuple(tag for tag in labels if all(record.tags.get(tag) for record in mine))
+    return Sighting(values, labels=labels, where=((MEASUREMENT, wanted),) if len(set(every)) > 1 else ())

@@ -1,8 +1,8 @@
 """The wire format of protocol buffers, as much of it as a message needs to be read: fields by number.
 
 A message is a sequence of (key, value); the key is a varint, field number times eight plus wire type: 0 varint, 1 eight
-bytes, 2 length and bytes, 3 and 4 begin and end of a group (obsolete, skipped), 5 four bytes. Whatever the bytes are,
-the only thing raised is ValueError. Specification: protobuf.dev/programming-guides/encoding.
+bytes, 2 length and bytes, 3 and 4 begin and end of a group (obsolete, skipped), 5 four bytes. For any bytes, the only
+error raised is ValueError. Specification: protobuf.dev/programming-guides/encoding.
 """
 
 from collections.abc import Iterator

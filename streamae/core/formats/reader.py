@@ -1,6 +1,6 @@
 """A payload in a known format -> readings: the part that all formats have in common.
 
-Values that the group does not know are passed over, since such payloads carry whatever their writer had. A message
+Values that the group does not know are ignored, since such payloads carry all that their writer had. A message
 none of whose values is known is refused, so that a name that is written wrongly can be seen; unless the format
 publishes only what changes, where such messages are as common as others.
 """

@@ -24,7 +24,7 @@ __all__ = ["FORMAT"]
 _VERSION = 10
 _ABSOLUTE_S = 2.0**28
 _PARTS = re.compile(r"(?:(.*[:/]))?([^:/{}#+]+)([:/])([^:/{}#+]+)")
-_SOURCE = "source"  # the label that `sniff` gives to what tells the machines of a pack apart
+_SOURCE = "source"  # the label that `sniff` gives to what distinguishes the machines of a pack
 
 
 class _Base:
@@ -114,7 +114,7 @@ def _is_pack(found: object) -> bool:
 
 
 def _named(found: Sighting) -> Sighting:
-    """Where all names have parts, the one before the last tells sources apart."""
+    """Where all names have parts, the one before the last distinguishes the sources."""
     split = [_PARTS.fullmatch(name) for name in found.values]
     heads = {one[1] or "" for one in split if one is not None}
     marks = {one[3] for one in split if one is not None}

@@ -1,6 +1,6 @@
 """What `sniff` needs to call a topic's numbers by their names: the part that all formats have in common.
 
-Names are taken from a few payloads, so what is told rarely may be missing.
+Names are taken from a few payloads, so rare names may be missing.
 """
 
 import json

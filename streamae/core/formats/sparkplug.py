@@ -1,7 +1,7 @@
-"""Sparkplug B: binary payloads of edge nodes and their devices, which lean on earlier ones.
+"""Sparkplug B: binary payloads of edge nodes and their devices, which depend on earlier ones.
 
 `sparkplug_payload.py` reads the bytes, `edge_nodes.py` keeps what births said and makes readings of them; here is what
-the rest of the house must know: which topics a group needs, and what `sniff` sees.
+the rest of the package must know: which topics a group needs, and what `sniff` sees.
 """
 
 from collections.abc import Iterable, Sequence

@@ -20,7 +20,7 @@ NAMESPACE = "spBv1.0"
 _TYPES = {f"{who}{what}" for who in "ND" for what in ("BIRTH", "DATA", "DEATH", "CMD")}
 _SIGNED_BITS = {1: 8, 2: 16, 3: 32, 4: 64}  # Int8 to Int64
 _UNSIGNED_BITS = {5: 8, 6: 16, 7: 32, 8: 64}
-_TEXT = {12, 13, 14, 15}  # String, DateTime, Text, UUID: nothing measured, whatever the wire holds
+_TEXT = {12, 13, 14, 15}  # String, DateTime, Text, UUID: no measurements, even where the bytes look like numbers
 _ALIAS_MAX = (1 << 63) - 1
 
 

@@ -83,7 +83,7 @@ class Sighting:
     """What `sniff` can say of a topic whose format was recognised: the numbers in it, `ignored` measure nothing.
 
     `labels`, `where` and `name` are as in the configuration. `place` stands for all topics of one machine where these
-    are several, with `+` or {channel...} for the levels in which they differ; `family` tells kinds of machines apart
+    are several, with `+` or {channel...} for the levels in which they differ; `family` distinguishes kinds of machines
     that may have the same numbers. `samples` is False where the topic only says what there is. Where no topic of a
     machine has a number, `nothing` says why.
     """
@@ -120,7 +120,7 @@ class Memory(Protocol):
     """What a format must remember of earlier messages of a group, to read later ones; it is part of the snapshot."""
 
     def notices(self) -> list[str]:
-        """Return what has begun since the last call that somebody should do something about, in sentences."""
+        """Return, in sentences, new problems since the last call that need a person's attention."""
         ...
 
     def births(self, stream: int) -> State:
@@ -177,7 +177,7 @@ class Format:
     open: Callable[[Opening], MessageReader] | None = None
     """Makes the reader of a topic template, instead of `records`."""
     keys: tuple[str, ...] = ()
-    """Keys that a topic may have beside `topic` and `payload`."""
+    """Keys that a topic may have in addition to `topic` and `payload`."""
     skips: Callable[[bytes], bool] = lambda topic: False
     """Whether a topic never carries samples."""
     refuses_topic: Callable[[str], str | None] = _none_of
@@ -195,13 +195,13 @@ class Format:
     words: bool = False
     """Whether numbers, `on` and `off` that stand as text are read."""
     empty_ends: bool = False
-    """Whether an empty payload is the source's word that it has no value now."""
+    """Whether an empty payload says that the source has no value now."""
     by_topic: bool = False
     """Whether the topic alone says which stream a message is of."""
     on_change: bool = False
     """Whether only what changes is published: rows need a grid, and a message without any channel is no mistake."""
     memory: Callable[[int], Memory] | None = None
-    """Makes what a group with so many streams at most remembers, where messages lean on earlier ones."""
+    """Makes what a group with so many streams at most remembers, where messages depend on earlier ones."""
     beside: Callable[[str], Iterable[str]] = lambda topic: ()
     """Topic template -> further templates to listen to, and..."""
     beside_for: str = ""

@@ -1,4 +1,4 @@
-"""Values in documents: paths to them, numbers, times. Whatever a sensor sends, these return a value or a `Drop`."""
+"""Values in documents: paths to them, numbers, times. For any input these return a value or a `Drop`."""
 
 import re
 from bisect import bisect_right

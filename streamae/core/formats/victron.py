@@ -4,7 +4,8 @@
 
 The channel is the path, `Dc/0/Voltage`, so a topic ends in {channel...}: N/{portal}/battery/{battery}/{channel...}.
 `{"value": null}` says that a device does not have this value, an empty payload that the device has gone. Only what
-changes is published, and everything after a keep-alive, which somebody must send to the GX (R/<portal id>/keepalive).
+changes is published, and everything after a keep-alive, which another program must send to the GX (R/<portal
+id>/keepalive).
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The rules of `core.sensors.stage` for one sample, plain, exact, one after another; and what was not heard in time.
+"""The rules of `core.sensors.stage` for one sample at a time, plain and exact; and what was not heard in time.
 
 A verdict that is open is an entry of `open`, under (stream, channel, rule); channel -1 is the whole stream, stream -1
 the whole group.
@@ -31,7 +31,7 @@ class Finding(NamedTuple):
 
 
 class SensorRules:
-    """The verdicts that stand on a group's sensors; `apart` where the channels of a stream arrive on their own."""
+    """The open verdicts on a group's sensors; `apart` where the channels of a stream arrive on their own."""
 
     def __init__(self, state_of_sensors: SensorState, *, apart: bool) -> None:
         self.state_of_sensors, self.rule, self.apart = state_of_sensors, state_of_sensors.rule, apart
@@ -42,26 +42,26 @@ class SensorRules:
         """Make room for at least this many streams."""
         self.busy = grown(self.busy, streams, fill=False)
 
-    def walk(self, s: int, c: int, times_s: tuple[float, float], value: float, *, calm: bool) -> list[Finding]:
-        """Take one sample; `times_s`: its own and the group's time; `calm`: it begins and teaches nothing."""
+    def walk(self, s: int, c: int, times_s: tuple[float, float], value: float, *, maintenance: bool) -> list[Finding]:
+        """Take one sample; `times_s`: its own and the group's time; in `maintenance` it begins and teaches nothing."""
         v, (time_s, heard_s) = self.state_of_sensors, times_s
-        found = self._hear(s, c, time_s, heard_s, calm) if self.rule.stale_after_s is not None else []
+        found = self._hear(s, c, time_s, heard_s, maintenance) if self.rule.stale_after_s is not None else []
         v.heard_s[s, c], v.event_s[s, c] = heard_s, time_s
-        if calm and not self.busy[s]:
+        if maintenance and not self.busy[s]:
             return found
-        found += self._compare(s, c, time_s, value, calm)
-        found += self._bound(s, c, time_s, value, calm)
+        found += self._compare(s, c, time_s, value, maintenance)
+        found += self._bound(s, c, time_s, value, maintenance)
         return found
 
-    def _hear(self, s: int, c: int, time_s: float, heard_s: float, calm: bool) -> list[Finding]:
+    def _hear(self, s: int, c: int, time_s: float, heard_s: float, maintenance: bool) -> list[Finding]:
         v, one = self.state_of_sensors, np.array([s], np.int32)
         limits_s, newest_s = v.stale_limits_s(one)[0], float(v.heard_s[s].max())
         limit_s, found = float(limits_s.min()), []
         gone, lost = (s, -1, "stale"), (s, c, "stale")
-        if gone not in self.open and heard_s - newest_s > limit_s and not calm:
+        if gone not in self.open and heard_s - newest_s > limit_s and not maintenance:
             onset_s = float(v.event_s[s].max())
             found.append(self._fire(s, -1, "stale", onset_s, onset_s + limit_s, limit_s))
-        alone = self.apart and gone not in self.open and lost not in self.open and not calm
+        alone = self.apart and gone not in self.open and lost not in self.open and not maintenance
         if alone and newest_s > float(v.heard_s[s, c]) + float(limits_s[c]) > -np.inf:
             found.append(self._miss(s, c, float(limits_s[c])))
         for key in (gone, lost):
@@ -69,8 +69,8 @@ class SensorRules:
                 silent_s = heard_s - (newest_s if key is gone else float(v.heard_s[s, c]))
                 found.append(self._end(key, time_s, silent_s, limit_s if key is gone else float(limits_s[c])))
         back = heard_s - newest_s > limit_s
-        if not calm:
-            # A stream that is back has been missing in all of its channels, and none of them on its own.
+        if not maintenance:
+            # A stream that is back was missing with all of its channels, so no channel was missing by itself.
             learns = np.isfinite(v.heard_s[s]) if back else np.arange(len(v.low)) == c
             learns = learns & np.isfinite(v.heard_s[s])
             gaps_s = np.minimum(heard_s - v.heard_s[s], limits_s)
@@ -80,7 +80,7 @@ class SensorRules:
             v.excuse(one.astype(np.int64), heard_s)
         return found
 
-    def _compare(self, s: int, c: int, time_s: float, value: float, calm: bool) -> list[Finding]:
+    def _compare(self, s: int, c: int, time_s: float, value: float, maintenance: bool) -> list[Finding]:
         v = self.state_of_sensors
         key, found, run, limit = (s, c, "stuck"), [], int(v.run[s, c]), v.stuck_limit(s, c)
         if value == v.last[s, c]:
@@ -96,11 +96,11 @@ class SensorRules:
         v.seen[s, c] += 1
         lasts_s, after_s = time_s - float(v.run_from_s[s, c]), self.rule.stuck_after_s
         stuck = np.isfinite(limit) and run > 1 and (run > limit if after_s == AUTO else lasts_s >= (after_s or np.inf))
-        if stuck and key not in self.open and not calm:
+        if stuck and key not in self.open and not maintenance:
             found.append(self._fire(s, c, "stuck", float(v.run_from_s[s, c]), time_s, run if after_s else limit, run))
         return found
 
-    def _bound(self, s: int, c: int, time_s: float, value: float, calm: bool) -> list[Finding]:
+    def _bound(self, s: int, c: int, time_s: float, value: float, maintenance: bool) -> list[Finding]:
         v, key = self.state_of_sensors, (s, c, "out_of_range")
         low, high = float(v.low[c]), float(v.high[c])
         bound = low if value < low else high
@@ -109,7 +109,7 @@ class SensorRules:
                 return [self._end(key, time_s, value, bound)]
         elif key in self.open:
             self.open[key][1] = time_s
-        elif not calm:
+        elif not maintenance:
             return [self._fire(s, c, "out_of_range", time_s, time_s, bound, value)]
         return []
 

@@ -1,19 +1,19 @@
 """Verdicts on the sensors themselves, apart from the model's: stale, stuck, out of range.
 
-    stale         a stream (or, where channels arrive apart, a channel) has said nothing for five times its longest
+    stale         a stream (or, where channels arrive apart, a channel) has sent nothing for five times its longest
                   silence so far, and for a minute at least
-    stuck         a value has stood still for ten times its longest run of equal values so far, and 60 samples at least;
-                  never of a channel that has shown fewer than five values, or that rests most of the time
+    stuck         a value has not changed for ten times its longest run of equal values so far, and 60 samples at least;
+                  never of a channel that has shown fewer than five values, or that is constant most of the time
     out_of_range  a value lies outside of the range that the operator declared
 
-Nothing is judged before it has been seen often enough, and what was told teaches only up to the limit that it broke:
-a sensor that is silent every night is told some nights, and then is known.
+Nothing is judged before it has been seen often enough, and what was reported teaches only up to the limit that it
+broke: a sensor that is silent every night is reported for some nights, and then it is known.
 
 Silence is measured in the time of the group: a clock that advances with the samples of its other streams, each step
-bounded. So a broker that is away, a restart and a clock that jumps silence nobody, and where a whole group is silent
-(its gateway is dead) its clock stands, and one verdict about the group, not thousands, comes from the ticks of the
-shell, which ticks only while it could hear. Everything is a fold over samples and ticks. What is usual is done in
-arrays, learning too; the few streams in which a verdict may begin or end are walked sample by sample
+bounded. So no stream counts as silent because a broker is away, the daemon restarts or a clock jumps. Where a whole
+group is silent (its gateway is dead), its clock stands, and the ticks of the daemon give one verdict about the group,
+not thousands; the daemon ticks only while it could receive. Everything is a fold over samples and ticks. The usual
+case, learning too, is done in arrays; the few streams in which a verdict may begin or end are walked sample by sample
 (`core.sensors.rules`).
 """
 
@@ -31,13 +31,13 @@ __all__ = ["HEALTH_RULES", "Finding", "SensorRule", "Sensors"]
 
 HEALTH_RULES = (*RULES, "flapping")
 
-_TEACHES, _TELLS = 1, 2  # what the samples of a stream may do in a batch
-_TICK_MAX_S = 20.0  # of one step of the shell's clock: longer ones are jumps, restarts, or time that we were deaf
+_TEACHES, _DECIDES = 1, 2  # what the samples of a stream may do in a batch
+_TICK_MAX_S = 20.0  # of one step of the shell's clock: longer ones are jumps, restarts, or time without a connection
 
 
 @dataclass(slots=True)
 class _Sorted:
-    """Samples by stream and channel, each beside what came before it: all `[N]`."""
+    """Samples by stream and channel, each with what came before it: all `[N]`."""
 
     at: I64  # place in the batch
     stream: I32
@@ -65,8 +65,8 @@ class Sensors:
         self.verdicts = SensorRules(self.state_of_sensors, apart=apart)
         self._alive_s = 0.0  # the group's own clock
         self._arrival_s = np.nan
-        self._check_s = -np.inf  # nobody can be stale before
-        self._idle_s = 0.0  # that the group has been silent while we listened
+        self._check_s = -np.inf  # no stream can be stale before
+        self._idle_s = 0.0  # how long the group has been silent while we listened
         self._idle_max_s = 0.0
         self._now_s = np.nan
         self._samples = 0
@@ -84,20 +84,21 @@ class Sensors:
 
     @property
     def listening(self) -> bool:
-        """Whether a tick could still change anything: the group has spoken, and its silence is not told yet."""
+        """Whether a tick could still change anything: the group has been heard, and no silence is reported yet."""
         return self.rule.stale_after_s is not None and self._samples > 0 and np.isnan(self._silent_since_s)
 
-    def step(self, r: Readings, calm: Bool, resting: Bool, now_s: float) -> list[Finding]:
+    def step(self, r: Readings, maintenance: Bool, excused: Bool, now_s: float) -> list[Finding]:
         """Take samples in their order, or none (a tick); returns what began and what ended, by time.
 
-        Samples that are `calm[N]` (maintenance) begin and teach nothing; streams that are `resting[S]` are not missed.
+        A sample in `maintenance[N]` begins no verdict and teaches nothing; a stream that is `excused[S]`, since it is
+        in maintenance now, is not missed.
         """
-        heeds = self.rule.stale_after_s is not None
-        found = self._listen(r, now_s, bool(len(resting)) and bool(resting.all())) if heeds else []
+        watches = self.rule.stale_after_s is not None
+        found = self._listen(r, now_s, bool(len(excused)) and bool(excused.all())) if watches else []
         if len(r):
-            found += self._take(r, self._advance(r.arrival_s) if heeds else np.zeros(len(r)), calm)
-        if heeds:
-            found += self._missing(resting, np.unique(r.stream) if self.verdicts.apart else None)
+            found += self._take(r, self._advance(r.arrival_s) if watches else np.zeros(len(r)), maintenance)
+        if watches:
+            found += self._missing(excused, np.unique(r.stream) if self.verdicts.apart else None)
         return sorted(found, key=lambda f: (f.time_s, f.stream, f.channel))
 
     def _advance(self, arrival_s: F64) -> F64:
@@ -110,7 +111,7 @@ class Sensors:
         self._alive_s, self._arrival_s = float(heard_s[-1]), float(arrival_s[-1])
         return heard_s
 
-    def _listen(self, r: Readings, now_s: float, resting: bool) -> list[Finding]:
+    def _listen(self, r: Readings, now_s: float, excused: bool) -> list[Finding]:
         """Follow the silence of the whole group, from tick to tick."""
         step_s = 0.0 if not np.isfinite(now_s - self._now_s) else min(max(now_s - self._now_s, 0.0), _TICK_MAX_S)
         self._now_s = now_s
@@ -127,25 +128,25 @@ class Sensors:
             self._samples += len(r)
             self._newest_s = max(self._newest_s, float(r.time_s.max()))
             return found
-        self._idle_s = 0.0 if resting else self._idle_s + step_s
+        self._idle_s = 0.0 if excused else self._idle_s + step_s
         if self._idle_s <= limit_s or not self.listening:
             return []
         self._silent_since_s = self._newest_s
         return [Finding(name, -1, "stale", True, self._newest_s, self._newest_s + limit_s, limit_s, limit_s)]
 
-    def _take(self, r: Readings, heard_s: F64, calm: Bool) -> list[Finding]:
+    def _take(self, r: Readings, heard_s: F64, maintenance: Bool) -> list[Finding]:
         x = self._sorted(r, heard_s)
-        teaches, tells = self._eventful(x, calm)
+        teaches, decides = self._eventful(x, maintenance)
         what = np.zeros(len(self.verdicts.busy), np.int8)
         what[x.stream[teaches]] = _TEACHES
-        what[x.stream[tells]] = _TELLS
+        what[x.stream[decides]] = _DECIDES
         of = what[x.stream]
         self._pass_by(x, of == 0)
         self._learn(x, np.flatnonzero(of == _TEACHES))
         found: list[Finding] = []
-        for i in np.flatnonzero(what[r.stream] == _TELLS).tolist():
+        for i in np.flatnonzero(what[r.stream] == _DECIDES).tolist():
             s, c, times_s = int(r.stream[i]), int(r.channel[i]), (float(r.time_s[i]), float(heard_s[i]))
-            found += self.verdicts.walk(s, c, times_s, float(r.value[i]), calm=bool(calm[i]))
+            found += self.verdicts.walk(s, c, times_s, float(r.value[i]), maintenance=bool(maintenance[i]))
         return found
 
     def _sorted(self, r: Readings, heard_s: F64) -> _Sorted:
@@ -168,28 +169,28 @@ class Sensors:
             fresh_run=~carried,
         )  # fmt: skip
 
-    def _eventful(self, x: _Sorted, calm: Bool) -> tuple[Bool, Bool]:
-        """Return which samples teach more than that all goes on, and which may begin or end a verdict.
+    def _eventful(self, x: _Sorted, maintenance: Bool) -> tuple[Bool, Bool]:
+        """Return which samples teach something new, and which may begin or end a verdict.
 
-        Of the latter rather too many than too few: such a stream is walked, which is exact and slow.
+        The latter may be too many, but never too few: such a stream is walked, which is exact and slow.
         """
         v, s, cell = self.state_of_sensors, x.stream, x.cell
         first, novel = np.isnan(v.cells["last"][cell]), x.changed & v.novel(cell, x.value)
         teaches = first | novel | (x.changed & (x.run_before > v.cells["longest"][cell]))
-        tells: Bool = self.verdicts.busy[s] | calm[x.at]
+        decides: Bool = self.verdicts.busy[s] | maintenance[x.at]
         if v.bounded:
-            tells |= (x.value < v.low[x.channel]) | (x.value > v.high[x.channel])
+            decides |= (x.value < v.low[x.channel]) | (x.value > v.high[x.channel])
         many = v.cells["kinds"][cell] >= KINDS_MIN
         if novel.any():  # the channel may have so many by the end of the batch
             channel = np.cumsum(x.begins) - 1
             many |= np.logical_or.reduceat(novel, np.flatnonzero(x.begins))[channel]
-        tells |= v.may_be_stuck(cell, x.run, x.time_s - x.run_from_s, x.fresh_run, many)
+        decides |= v.may_be_stuck(cell, x.run, x.time_s - x.run_from_s, x.fresh_run, many)
         if self.rule.stale_after_s is not None:
             late = x.gap_s > v.stale_floor_s(s)
             if first.any():
                 late[first] &= ~self._new(s[first], x.heard_s)
-            tells |= late
-        return teaches, tells
+            decides |= late
+        return teaches, decides
 
     def _new(self, s: I32, heard_s: F64) -> Bool:
         """Return which of these streams were never heard, and cannot have fallen silent within this batch either."""
@@ -204,7 +205,7 @@ class Sensors:
             self.state_of_sensors.learn(x.stream[i], x.channel[i], x.time_s[i], x.heard_s[i], x.value[i])
 
     def _pass_by(self, x: _Sorted, quick: Bool) -> None:
-        """Bring the channels up to date in which nothing happened but that they went on."""
+        """Bring the channels up to date in which nothing happened but more samples."""
         v = self.state_of_sensors
         end = np.flatnonzero(x.ends & quick)
         if len(end) == 0:
@@ -222,20 +223,20 @@ class Sensors:
             cells["gaps"][cell] += count
             cells["gap_s"][cell] = np.maximum(cells["gap_s"][cell], np.maximum.reduceat(x.gap_s, begins)[nth])
 
-    def _missing(self, resting: Bool, touched: I32 | None) -> list[Finding]:
+    def _missing(self, excused: Bool, touched: I32 | None) -> list[Finding]:
         """Find streams and channels whose others were heard since theirs was due."""
-        if resting.any():
-            self.state_of_sensors.excuse(np.flatnonzero(resting), self._alive_s)
+        if excused.any():
+            self.state_of_sensors.excuse(np.flatnonzero(excused), self._alive_s)
         found = [] if touched is None else self.verdicts.missing_channels(touched)
         if self._alive_s > self._check_s:
             more, due_s = self.verdicts.missing_streams(self._alive_s)
             found += more
-            # Who is heard from now on is due later than this.
+            # A stream that is heard from now on is due later than this.
             self._check_s = min(due_s, self._alive_s + (self.rule.stale_after_s or self.rule.stale_min_s))
         return found
 
     def open(self) -> list[tuple[int, int, str, float]]:
-        """Return stream, channel, rule and onset of every verdict that stands; -1: the whole group, all channels."""
+        """Return stream, channel, rule and onset of every open verdict; -1: the whole group, all channels."""
         group = [] if np.isnan(self._silent_since_s) else [(-1, -1, "stale", self._silent_since_s)]
         return group + [(*key, times_s[0]) for key, times_s in self.verdicts.open.items()]
 
@@ -245,7 +246,7 @@ class Sensors:
         return {"clocks": np.array(clocks, np.float64), **self.state_of_sensors.state(streams), **self.verdicts.state()}
 
     def restore(self, state: State) -> None:
-        """Take over what `state` returned; an older snapshot has none of it, and all is learnt anew."""
+        """Take over what `state` returned; an older snapshot has none of it, and all is learnt again."""
         if "clocks" not in state:
             return
         for name, value in zip(_CLOCKS, state["clocks"].tolist(), strict=True):

@@ -1,7 +1,7 @@
 """What is known of each sensor, and what is usual for it, learnt in arrays for many sensors at once.
 
-Arrays are `[S, C]`; a place in them is also a `cell`, by which they lie flat in `cells`: indexing by two arrays costs
-several times as much as by one. What of it makes a verdict is `core.sensors.rules`.
+Arrays are `[S, C]`; `cells` has them flat, indexed by `cell`: indexing by two arrays costs several times as much as by
+one. The rules that make verdicts of them are in `core.sensors.rules`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ __all__ = ["AUTO", "KINDS_MIN", "MOVES_MIN", "SensorRule", "SensorState"]
 AUTO = 0.0
 _SAMPLES_LEARN = 256  # of a channel, before it can be stuck
 KINDS_MIN = 5  # different values, below which a channel is a mode, not a measurement
-MOVES_MIN = 20  # a channel that changes less often than every so many samples rests by nature
+MOVES_MIN = 20  # a channel that changes less often than every so many samples is normally constant
 _PATIENCE_RUN, _RUN_MIN = 10, 60
 _PATIENCE_GAP = 5.0
 
@@ -151,7 +151,7 @@ class SensorState:
         return float(max(_RUN_MIN, _PATIENCE_RUN * int(self.longest[s, c]))) if able else np.inf
 
     def excuse(self, streams: I64, alive_s: float) -> None:
-        """Take it that these streams were heard now: nobody expected them to speak."""
+        """Treat these streams as heard now: no message was expected from them."""
         heard = np.isfinite(self.heard_s[streams])
         self.heard_s[streams] = np.where(heard, np.maximum(self.heard_s[streams], alive_s), self.heard_s[streams])
 

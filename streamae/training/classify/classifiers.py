@@ -1,9 +1,9 @@
-"""The contenders of the label-efficiency curve, and the curve: what is a trained encoder worth to a classifier?
+"""The classifiers of the label-efficiency curve, and the curve: what is a trained encoder worth to a classifier?
 
 The classifier of Srivastava et al. (2015): the encoder's LSTM, a softmax read-out at every step, probabilities averaged
 over the window. It starts from the encoder's weights: the read-out learns first, alone, and then all of it (Kumar et
-al. 2022: otherwise the first gradients of a random read-out spoil what was learnt). Beside it, on the same windows and
-labels, stand the same LSTM from scratch and a logistic regression on the frozen code (h and c after the last row).
+al. 2022: otherwise the first gradients of a random read-out spoil what was learnt). It is compared, on the same windows
+and labels, with the same LSTM from scratch and a logistic regression on the frozen code (h and c after the last row).
 
 The figure is balanced accuracy (mean recall over the classes) on windows of held-out incidents, by the fraction of the
 windows whose label was known, for several seeds. Classes weigh alike in every loss, for normal rows are many.
