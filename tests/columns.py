@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from streamae.core.alert import SEVERITIES, AlertRule, Alerts
-from streamae.core.align import GridAlign, RowAlign, align_stage
+from streamae.core.align import align_stage
+from streamae.core.align_rule import GridAlign, RowAlign
 from streamae.core.flapping import Flapping, FlapRule
 from streamae.core.report import Transition
 from streamae.core.sensors.stage import SensorRule, Sensors

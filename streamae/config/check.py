@@ -13,7 +13,7 @@ from streamae.config.settings import Settings
 from streamae.config.streams import StreamGroup, TopicSpec
 from streamae.config.units import duration_text
 from streamae.config.yaml_document import key_text
-from streamae.core.align import GridAlign
+from streamae.core.align_rule import GridAlign
 from streamae.core.formats import FORMATS
 from streamae.core.profile import Profile
 from streamae.core.topics import CHANNEL, Template

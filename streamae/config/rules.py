@@ -13,7 +13,7 @@ from streamae.config.sinks import MqttSinkOptions
 from streamae.config.streams import StreamGroup, TopicSpec
 from streamae.config.units import duration_text
 from streamae.config.yaml_document import Loc
-from streamae.core.align import GridAlign
+from streamae.core.align_rule import GridAlign
 from streamae.core.formats import FORMATS
 from streamae.core.formats.values import parse_path
 from streamae.core.topics import CHANNEL, Template

@@ -9,7 +9,7 @@ from streamae.config.base import Section, placeholders
 from streamae.config.block import Checked, ReadAs, block
 from streamae.config.units import FilePath, Text
 from streamae.core.alert import AlertRule
-from streamae.core.align import GridAlign, RowAlign
+from streamae.core.align_rule import GridAlign, RowAlign
 from streamae.core.decode import PayloadSpec
 from streamae.core.flapping import FlapRule
 from streamae.core.formats import FORMATS

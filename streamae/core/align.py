@@ -11,49 +11,18 @@ a sample for a closed tick is `late`, so a row is the same for every order in wh
 after that it is missing, and the row does not exist.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from streamae.core.align_rule import GridAlign, RowAlign
 from streamae.core.arrays import firsts, grown, rounds
-from streamae.core.setting import INTERNAL, Setting
 from streamae.core.types import F64, I32, I64, Bool, Drop, Drops, Readings, Rows, State
 
-__all__ = ["Align", "GridAlign", "GridRows", "MessageRows", "RowAlign", "align_stage"]
+__all__ = ["Align", "GridRows", "MessageRows", "align_stage"]
 
 _NEVER = np.iinfo(np.int64).min // 4  # a tick before all ticks, with room to subtract from
-_GAP_PERIODS = 10.0  # of the grid, where neither the operator nor a model says what to bridge
 _TICK_EPS = 1e-4  # event times at 1e9 s and 1 ms ticks carry float noise of this part of a tick
-
-
-@dataclass(frozen=True, slots=True)
-class RowAlign:
-    """Each message that carries all channels is one row; `gap_max_s` None leaves the longest gap to the artifact."""
-
-    gap_max_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GridAlign:
-    """Rows on a time grid, built from channels that arrive apart."""
-
-    every_s: Annotated[float, Setting(gt=0)]
-    """Period of the grid; the one that the model was trained on."""
-    method: Literal["hold", "mean"] = "hold"
-    """A row takes each channel's last value, or the mean of its period."""
-    lateness_s: Annotated[float, Setting(ge=0)] = 2.0
-    """How long a row waits for samples that are late or out of order."""
-    gap_max_s: Annotated[float | None, Setting(gt=0)] = None
-    """Longest silence of a channel that is bridged; no window spans a longer one. Without it, the model's own."""
-    pending_max: Annotated[int, INTERNAL] = 1_000_000
-    """Samples of all streams that wait for their row, at most."""
-
-    def bridged_s(self, model_gap_max_s: float = 0.0) -> float:
-        """Return the longest silence to bridge, with a model that bridges as much (0: not known yet)."""
-        if self.gap_max_s is not None:
-            return self.gap_max_s
-        return max(model_gap_max_s or _GAP_PERIODS * self.every_s, self.every_s)
 
 
 class Align(Protocol):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from streamae.core.align import GridAlign
+from streamae.core.align_rule import GridAlign
 from streamae.core.pipeline import Group, Pipeline
 from streamae.core.report import Report
 from streamae.core.takeover import refill

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from streamae.core.alert import Alerts
-from streamae.core.align import GridAlign, RowAlign, align_stage
+from streamae.core.align import align_stage
+from streamae.core.align_rule import GridAlign, RowAlign
 from streamae.core.arrays import rounds
 from streamae.core.calendar import Calendar
 from streamae.core.decode import Decoder, PayloadSpec, deferred

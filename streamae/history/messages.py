@@ -18,7 +18,8 @@ import numpy as np
 
 from streamae.config import load
 from streamae.config.streams import StreamGroup
-from streamae.core.align import GridAlign, align_stage
+from streamae.core.align import align_stage
+from streamae.core.align_rule import GridAlign
 from streamae.core.decode import Decoder, deferred
 from streamae.core.formats import FORMATS
 from streamae.core.formats.discovery import channel_names

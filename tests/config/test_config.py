@@ -22,7 +22,7 @@ from streamae.config.reload import applicable, changes
 from streamae.config.rules import overlap, warnings
 from streamae.config.settings import Settings
 from streamae.config.units import duration_text, parse_duration, parse_size, size_text
-from streamae.core.align import GridAlign, RowAlign
+from streamae.core.align_rule import GridAlign, RowAlign
 from streamae.core.calibration import Calibration
 from streamae.core.decode import PayloadSpec
 from streamae.core.flapping import FlapRule

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamae.core.align import GridAlign, RowAlign, align_stage
+from streamae.core.align import align_stage
+from streamae.core.align_rule import GridAlign, RowAlign
 from streamae.core.types import Drop, Drops, Readings
 from tests import naive
 from tests.quick import examples

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamae.core.alert import AlertRule
-from streamae.core.align import GridAlign
+from streamae.core.align_rule import GridAlign
 from streamae.core.decode import PayloadSpec
 from streamae.core.groups import Groups
 from streamae.core.pipeline import alert_id

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streamae.core.align import GridAlign
+from streamae.core.align_rule import GridAlign
 from streamae.core.decode import Decoder, PayloadSpec, deferred
 from streamae.core.formats.sparkplug_payload import Address, SparkplugMetric, address_of, parse, value_of
 from streamae.core.groups import Groups

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from streamae.core.alert import AlertRule
-from streamae.core.align import GridAlign
+from streamae.core.align_rule import GridAlign
 from streamae.core.flapping import FlapRule
 from streamae.core.groups import Groups
 from streamae.core.report import Report

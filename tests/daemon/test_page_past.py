@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamae.core.align import GridAlign
+from streamae.core.align_rule import GridAlign
 from streamae.core.decode import PayloadSpec
 from streamae.core.groups import Groups
 from streamae.core.past import past_of

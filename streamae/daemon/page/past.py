@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from streamae.core.align import GridAlign
+from streamae.core.align_rule import GridAlign
 from streamae.core.past import StreamPast
 from streamae.core.types import F32, F64, Batch
 from streamae.daemon.page.detail import Ground, Raw
