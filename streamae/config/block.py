@@ -43,12 +43,13 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from streamae.config.base import Name, Section
+from streamae.config.base import Headers, Name, Section
 from streamae.config.units import (
     Duration,
     FilePath,
     Flag,
     HiddenText,
+    HttpUrl,
     Number,
     Patience,
     Rate,
@@ -65,7 +66,8 @@ __all__ = ["Checked", "ReadAs", "as_section", "block", "section_of"]
 _T = TypeVar("_T")
 _UNITS = {"_per_s": Rate, "_s": Duration, "_bytes": Size}
 _PLAIN: Mapping[Any, Any] = {bool: Flag, int: Whole, float: Number, str: Text, Path: FilePath, tzinfo: Zone}
-_FORMS = {"name": Name, "patience": Patience, "secret": Secret, "hidden": HiddenText}
+_FORMS = {"name": Name, "secret": Secret, "hidden": HiddenText, "http_url": HttpUrl}
+_WHOLE = {"patience": Patience, "headers": Headers}  # forms of a field, whatever parts its type has
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +184,14 @@ def _open(value: Any) -> Any:
         return value.get_secret_value()
     if isinstance(value, dict):
         return {key: _open(one) for key, one in value.items()}
-    return value
+    return tuple(map(_open, value)) if isinstance(value, tuple) else value
 
 
 def _hidden(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _hidden(one) for key, one in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_hidden, value))
     return SecretStr(value) if isinstance(value, str) else value
 
 
@@ -222,8 +226,8 @@ def _typed(hint: Any, name: str, setting: Setting | None = None) -> Any:
         return read[0] if read else _typed(parts[0], name, _setting(hint))
     if get_origin(hint) is Literal:
         return hint
-    if setting.form == "patience":
-        return Patience
+    if setting.form in _WHOLE:
+        return _WHOLE[setting.form]
     if get_origin(hint) in (Union, UnionType):
         return Union[tuple(one if one is NoneType else _typed(one, name, setting) for one in parts)]  # noqa: UP007
     return _compound(hint, name, setting) if parts else _single(hint, name, setting)
@@ -256,7 +260,7 @@ def _bounded(kind: Any, setting: Setting) -> Any:
 
 def _checked(check: Callable[[Any], object]) -> Callable[[Any], Any]:
     def checked(value: Any) -> Any:
-        check(value)
+        check(_open(value))
         return value
 
     return checked

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, WithJsonSchema
 
-from streamae.config.base import Section, no_plain_credentials, placeholders
+from streamae.config.base import Headers, Section
 from streamae.config.load import load_as
-from streamae.config.units import Duration, FilePath, HiddenText, Secret, Text, parse_duration
+from streamae.config.units import Duration, FilePath, Secret, Text, parse_duration
+from streamae.core.setting import placeholders
 
 __all__ = ["Flux", "History", "InfluxQl", "Prometheus", "Source", "read_history", "seconds"]
 
@@ -58,17 +59,12 @@ class _Database(Section):
     """User name, where the database wants one instead of a token."""
     password: Secret | None = None
     """Its password: file:/path, credential:name or ${VARIABLE}."""
-    headers: dict[Text, HiddenText] = Field(default={})
+    headers: Headers = Field(default={})
     """Further headers, such as X-Scope-OrgID; secrets only as file:, credential: or ${VARIABLE}."""
     ca: FilePath | None = None
     """File with the certificate authorities to trust, PEM. Without it, those of the system."""
     timeout_s: Duration = Field(default=60.0, alias="timeout", gt=0, le=3600)
     """Longest wait for an answer."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_plain_credentials(cls, value: Any) -> Any:
-        return no_plain_credentials(value)
 
 
 class Prometheus(_Database):

@@ -157,7 +157,7 @@ def _explain(root: type[BaseModel], document: Document, error: ErrorDetails) -> 
     if kind == "missing":
         return document.mistake(loc[:-1], _missing(str(loc[-1]), sections), got=f"no {loc[-1]}", at_key=True)
     if kind in ("secret", "secret_header"):
-        loc = (*loc, *(("headers", error["ctx"]["name"]) if kind == "secret_header" else ()))
+        loc = (*loc, *((error["ctx"]["name"],) if kind == "secret_header" else ()))
         return document.mistake(loc, error["msg"], got="plain text")
     if kind.startswith("union_tag"):
         got = None if document.has((*loc, "type")) else "no type"
@@ -166,7 +166,7 @@ def _explain(root: type[BaseModel], document: Document, error: ErrorDetails) -> 
     if kind == "forget":
         return document.mistake((*loc, "forget_after"), error["msg"])
     if kind == "url":
-        return document.mistake((*loc, "url"), error["msg"], got="another scheme")
+        return document.mistake(loc, error["msg"], got="another scheme")
     if loc[-1:] == ("align",):
         return document.mistake(loc, "write row, or a mapping with `every`")
     limits = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}

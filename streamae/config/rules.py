@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 
 from streamae.config.maintenance import OneOff, Recurring, gap_days
 from streamae.config.settings import Settings
-from streamae.config.sinks import MqttSinkOptions
 from streamae.config.streams import StreamGroup, TopicSpec
 from streamae.config.units import duration_text
 from streamae.config.yaml_document import Loc
@@ -17,6 +16,7 @@ from streamae.core.align_rule import GridAlign
 from streamae.core.formats import FORMATS
 from streamae.core.formats.values import parse_path
 from streamae.core.topics import CHANNEL, Template
+from streamae.sinks.spec import SinkSettings
 
 __all__ = ["conflicts", "overlap", "warnings"]
 
@@ -223,7 +223,7 @@ def _sinks(settings: Settings) -> Iterator[Finding]:
             key = "name" if "name" in sink.given else "type"
             yield ("sinks", i, key), f"give each sink a name of its own; there is already one called {sink.name}"
         names.add(sink.name)
-        if isinstance(sink, MqttSinkOptions):
+        if sink.published:
             yield from _loops(("sinks", i, "topic"), sink, settings)
 
 
@@ -246,13 +246,13 @@ def _maintenance(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def _loops(here: Loc, sink: MqttSinkOptions, settings: Settings) -> Iterator[Finding]:
+def _loops(here: Loc, sink: SinkSettings, settings: Settings) -> Iterator[Finding]:
     """An alert that comes back as a sample would be scored."""
     filters = [(name, Template.parse(topic.topic).filter) for name, g in settings.streams.items() for topic in g.topics]
     for name, group in settings.streams.items():
         stream = group.stream or "/".join("{" + label + "}" for label in group.topics[0].stream_labels)
         published = (
-            sink.topic.replace("{instance}", settings.instance).replace("{group}", name).replace("{stream}", stream)
+            sink.published.replace("{instance}", settings.instance).replace("{group}", name).replace("{stream}", stream)
         )
         levels = "/".join("+" if "{" in level else level for level in published.split("/"))
         for reader, pattern in filters:

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from streamae.config.base import Name, Section
 from streamae.config.block import Checked, block
 from streamae.config.maintenance import Window
-from streamae.config.sinks import LogSinkOptions, SinkOptions
+from streamae.config.sinks import DEFAULT_SINKS, SinkOptions
 from streamae.config.streams import StreamGroup
 from streamae.config.units import Secret, Text
 from streamae.core.setting import INTERNAL, Setting
@@ -153,7 +153,7 @@ class Settings(Section):
     """The groups: each a kind of machine with its topics and its model."""
     home_assistant: Checked[DiscoveryOptions] | None = None
     """Show each stream as a device in Home Assistant; `home_assistant: {}` does, with all defaults."""
-    sinks: tuple[SinkOptions, ...] = (LogSinkOptions(type="log"),)
+    sinks: tuple[SinkOptions, ...] = DEFAULT_SINKS
     """Where alerts go."""
     maintenance: Annotated[tuple[Window, ...], Field(max_length=64)] = ()
     """When people work on streams: judged and shown as usual, but no sink is notified, and nothing is learnt."""

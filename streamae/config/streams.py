@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, StringConstraints, Tag
 
-from streamae.config.base import Section, placeholders
+from streamae.config.base import Section
 from streamae.config.block import Checked, ReadAs, block
 from streamae.config.units import FilePath, Text
 from streamae.core.alert import AlertRule
@@ -17,7 +17,7 @@ from streamae.core.group_rule import GroupRule
 from streamae.core.pipeline import Group
 from streamae.core.profile import Profile, Reconstructor
 from streamae.core.sensors.stage import SensorRule
-from streamae.core.setting import INTERNAL, Setting
+from streamae.core.setting import INTERNAL, Setting, placeholders
 from streamae.core.topics import CHANNEL, Template
 
 __all__ = ["HealthRule", "Model", "StreamGroup", "TopicSpec"]

@@ -31,6 +31,7 @@ __all__ = [
     "FilePath",
     "Flag",
     "HiddenText",
+    "HttpUrl",
     "Number",
     "Patience",
     "Rate",
@@ -161,6 +162,12 @@ def _hidden(value: Any, info: ValidationInfo) -> Any:
     return str(value) if isinstance(value, str) else value
 
 
+def _http_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("http://", "https://")):
+        raise PydanticCustomError("url", "write a url that starts with http:// or https://")
+    return value
+
+
 def _read_secret(value: str, info: ValidationInfo) -> str:
     directory, environ = _here(info)
     kind, _, name = value.partition(":")
@@ -240,5 +247,6 @@ Flag: TypeAlias = Annotated[bool, BeforeValidator(_flag), Strict()]
 Text: TypeAlias = Annotated[str, BeforeValidator(_plain), Strict(), Field(min_length=1)]
 Secret: TypeAlias = Annotated[SecretStr, BeforeValidator(_secret)]
 HiddenText: TypeAlias = Annotated[SecretStr, BeforeValidator(_hidden)]
+HttpUrl: TypeAlias = Annotated[HiddenText, AfterValidator(_http_url)]
 Zone: TypeAlias = Annotated[Text, AfterValidator(_zone)]
 FilePath: TypeAlias = Annotated[Path, BeforeValidator(_path)]

@@ -10,11 +10,14 @@ from here. A field is annotated where its type does not say enough:
 The text below a field is its description in the reference and in the JSON Schema.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["INTERNAL", "Setting"]
+__all__ = ["INTERNAL", "Setting", "placeholders"]
+
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +30,7 @@ class Setting:
     gt: float | None = None
     le: float | None = None
     lt: float | None = None
-    form: Literal["", "name", "patience", "secret", "hidden"] = ""
+    form: Literal["", "name", "patience", "secret", "hidden", "http_url", "headers"] = ""
     """How it is written, where the type and the unit do not say it: see `config.units`."""
     one_of: tuple[str, ...] = ()
     """The words that a text may be."""
@@ -44,3 +47,18 @@ class Setting:
 
 
 INTERNAL = Setting(internal=True)
+
+
+def placeholders(allowed: tuple[str, ...]) -> Callable[[str], str]:
+    """Return a check of a text's {placeholders}; () allows every name, one that ends in _ all that begin so."""
+
+    def check(text: str) -> str:
+        for name in _PLACEHOLDER.findall(text):
+            if allowed and not any(name == one or (one[-1] == "_" and name.startswith(one)) for one in allowed):
+                choice = ", ".join("{" + (one + "NAME" if one[-1] == "_" else one) + "}" for one in allowed)
+                raise ValueError(f"use only {choice} in braces, not {{{name}}}")
+        if "{" in _PLACEHOLDER.sub("", text) or "}" in _PLACEHOLDER.sub("", text):
+            raise ValueError("close each brace that is opened, as in {line}")
+        return text
+
+    return check

@@ -1,4 +1,4 @@
-"""Settings -> the rooms of a running daemon: models opened and verified, groups, source, sinks.
+"""Settings -> the rooms of a running daemon: models opened and verified, groups, source.
 
 Nothing here has effects outside the process before `start` is called on what it returns, so a reload can assemble
 everything from a new configuration, and keep the old one where that fails.
@@ -10,21 +10,15 @@ from pathlib import Path
 
 from streamae.config import Settings
 from streamae.config.check import fits
-from streamae.config.sinks import AlertmanagerOptions, LogSinkOptions, MqttSinkOptions, SinkOptions
 from streamae.core.pipeline import Group
 from streamae.daemon.clock import ArrivalClock, Clock
 from streamae.errors import ConfigError
 from streamae.ingest.mqtt import MqttSource
 from streamae.model.artifact import Artifact, open_artifact
 from streamae.model.save import default_registry
-from streamae.mqtt import Subscription, transient
-from streamae.sinks.alertmanager import AlertmanagerSink
-from streamae.sinks.log import LogSink
-from streamae.sinks.mqtt import BrokerPublisher, MqttSink
-from streamae.sinks.sink import Sink
-from streamae.sinks.webhook import WebhookSink
+from streamae.mqtt import Subscription
 
-__all__ = ["Models", "batch_wait_s", "groups_of", "make_sink", "make_source", "subscriptions_of"]
+__all__ = ["Models", "batch_wait_s", "groups_of", "make_source", "subscriptions_of"]
 
 
 @dataclass(slots=True)
@@ -93,24 +87,3 @@ def make_source(
 def batch_wait_s(settings: Settings) -> float:
     """How long a batch may fill: as the operator says, else by how often rows are scored."""
     return settings.inbox.wait_s(min(group.stride for group in settings.streams.values()))
-
-
-def make_sink(settings: Settings, sink: SinkOptions, clock: Clock) -> Sink:
-    """Return one sink, not yet connected."""
-    if isinstance(sink, LogSinkOptions):
-        return LogSink(sink.name)
-    if isinstance(sink, MqttSinkOptions):
-        publisher = BrokerPublisher(transient(settings.connection, "alerts"))
-        return MqttSink(publisher, sink.topic, name=sink.name, timeout_s=sink.timeout_s)
-    ca = None if sink.ca is None else str(sink.ca)
-    if isinstance(sink, AlertmanagerOptions):
-        return AlertmanagerSink(
-            sink.url,
-            clock.now,
-            sink.headers,
-            name=sink.name,
-            timeout_s=sink.timeout_s,
-            refresh_s=sink.refresh_s,
-            ca_file=ca,
-        )
-    return WebhookSink(sink.url, sink.headers, name=sink.name, timeout_s=sink.timeout_s, ca_file=ca)

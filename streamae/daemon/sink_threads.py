@@ -12,9 +12,9 @@ from typing import Any
 from streamae.condition import Condition, Failing
 from streamae.config import Settings
 from streamae.core.report import Transition
-from streamae.daemon.build import make_sink
 from streamae.daemon.clock import Clock
 from streamae.daemon.heartbeat import Heartbeat
+from streamae.daemon.sinks import make_sink
 from streamae.errors import StoreError
 from streamae.metrics import Metrics
 from streamae.sinks.delivery import Delivery, DeliveryPace
@@ -39,11 +39,11 @@ class SinkThreads:
         self._heartbeats = [Heartbeat(f"sink-{sink.name}", clock.monotonic) for sink in settings.sinks]
         self._sink_threads = [
             Delivery(
-                _Watched(make_sink(settings, sink, clock), heartbeat, getattr(sink, "timeout_s", 0.0)),
+                _Watched(make_sink(settings, sink, clock), heartbeat, sink.blocks_s),
                 outbox,
                 clock.now,
                 pace=DeliveryPace(),
-                renotify_s=None if sink.type == "alertmanager" else sink.renotify_s,
+                renotify_s=sink.reminded_s,
                 jitter=clock.jitter,
             )
             for sink, heartbeat in zip(settings.sinks, self._heartbeats, strict=True)
@@ -173,9 +173,9 @@ def _line(sink: str, failing: Failing | None, stats: SinkStats) -> Mapping[str, 
 class _Watched:
     """A sink that says before each request how long it may take: to connect, and to be answered."""
 
-    def __init__(self, sink: Sink, heartbeat: Heartbeat, timeout_s: float) -> None:
+    def __init__(self, sink: Sink, heartbeat: Heartbeat, blocks_s: float) -> None:
         self.name, self.batch_max, self.refresh_s = sink.name, sink.batch_max, sink.refresh_s
-        self._sink, self._heartbeat, self._busy_s = sink, heartbeat, 2 * timeout_s
+        self._sink, self._heartbeat, self._busy_s = sink, heartbeat, 2 * blocks_s
 
     def send(self, transitions: Sequence[Transition]) -> None:
         self._heartbeat.beat(self._busy_s)

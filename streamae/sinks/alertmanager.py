@@ -9,16 +9,32 @@ Source: https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from streamae.core.report import Transition
-from streamae.sinks.http import Endpoint
+from streamae.core.setting import Setting
+from streamae.sinks.http import Endpoint, HttpSettings
 from streamae.sinks.payload import encode, rfc3339, summary
+from streamae.sinks.spec import Installation, SinkSpec
 
-__all__ = ["AlertmanagerSink"]
+__all__ = ["SINK", "AlertmanagerOptions", "AlertmanagerSink"]
 
 _LIVES = 4  # refreshes that may fail before Alertmanager takes an alert for resolved
 _SEVERITIES = ("warning", "critical")
+_TEST_S = 300.0  # how long a test fires there: longer than the usual `group_wait`, or nobody would be notified
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlertmanagerOptions(HttpSettings):
+    """Alerts pushed to an Alertmanager, API v2; rules in Prometheus are the recommended way."""
+
+    type: Literal["alertmanager"]
+    """Kind of sink."""
+    name: Annotated[str, Setting(form="name")] = "alertmanager"
+    """What the outbox and the metrics call it; no two sinks may share one."""
+    refresh_s: Annotated[float, Setting(ge=1, le=3600)] = 60.0
+    """Interval in which what still fires is sent again; Alertmanager forgets it otherwise."""
 
 
 class AlertmanagerSink:
@@ -50,6 +66,13 @@ class AlertmanagerSink:
         now_s = self._now()
         alerts = [alert for transition in transitions for alert in self._alerts(transition, now_s)]
         self._endpoint.post(encode(alerts), {"Content-Type": "application/json"})
+
+    def try_out(self, test: Transition) -> str:
+        """Push an alert that ends by itself within minutes."""
+        now_s = self._now()
+        alert = self._alert(test, test.severity, now_s, firing=True) | {"endsAt": rfc3339(now_s + _TEST_S)}
+        said = self._endpoint.post(encode([alert]), {"Content-Type": "application/json"})
+        return f"{said}; the test ends there by itself in {_TEST_S / 60:.0f} minutes"
 
     def close(self) -> None:
         """Do nothing: each request has a connection of its own."""
@@ -93,3 +116,18 @@ def _label_name(name: str) -> str:
 
 def _utf8(value: str) -> str:
     return value.encode("utf-8", "replace").decode("utf-8")
+
+
+def _made(settings: AlertmanagerOptions, installation: Installation) -> AlertmanagerSink:
+    return AlertmanagerSink(
+        settings.url,
+        installation.now,
+        settings.headers,
+        name=settings.name,
+        timeout_s=settings.timeout_s,
+        refresh_s=settings.refresh_s,
+        ca_file=settings.ca_file,
+    )
+
+
+SINK = SinkSpec(AlertmanagerOptions, _made)

@@ -15,18 +15,47 @@ import socket
 import ssl
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from streamae.core.setting import Setting
 from streamae.core.types import BACKOFF_MAX_S
 from streamae.errors import ConfigError
 from streamae.headers import checked, hidden_in, secrets_of
 from streamae.sinks.sink import SinkRefusedError, SinkUnavailableError
+from streamae.sinks.spec import SinkSettings
 
-__all__ = ["Endpoint"]
+__all__ = ["Endpoint", "HttpSettings"]
 
 _REFUSALS = frozenset({400, 409, 411, 413, 414, 415, 422, 431, 451})
 _ANSWER_BYTES_MAX = 4096
 _TOKEN_LETTERS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpSettings(SinkSettings):
+    """Of a sink that posts."""
+
+    url: Annotated[str, Setting(form="http_url")] = field(repr=False)
+    """Where to POST; may be file:, credential: or ${VARIABLE} where the address itself is a secret."""
+    headers: Annotated[Mapping[str, str], Setting(form="headers")] = field(default_factory=dict, repr=False)
+    """Further headers; Authorization and other secrets only as file:, credential: or ${VARIABLE}."""
+    timeout_s: Annotated[float, Setting(gt=0, le=300)] = 10.0
+    """Longest wait for an answer."""
+    ca: Path | None = None
+    """File with the certificate authorities to trust, PEM. Without it, those of the system."""
+
+    @property
+    def blocks_s(self) -> float:
+        """As the operator says."""
+        return self.timeout_s
+
+    @property
+    def ca_file(self) -> str | None:
+        """The path as OpenSSL wants it."""
+        return None if self.ca is None else str(self.ca)
 
 
 class Endpoint:
@@ -44,8 +73,8 @@ class Endpoint:
         """Leave out all that may be secret."""
         return f"Endpoint({self.name})"
 
-    def post(self, body: bytes, headers: Mapping[str, str]) -> None:
-        """Post `body`; return after a 2xx."""
+    def post(self, body: bytes, headers: Mapping[str, str]) -> str:
+        """Post `body`; return after a 2xx what was answered, in words."""
         connection = self._connection()
         # A receiver that sends a byte now and then would hold us past every socket timeout.
         bell = threading.Timer(self._timeout_s, _hang_up, (connection,))
@@ -61,7 +90,7 @@ class Endpoint:
         finally:
             bell.cancel()
             connection.close()
-        self._judge(answer.status, answer.getheader("Retry-After"), reason)
+        return self._judge(answer.status, answer.getheader("Retry-After"), reason)
 
     @property
     def _port(self) -> int:
@@ -78,12 +107,12 @@ class Endpoint:
             return http.client.HTTPSConnection(host, self._port, timeout=self._timeout_s, context=self._tls)
         return http.client.HTTPConnection(host, self._port, timeout=self._timeout_s)
 
-    def _judge(self, status: int, retry_after: str | None, reason: bytes) -> None:
-        if 200 <= status < 300:
-            return
+    def _judge(self, status: int, retry_after: str | None, reason: bytes) -> str:
         said = hidden_in(reason.decode("utf-8", "replace"), self._secrets)[:200]
         printable = "".join(letter if letter.isprintable() else " " for letter in said).strip()
         message = f"{self.name}: answered {status}" + (f" ({printable})" if printable else "")
+        if 200 <= status < 300:
+            return message
         if status in _REFUSALS:
             raise SinkRefusedError(message)
         # The other form of Retry-After, a date, needs a clock; the delivery's own back-off does as well.

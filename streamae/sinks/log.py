@@ -6,16 +6,30 @@ line or colour a terminal.
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from streamae.core.report import Transition
-from streamae.sinks.payload import rfc3339
+from streamae.core.setting import Setting
+from streamae.sinks.payload import counts, rfc3339, worst
+from streamae.sinks.sink import SinkUnavailableError
+from streamae.sinks.spec import Installation, RemindedSettings, SinkSpec
 
-__all__ = ["LogSink"]
+__all__ = ["SINK", "LogSink", "LogSinkOptions"]
 
 _LINES_MAX = 10
 _LEVELS = {"critical": logging.ERROR, "warning": logging.WARNING}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSinkOptions(RemindedSettings):
+    """Alerts as lines of the program's own log."""
+
+    type: Literal["log"]
+    """Kind of sink."""
+    name: Annotated[str, Setting(form="name")] = "log"
+    """What the outbox and the metrics call it; no two sinks may share one."""
 
 
 class LogSink:
@@ -32,12 +46,19 @@ class LogSink:
         """Log them, the worst ones and a count when they are many."""
         shown = transitions
         if len(transitions) > _LINES_MAX:
-            shown = sorted(transitions, key=_badness, reverse=True)[:_LINES_MAX]
-            counts = Counter((t.group, t.state) for t in transitions)
-            parts = [("alerts", len(transitions)), *((f"{g}.{state}", n) for (g, state), n in counts.items())]
+            shown = worst(transitions, _LINES_MAX)
+            parts = [("alerts", len(transitions)), *((f"{g}.{s}", n) for (g, s), n in counts(transitions).items())]
             self._logger.warning("%s", _logfmt([*parts, ("shown", len(shown))]))
         for transition in shown:
             self._logger.log(_level(transition), "%s", line(transition))
+
+    def try_out(self, test: Transition) -> str:
+        """Log it; SinkUnavailableError where the level of the log would hide it, as it hides alerts."""
+        if not self._logger.isEnabledFor(_level(test)):
+            hidden = logging.getLevelName(_level(test)).lower()
+            raise SinkUnavailableError(f"log: `log: level` hides what is a {hidden}; set it to {hidden} or info")
+        self.send([test])
+        return "written to the log"
 
     def close(self) -> None:
         """Do nothing: the logger is not ours."""
@@ -69,11 +90,6 @@ def _level(transition: Transition) -> int:
     return logging.INFO if transition.state == "resolved" else _LEVELS.get(transition.severity, logging.WARNING)
 
 
-def _badness(transition: Transition) -> tuple[int, float]:
-    ratio = transition.score / transition.threshold if transition.threshold else transition.score
-    return _level(transition), ratio
-
-
 def _logfmt(pairs: Sequence[tuple[str, object]]) -> str:
     return " ".join(f"{_token(key)}={_token(str(value))}" for key, value in pairs)
 
@@ -81,3 +97,10 @@ def _logfmt(pairs: Sequence[tuple[str, object]]) -> str:
 def _token(text: str) -> str:
     plain = text.isascii() and text.isprintable() and not set(text) & set(' "=\\')
     return text if plain and text else json.dumps(text)
+
+
+def _made(settings: LogSinkOptions, _: Installation) -> LogSink:
+    return LogSink(settings.name)
+
+
+SINK = SinkSpec(LogSinkOptions, _made)

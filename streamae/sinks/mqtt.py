@@ -10,16 +10,19 @@ earlier alert of the same stream and rule, in whatever order retries bring them.
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Annotated, Literal, Protocol
 
 from streamae import mqtt
 from streamae.core.report import Transition
+from streamae.core.setting import Setting, placeholders
 from streamae.errors import ConfigError, UnavailableError
-from streamae.mqtt import ConnectionOptions
+from streamae.mqtt import ConnectionOptions, transient
 from streamae.sinks.payload import document, encode
 from streamae.sinks.sink import SinkRefusedError, SinkUnavailableError
+from streamae.sinks.spec import Installation, RemindedSettings, SinkSpec
 
-__all__ = ["DEFAULT_TOPIC", "BrokerPublisher", "MqttSink", "TopicPublisher"]
+__all__ = ["DEFAULT_TOPIC", "SINK", "BrokerPublisher", "MqttSink", "MqttSinkOptions", "TopicPublisher"]
 
 DEFAULT_TOPIC = "streamae/{instance}/alerts/{group}/{stream}"
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -30,6 +33,36 @@ _STATES_MAX = 20_000  # topics whose newest state is remembered; beyond, the lon
 _IN_FLIGHT_MAX = 256
 
 Message = tuple[str, bytes, bool]  # topic, payload, retain
+
+
+def _publishable(text: str) -> None:
+    placeholders((*_FIELDS, "label_"))(text)
+    if "+" in text or "#" in text:
+        raise ValueError("name one topic to publish on, without the wildcards + and #")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MqttSinkOptions(RemindedSettings):
+    """Alerts as messages on the same broker: the state, retained, and each event."""
+
+    type: Literal["mqtt"]
+    """Kind of sink."""
+    name: Annotated[str, Setting(form="name")] = "mqtt"
+    """What the outbox and the metrics call it; no two sinks may share one."""
+    topic: Annotated[str, Setting(check=_publishable)] = DEFAULT_TOPIC
+    """Topic of a stream's state; events go to the same with /event behind it."""
+    timeout_s: Annotated[float, Setting(gt=0, le=300)] = 10.0
+    """Longest wait for the broker's acknowledgement."""
+
+    @property
+    def blocks_s(self) -> float:
+        """As the operator says."""
+        return self.timeout_s
+
+    @property
+    def published(self) -> str:
+        """The topic: an alert that came back as a sample would be scored."""
+        return self.topic
 
 
 class TopicPublisher(Protocol):
@@ -85,13 +118,22 @@ class MqttSink:
             if age >= max(states.get(state, age), self._newest.get(state, age)):
                 states[state] = age
                 messages.append((state, payload, True))
+        self._publish(messages)
+        self._remember(states)
+
+    def try_out(self, test: Transition) -> str:
+        """Publish an event and no state: nothing is retained."""
+        topic = f"{self._render(test)}/event"
+        self._publish([(topic, encode(document(test)), False)])
+        return f"the broker acknowledged it on {topic}"
+
+    def _publish(self, messages: Sequence[Message]) -> None:
         try:
             self._publisher.publish(messages, self._timeout_s)
         except (OSError, UnavailableError) as error:
             raise SinkUnavailableError(f"mqtt: not published ({error})") from error
         except ValueError as error:
             raise SinkRefusedError(f"mqtt: the broker's client refuses this alert ({error})") from error
-        self._remember(states)
 
     def close(self) -> None:
         """Disconnect."""
@@ -145,3 +187,11 @@ class BrokerPublisher:
         broker, self._broker = self._broker, None
         if broker is not None:
             broker.close(wait=False)
+
+
+def _made(settings: MqttSinkOptions, installation: Installation) -> MqttSink:
+    publisher = BrokerPublisher(transient(installation.connection, "alerts"))
+    return MqttSink(publisher, settings.topic, name=settings.name, timeout_s=settings.timeout_s)
+
+
+SINK = SinkSpec(MqttSinkOptions, _made)

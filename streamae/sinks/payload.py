@@ -9,15 +9,17 @@ field changes its meaning or goes.
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from streamae.core.report import Transition
 
-__all__ = ["batch_key", "document", "encode", "rfc3339", "summary"]
+__all__ = ["TEST_RULE", "batch_key", "counts", "document", "encode", "rfc3339", "summary", "worst"]
 
 VERSION = 1
+TEST_RULE = "notify-test"  # of a notification that an operator asked for, and of no alert
 _YEAR_10000_S = 253_402_300_800.0
 
 
@@ -59,7 +61,9 @@ def encode(value: Any) -> bytes:
 def summary(transition: Transition) -> str:
     """One line for people, free of control characters."""
     where = f"{transition.group}/{transition.stream}"
-    if transition.state == "resolved":
+    if transition.rule == TEST_RULE:
+        text = f"This is a test of the notifications of {transition.instance}: nothing is wrong"
+    elif transition.state == "resolved":
         text = f"{where}: {transition.rule} resolved"
         if transition.peak_score is not None:
             text += f", peak score {transition.peak_score:.3g}"
@@ -72,6 +76,21 @@ def summary(transition: Transition) -> str:
         if transition.worst_channel:
             text += f", most of it {transition.worst_channel} ({transition.shares[transition.worst_channel]:.0%})"
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def worst(transitions: Sequence[Transition], most: int) -> list[Transition]:
+    """At most so many of them: what fires before what is resolved, critical first, the highest over its threshold."""
+
+    def badness(one: Transition) -> tuple[int, float]:
+        ratio = one.score / one.threshold if one.threshold else one.score
+        return 0 if one.state == "resolved" else 2 if one.severity == "critical" else 1, ratio
+
+    return sorted(transitions, key=badness, reverse=True)[:most]
+
+
+def counts(transitions: Sequence[Transition]) -> Counter[tuple[str, str]]:
+    """How many there are of each group and state."""
+    return Counter((one.group, one.state) for one in transitions)
 
 
 def rfc3339(time_s: float) -> str | None:

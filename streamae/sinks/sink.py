@@ -11,7 +11,7 @@ from typing import Protocol
 from streamae.core.report import Transition
 from streamae.errors import StreamaeError
 
-__all__ = ["Sink", "SinkQueue", "SinkRefusedError", "SinkUnavailableError"]
+__all__ = ["Sink", "SinkQueue", "SinkRefusedError", "SinkUnavailableError", "TriableSink"]
 
 
 class SinkRefusedError(StreamaeError):
@@ -57,6 +57,17 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Let go of connections; a second call does nothing."""
+        ...
+
+
+class TriableSink(Sink, Protocol):
+    """A sink that an operator can try."""
+
+    def try_out(self, test: Transition) -> str:
+        """Send a test that nobody takes for an alert, and that leaves none open; return what the receiver answered.
+
+        `test` fires, and its rule is `payload.TEST_RULE`. Errors are those of `send`.
+        """
         ...
 
 

@@ -5,12 +5,26 @@ as a whole: it is the key of the one transition, or a hash over the keys of all.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 from streamae.core.report import Transition
-from streamae.sinks.http import Endpoint
+from streamae.core.setting import Setting
+from streamae.sinks.http import Endpoint, HttpSettings
 from streamae.sinks.payload import VERSION, batch_key, document, encode
+from streamae.sinks.spec import Installation, RemindedSettings, SinkSpec
 
-__all__ = ["WebhookSink"]
+__all__ = ["SINK", "WebhookOptions", "WebhookSink"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookOptions(RemindedSettings, HttpSettings):
+    """Alerts as JSON in a POST."""
+
+    type: Literal["webhook"]
+    """Kind of sink."""
+    name: Annotated[str, Setting(form="name")] = "webhook"
+    """What the outbox and the metrics call it; no two sinks may share one."""
 
 
 class WebhookSink:
@@ -34,8 +48,25 @@ class WebhookSink:
 
     def send(self, transitions: Sequence[Transition]) -> None:
         """Post them in one request."""
+        self._post(transitions)
+
+    def try_out(self, test: Transition) -> str:
+        """Post the test and its end in one request, so that a receiver that keeps alerts keeps none."""
+        return self._post([test, replace(test, sequence=test.sequence + 1, state="resolved")])
+
+    def _post(self, transitions: Sequence[Transition]) -> str:
         body = encode({"version": VERSION, "alerts": [document(transition) for transition in transitions]})
-        self._endpoint.post(body, {"Content-Type": "application/json", "Idempotency-Key": batch_key(transitions)})
+        headers = {"Content-Type": "application/json", "Idempotency-Key": batch_key(transitions)}
+        return self._endpoint.post(body, headers)
 
     def close(self) -> None:
         """Do nothing: each request has a connection of its own."""
+
+
+def _made(settings: WebhookOptions, _: Installation) -> WebhookSink:
+    return WebhookSink(
+        settings.url, settings.headers, name=settings.name, timeout_s=settings.timeout_s, ca_file=settings.ca_file
+    )
+
+
+SINK = SinkSpec(WebhookOptions, _made)

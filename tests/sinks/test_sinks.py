@@ -21,15 +21,16 @@ import pytest
 
 from streamae.config import load
 from streamae.core.report import Transition
-from streamae.daemon.build import make_sink
 from streamae.daemon.clock import Clock as RealClock
+from streamae.daemon.sinks import make_sink
 from streamae.errors import ConfigError, UnavailableError
 from streamae.mqtt import ConnectionOptions
+from streamae.sinks import SINKS
 from streamae.sinks.alertmanager import AlertmanagerSink
 from streamae.sinks.log import LogSink, line
 from streamae.sinks.mqtt import BrokerPublisher, MqttSink
-from streamae.sinks.payload import document, encode, rfc3339, summary
-from streamae.sinks.sink import Sink, SinkRefusedError, SinkUnavailableError
+from streamae.sinks.payload import TEST_RULE, document, encode, rfc3339, summary
+from streamae.sinks.sink import SinkRefusedError, SinkUnavailableError, TriableSink
 from streamae.sinks.webhook import WebhookSink
 from tests.brokers import Mosquitto, free_port, wait_until
 from tests.store_world import Clock, transition
@@ -107,11 +108,13 @@ class Lines(logging.Handler):
 class Case:
     """A sink with its receiver: `told` gives what arrived, as text; `cut` takes the receiver away, `mend` brings it."""
 
-    sink: Sink
+    sink: TriableSink
     told: Callable[[], list[str]]
     cut: Callable[[], None] | None = None
     mend: Callable[[], None] | None = None
     closing: list[Callable[[], object]] = field(default_factory=list)
+    keeps: bool = False
+    """`told` gives what the receiver keeps, not what has come."""
 
 
 def log_case(_: pytest.FixtureRequest) -> Case:
@@ -155,13 +158,18 @@ def mqtt_case(request: pytest.FixtureRequest) -> Case:
             wait_until(lambda: any(last.id.encode() in payload and not kept for _, payload, kept in received))
             return [payload.decode() for _, payload, _ in received]
 
-    return Case(sink, told, broker.kill, lambda: broker.start() and None)
+    return Case(sink, told, broker.kill, lambda: broker.start() and None, keeps=True)
 
 
 CASES = {"log": log_case, "webhook": webhook_case, "alertmanager": alertmanager_case, "mqtt": mqtt_case}
 
 
-@pytest.fixture(params=CASES)
+def test_every_registered_sink_has_its_case() -> None:
+    """A sink that is added is held to this contract, against a receiver of its kind."""
+    assert CASES.keys() == SINKS.keys()
+
+
+@pytest.fixture(params=SINKS)
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     case = CASES[request.param](request)
     yield case
@@ -202,6 +210,19 @@ def test_a_receiver_that_is_away_is_unavailable_and_heals(case: Case) -> None:
     case.mend()
     case.sink.send([transition(3)])
     assert transition(3).id in "\n".join(case.told())
+
+
+def test_a_test_arrives_marked_and_says_what_was_answered(case: Case) -> None:
+    """It has the rule of tests, and stands in no state that is kept; a receiver that is away is unavailable."""
+    trial = transition(5, rule=TEST_RULE, shares={})
+    assert case.sink.try_out(trial)
+    told = "\n".join(case.told())
+    assert (trial.id in told) is not case.keeps
+    assert case.keeps or TEST_RULE in told or "This is a test" in told
+    if case.cut is not None:
+        case.cut()
+        with pytest.raises(SinkUnavailableError):
+            case.sink.try_out(trial)
 
 
 # ---- payload
@@ -406,6 +427,22 @@ def test_many_travel_together_and_a_state_never_goes_back(mosquitto: Mosquitto) 
     sink.close()
 
 
+def test_a_test_is_an_event_and_no_state(mosquitto: Mosquitto) -> None:
+    """Who listens hears of it, who comes later does not; a real alert leaves both, as a control."""
+    connection = ConnectionOptions(port=mosquitto.port, client_id="trial", session_expiry_s=0)
+    sink = MqttSink(BrokerPublisher(connection), "out/{group}/{stream}")
+    with mosquitto.collect("out/#") as received:
+        said = sink.try_out(transition(1, rule=TEST_RULE, stream="p"))
+        sink.send([transition(2, stream="p")])
+        wait_until(lambda: len(received) == 3)
+    assert said.endswith("acknowledged it on out/pumps/p/event")
+    assert json.loads(received[0][1])["summary"].startswith("This is a test of the notifications of plant-1")
+    with mosquitto.collect("out/#") as kept:
+        wait_until(lambda: kept)
+    assert [topic for topic, _, _ in kept] == ["out/pumps/p/model"]
+    sink.close()
+
+
 class Silent:
     """A publisher that takes everything."""
 
@@ -441,7 +478,7 @@ def test_a_reminder_has_a_key_of_its_own_and_says_that_it_is_one() -> None:
     assert " reminder=2 " in line(transition(1, repeat=2))
 
 
-SINKS = """
+CONFIGURED = """
 streams: {pumps: {topics: [{topic: "plant/{pump}/{channel}"}], model: {path: none.pt}}}
 sinks:
   - {type: log, name: words, renotify: 2h}
@@ -453,7 +490,7 @@ sinks:
 
 def test_each_kind_of_sink_is_made_as_it_is_configured(tmp_path: Path, receiver: Receiver, certificates: Path) -> None:
     """An Alertmanager gets Alertmanager's own form, and each key of the configuration its effect."""
-    text = SINKS.replace("RECEIVER", receiver.url).replace("CA", str(certificates / "ca.pem"))
+    text = CONFIGURED.replace("RECEIVER", receiver.url).replace("CA", str(certificates / "ca.pem"))
     (tmp_path / "streamae.yaml").write_text(text)
     settings = load(tmp_path / "streamae.yaml")
     words, mqtt_sink, webhook, alertmanager = (make_sink(settings, sink, RealClock()) for sink in settings.sinks)
@@ -516,6 +553,22 @@ def test_a_topic_template_with_a_mistake_is_refused(topic: str) -> None:
         MqttSink(Refuser(OSError()), topic)
 
 
+def test_a_test_of_a_webhook_ends_itself(receiver: Receiver) -> None:
+    """One request: the test fires and is resolved, so a receiver that keeps alerts keeps none; and what it answered."""
+    said = WebhookSink(receiver.url, {}).try_out(transition(1, rule=TEST_RULE))
+    ((_, _, body),) = receiver.requests
+    assert [(one["id"], one["state"], one["rule"]) for one in body["alerts"]] == [
+        (transition(1).id, "firing", TEST_RULE), (transition(1).id, "resolved", TEST_RULE),
+    ]  # fmt: skip
+    assert said.endswith("answered 200 (thanks)")
+
+
+def test_a_test_of_the_log_says_when_its_level_hides_alerts() -> None:
+    """A log that shows errors alone shows no warning, so no alert that is one either."""
+    with pytest.raises(SinkUnavailableError, match="hides what is a warning"):
+        LogSink(logger=logging.Logger("alerts", logging.ERROR)).try_out(transition(1, rule=TEST_RULE))
+
+
 # ---- Alertmanager
 
 
@@ -543,6 +596,16 @@ def test_alertmanager_is_told_in_its_own_terms(receiver: Receiver) -> None:
         ("warning", rfc3339(clock())),
         ("critical", rfc3339(clock())),
     ]
+
+
+def test_a_test_ends_at_alertmanager_by_itself_within_minutes(receiver: Receiver) -> None:
+    """However rarely alerts are refreshed there: a real one lives four refreshes, as a control."""
+    clock = Clock()
+    sink = AlertmanagerSink(receiver.url, clock, refresh_s=3600.0)
+    assert "ends there by itself in 5 minutes" in sink.try_out(transition(1, rule=TEST_RULE))
+    sink.send([transition(2)])
+    ends = [alert["endsAt"] for _, _, alerts in receiver.requests for alert in alerts]
+    assert ends == [rfc3339(clock() + 300), rfc3339(clock() + 4 * 3600)]
 
 
 @pytest.fixture
