@@ -238,8 +238,9 @@ def test_the_example_loads_with_every_key_in_force(tmp_path):
     (tmp_path / "x").mkdir()
     environ = dict.fromkeys(("MQTT_PASSWORD", "STREAMAE_TOKEN", "WEBHOOK_AUTHORIZATION"), "secret")
     text = uncommented().replace("\n        #sample", "\n        sample")
+    environ["APPRISE_URL"] = "ntfys://ntfy.example/alerts"
     settings = load(write(tmp_path, text.replace("value: value", "value: value")), environ=environ)
-    assert [sink.type for sink in settings.sinks] == ["log", "mqtt", "webhook", "alertmanager"]
+    assert [sink.type for sink in settings.sinks] == ["log", "mqtt", "webhook", "alertmanager", "apprise"]
 
 
 def schema_keys() -> set[tuple[str, str]]:
@@ -270,6 +271,7 @@ PLACES = {  # definition of the schema -> where its keys stand in the example
     "WebhookSink": lambda tree: [s for s in tree["sinks"] if s["type"] == "webhook"],
     "OneOff": lambda tree: [w for w in tree["maintenance"] if "from" in w],
     "Recurring": lambda tree: [w for w in tree["maintenance"] if "start" in w],
+    "AppriseSink": lambda tree: [s for s in tree["sinks"] if s["type"] == "apprise"],
     "AlertmanagerSink": lambda tree: [s for s in tree["sinks"] if s["type"] == "alertmanager"],
 }
 

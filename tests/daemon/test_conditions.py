@@ -291,7 +291,21 @@ def mqtt_case(request: pytest.FixtureRequest) -> Case:
     return Case(text, broker.kill, None, broker.start, "refuses us", broker.port)
 
 
-CASES = {"webhook": http_case("webhook"), "alertmanager": http_case("alertmanager"), "mqtt": mqtt_case}
+def apprise_case(request: pytest.FixtureRequest) -> Case:
+    pytest.importorskip("apprise", reason="apprise is not installed: pip install 'streamae[notify]'")
+    case = http_case("webhook")(request)
+    receiver: Receiver = request.getfixturevalue("receiver")
+    (request.getfixturevalue("tmp_path") / "address").write_text(f"{receiver.url.replace('http:', 'json:')}/{SECRET}")
+    case.text, case.reason = "{type: apprise, name: ops, urls: [file:address]}", "error=401"
+    return case
+
+
+CASES = {
+    "webhook": http_case("webhook"),
+    "alertmanager": http_case("alertmanager"),
+    "mqtt": mqtt_case,
+    "apprise": apprise_case,
+}
 NEVER_FAIL = {"log"}
 
 
@@ -335,7 +349,7 @@ def test_a_sink_that_fails_is_in_the_log_on_the_page_and_in_the_metrics(
     states = {one["name"]: one for one in world.look()["sinks"]}
     assert (states["ops"]["state"], states["ops"]["waiting"], states["ops"]["reason"]) == ("ok", 0, None)
     assert world.metric("sink", "ops") == 0
-    assert len(lines.of("over")) == 1
+    assert len(lines.of("over, after")) == 1
     assert not lines.of("sink fine")
     assert SECRET not in "\n".join(lines.texts) + json.dumps(told)
 

@@ -27,6 +27,7 @@ from streamae.errors import ConfigError, UnavailableError
 from streamae.mqtt import ConnectionOptions
 from streamae.sinks import SINKS
 from streamae.sinks.alertmanager import AlertmanagerSink
+from streamae.sinks.apprise import AppriseSink
 from streamae.sinks.log import LogSink, line
 from streamae.sinks.mqtt import BrokerPublisher, MqttSink
 from streamae.sinks.payload import TEST_RULE, document, encode, rfc3339, summary
@@ -161,7 +162,20 @@ def mqtt_case(request: pytest.FixtureRequest) -> Case:
     return Case(sink, told, broker.kill, lambda: broker.start() and None, keeps=True)
 
 
-CASES = {"log": log_case, "webhook": webhook_case, "alertmanager": alertmanager_case, "mqtt": mqtt_case}
+def apprise_case(request: pytest.FixtureRequest) -> Case:
+    pytest.importorskip("apprise", reason="apprise is not installed: pip install 'streamae[notify]'")
+    receiver: Receiver = request.getfixturevalue("receiver")
+    sink = AppriseSink([receiver.url.replace("http:", "json:")], timeout_s=60.0)
+    return Case(sink, lambda: [json.dumps(body) for _, _, body in receiver.requests], *switch(receiver))
+
+
+CASES = {
+    "log": log_case,
+    "webhook": webhook_case,
+    "alertmanager": alertmanager_case,
+    "mqtt": mqtt_case,
+    "apprise": apprise_case,
+}
 
 
 def test_every_registered_sink_has_its_case() -> None:
