@@ -18,6 +18,7 @@ from streamae.cli.embed import embed
 from streamae.cli.evaluate import evaluate
 from streamae.cli.fetch import fetch
 from streamae.cli.inspect import inspect
+from streamae.cli.notify_test import notify_test
 from streamae.cli.record import record
 from streamae.cli.replay import replay
 from streamae.cli.run import run
@@ -62,6 +63,7 @@ def main() -> None:
 
 for verb in (
     check,
+    notify_test,
     demo,
     run,
     schema,

@@ -34,6 +34,7 @@ streams:
   pumps:
     topics: [{{topic: "plant/{{line}}/{{pump}}", payload: json, time: t}}]
     model: {{path: model.pt}}
+sinks: [{{type: mqtt}}]
 """
 
 
@@ -213,6 +214,28 @@ def a_database(verb: str) -> Callable[[World], None]:
     return database
 
 
+def a_silent_receiver(world: World) -> None:
+    """The receiver of a sink accepts the notification and never answers."""
+    port, come = world.silent()
+    path = world.config(free_port())
+    sink = f"{{type: webhook, url: 'http://127.0.0.1:{port}/', timeout: 5m}}"
+    path.write_text(path.read_text().replace("{type: mqtt}", sink))
+    world.launch("notify-test", "webhook", "-c", path)
+    world.wait_for(come)
+
+
+def a_silent_service(world: World) -> None:
+    """The same with a library that sends in threads of its own."""
+    pytest.importorskip("apprise", reason="apprise is not installed: pip install 'streamae[notify]'")
+    port, come = world.silent()
+    path = world.config(free_port())
+    (world.folder / "address").write_text(f"json://127.0.0.1:{port}/\n")
+    sink = '{type: apprise, urls: ["file:address"], timeout: 5m}'
+    path.write_text(path.read_text().replace("{type: mqtt}", sink))
+    world.launch("notify-test", "apprise", "-c", path)
+    world.wait_for(come)
+
+
 def the_fit(world: World) -> None:
     """Steps of training without end."""
     rows = world.folder / "rows.csv"
@@ -261,6 +284,7 @@ PUBLISH = ("--streams", "3", "--speed", "max")
 WAITS: dict[str, tuple[Callable[[World], None], ...]] = {
     "run": (the_broker, reads("run", "-c", "FILE")),
     "check": (reads("check", "-c", "FILE"),),
+    "notify-test": (a_silent_receiver, a_silent_service, a_silent_broker("notify-test", "mqtt")),
     "schema": (a_full_pipe,),
     "demo": (demo("plant "), demo("calm ")),
     "train": (the_fit, a_database("train"), reads("train", "FILE", "-o", "OUT")),
