@@ -20,8 +20,8 @@ from importlib import import_module
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
+from streamae.core.report import Transition
 from streamae.core.setting import Setting
-from streamae.core.types import Transition
 from streamae.errors import ConfigError
 from streamae.headers import hidden_in
 from streamae.sinks.payload import TEST_RULE, counts, rfc3339, summary, worst
