@@ -114,9 +114,9 @@ def test_the_rest_of_a_topic_comes_from_a_real_broker(mosquitto, tmp_path):
         mosquitto.publish(sent)
         deadline_s = time.monotonic() + 30
         while len(came) < 4 and time.monotonic() < deadline_s:
-            batch = source.take(100, 0.1)
-            came += zip(batch.topics, batch.payloads, strict=True)
-            source.ack(batch)
+            accepted = source.take(100, 0.1)
+            came += zip(accepted.batch.topics, accepted.batch.payloads, strict=True)
+            source.ack(accepted)
     finally:
         source.close()
     assert came == [(topic.encode(), payload) for topic, payload in sent if "/battery/" in topic]
