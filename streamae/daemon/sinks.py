@@ -16,7 +16,7 @@ def make_sink(settings: Settings, sink: SinkSettings, clock: Clock) -> TriableSi
     """Return one sink, not yet connected."""
     discovery = settings.discovery
     page = "" if discovery is None else discovery.page or ""
-    return SINKS[sink.type].make(sink, Installation(settings.connection, clock.now, page))
+    return SINKS[sink.type].make(sink, Installation(settings.connection, clock.now, clock.monotonic, page))
 
 
 def notify_test(settings: Settings, name: str, clock: Clock) -> str:

@@ -12,8 +12,7 @@ that has taken a transition is not told again while another has not: with two of
 import logging
 import re
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -83,6 +82,7 @@ class AppriseSink:
     def __init__(
         self,
         urls: Sequence[str],
+        monotonic: Callable[[], float],
         *,
         name: str = "apprise",
         title: str = "streamae",
@@ -90,17 +90,18 @@ class AppriseSink:
         timeout_s: float = 30,
     ) -> None:
         self.name = name
+        self._monotonic = monotonic
         self._title, self._page, self._timeout_s = title, page, timeout_s
         self._addresses = [_Address(url, f"sinks: {name}: urls[{i}]", timeout_s) for i, url in enumerate(urls)]
 
     def send(self, transitions: Sequence[Transition]) -> None:
         """Tell all of them in one message, to each address that has not taken them yet."""
-        until_s = time.monotonic() + self._timeout_s
+        until_s = self._monotonic() + self._timeout_s
         for address in self._addresses:
             if missing := address.missing(transitions):
                 address.begin(self._message(missing), missing)
         for address in self._addresses:
-            address.wait(until_s - time.monotonic())
+            address.wait(until_s - self._monotonic())
         self._judge([address for address in self._addresses if address.missing(transitions)])
         for address in self._addresses:
             address.forget(transitions)
@@ -276,6 +277,7 @@ def _plain(text: str) -> str:
 def _made(settings: AppriseOptions, installation: Installation) -> AppriseSink:
     return AppriseSink(
         settings.urls,
+        installation.monotonic,
         name=settings.name,
         title=settings.title,
         page=installation.page,

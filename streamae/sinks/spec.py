@@ -63,6 +63,8 @@ class Installation:
     """How the broker is reached that the streams come from."""
     now: Callable[[], float]
     """The wall clock, in seconds since 1970."""
+    monotonic: Callable[[], float]
+    """A clock that never steps, in seconds."""
     page: str = ""
     """Address of the page, as people reach it; "" where nobody has said."""
 

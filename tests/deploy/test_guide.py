@@ -86,6 +86,7 @@ def test_every_module_and_every_target_exists(name):
 def test_every_piece_of_configuration_is_valid(name, tmp_path):
     """A block of YAML passes as streamae.yaml: with a group where it shows none, and as a group where it is one."""
     (tmp_path / "mqtt-password").write_text("secret")
+    (tmp_path / "ntfy").write_text("ntfys://ntfy.example/topic")
     for block in fenced(page(name), "yaml"):
         if "automation:" in block:  # Home Assistant's own
             continue

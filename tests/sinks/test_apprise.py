@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -106,7 +107,7 @@ def test_a_message_has_all_that_a_person_needs(tmp_path: Path, receivers: Callab
 def test_a_mail_arrives_and_no_name_can_forge_one(mailbox: tuple[str, list[EmailMessage], list[str]]) -> None:
     """A real mail server has title and text; what is markup or a line break in a name is neither in the mail."""
     url, mails, _ = mailbox
-    sink = AppriseSink([url, f"{url}&format=html"], timeout_s=PATIENT_S)
+    sink = AppriseSink([url, f"{url}&format=html"], time.monotonic, timeout_s=PATIENT_S)
     sink.send([transition(1)])
     mails.sort(key=lambda mail: mail.get_body(("html",)) is not None)
     plain, _ = mails
@@ -134,7 +135,7 @@ def test_a_mail_server_that_takes_nothing_is_unavailable_and_heals(
 ) -> None:
     """A mail that is rejected now comes later."""
     url, mails, answers = mailbox
-    sink = AppriseSink([url], timeout_s=PATIENT_S)
+    sink = AppriseSink([url], time.monotonic, timeout_s=PATIENT_S)
     answers.append("451 try again later")
     with pytest.raises(SinkUnavailableError):
         sink.send([transition(1)])
@@ -147,7 +148,7 @@ def test_a_mail_server_that_takes_nothing_is_unavailable_and_heals(
 def test_a_storm_is_one_message(receivers: Callable[[], Receiver]) -> None:
     """Counts and the ten worst; a few are told one by one, in one message too."""
     receiver = receivers()
-    sink = AppriseSink([address(receiver)], timeout_s=PATIENT_S)
+    sink = AppriseSink([address(receiver)], time.monotonic, timeout_s=PATIENT_S)
     assert sink.batch_max >= 500
     sink.send([transition(n, score=float(n)) for n in range(500)])
     sink.send([transition(n) for n in range(3)])
@@ -176,7 +177,7 @@ def test_an_answer_means_poison_or_patience(
     """Only what calls the message itself impossible is refused; the reason is Apprise's own, without the address."""
     receiver = receivers()
     receiver.status = status
-    sink = AppriseSink([address(receiver, path=f"/{SECRET}?key={SECRET}-2")], timeout_s=PATIENT_S)
+    sink = AppriseSink([address(receiver, path=f"/{SECRET}?key={SECRET}-2")], time.monotonic, timeout_s=PATIENT_S)
     with pytest.raises(expected, match=f"JSON: .*error={status}") as caught:
         sink.send([transition(1)])
     shown = repr(caught.value) + repr(sink) + repr(vars(sink)) + repr(vars(caught.value))
@@ -187,7 +188,7 @@ def test_an_address_that_has_a_message_is_not_told_again(receivers: Callable[[],
     """While one of two is away, retries go to that one alone; a new alert goes to both."""
     well, ill = receivers(), receivers()
     ill.status = 503
-    sink = AppriseSink([address(well), address(ill)], timeout_s=PATIENT_S)
+    sink = AppriseSink([address(well), address(ill)], time.monotonic, timeout_s=PATIENT_S)
     for _ in range(2):
         with pytest.raises(SinkUnavailableError, match="error=503"):
             sink.send([transition(1)])
@@ -203,7 +204,7 @@ def test_a_service_that_never_answers_holds_nothing_up(receivers: Callable[[], R
     """The time-out bounds the whole of it; the next try waits for the first, and makes no copy when that succeeds."""
     receiver = receivers()
     receiver.drip = True
-    sink = AppriseSink([address(receiver)], timeout_s=0.5)
+    sink = AppriseSink([address(receiver)], time.monotonic, timeout_s=0.5)
     for _ in range(3):
         with pytest.raises(SinkUnavailableError, match="no answer in time"):
             sink.send([transition(1)])
@@ -219,7 +220,7 @@ def test_nothing_of_theirs_reaches_our_log(
     receiver = receivers()
     try:
         set_up("debug", "json")
-        sink = AppriseSink([address(receiver, path=f"/{SECRET}")], timeout_s=PATIENT_S)
+        sink = AppriseSink([address(receiver, path=f"/{SECRET}")], time.monotonic, timeout_s=PATIENT_S)
         sink.send([transition(1)])
         receiver.status = 500
         with pytest.raises(SinkUnavailableError):
@@ -280,7 +281,7 @@ def test_without_the_extra_the_file_says_what_to_install(tmp_path: Path) -> None
 def test_a_test_says_that_it_is_one_and_who_took_it(receivers: Callable[[], Receiver]) -> None:
     """Its title and its words say so."""
     receiver = receivers()
-    sink = AppriseSink([address(receiver)], timeout_s=PATIENT_S)
+    sink = AppriseSink([address(receiver)], time.monotonic, timeout_s=PATIENT_S)
     assert sink.try_out(transition(1, rule=TEST_RULE, shares={})) == "taken by JSON"
     (told,) = bodies(receiver)
     assert (told["title"], told["type"]) == ("streamae: test", "info")

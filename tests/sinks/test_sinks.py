@@ -165,7 +165,7 @@ def mqtt_case(request: pytest.FixtureRequest) -> Case:
 def apprise_case(request: pytest.FixtureRequest) -> Case:
     pytest.importorskip("apprise", reason="apprise is not installed: pip install 'streamae[notify]'")
     receiver: Receiver = request.getfixturevalue("receiver")
-    sink = AppriseSink([receiver.url.replace("http:", "json:")], timeout_s=60.0)
+    sink = AppriseSink([receiver.url.replace("http:", "json:")], time.monotonic, timeout_s=60.0)
     return Case(sink, lambda: [json.dumps(body) for _, _, body in receiver.requests], *switch(receiver))
 
 
