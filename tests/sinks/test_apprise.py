@@ -232,6 +232,7 @@ def test_nothing_of_theirs_reaches_our_log(
     said = capfd.readouterr()
     assert "we are here" in said.err
     assert SECRET not in said.err + said.out
+    assert "Failed to send" not in said.err + said.out, "the reason is for the delivery to say"
     assert len(receiver.requests) == 2
 
 
