@@ -19,7 +19,7 @@ from streamae.core.groups import Groups
 from streamae.core.sensors.stage import SensorRule
 from streamae.core.types import Batch, Maintenance
 from streamae.daemon.loop import Loop
-from streamae.daemon.recover import fold
+from streamae.daemon.recover import recover
 from streamae.store.past import open_past
 from streamae.store.silences import Silence
 from streamae.store.store import Store
@@ -245,7 +245,7 @@ class Plant:
     def start(self) -> None:
         self.store = opened(self.folder, sinks=["a"])
         self.groups = Groups("i", [self.group])
-        fold(self.store, self.groups)
+        recover(self.store, self.groups)
         self.pipeline.streams.add("p")
         self.pipeline.begin()
         self.source = Source()

@@ -11,7 +11,7 @@ from streamae.core.groups import Groups
 from streamae.core.sensors.rules import SensorRules
 from streamae.core.sensors.stage import SensorRule, Sensors
 from streamae.core.types import Readings
-from streamae.daemon.recover import fold, orphans
+from streamae.daemon.recover import orphans, recover
 from streamae.store.store import Store
 from streamae.tools.simulate.faults import Fault
 from streamae.tools.simulate.plants import Fleet, Pumps
@@ -329,7 +329,7 @@ def test_ticks_are_journalled_and_the_group_s_silence_survives_a_crash(tmp_path)
     crash(store)
     store = Store.open(tmp_path, "process", lambda: 0.0)
     again = Groups("i", [plants.group()])
-    fold(store, again)
+    recover(store, again)
     assert again.snapshot() == groups.snapshot()
     assert orphans(store, again) == []
     report = again.step(plants.batch([(topic, payload, now_s + 5) for topic, payload, _ in messages]), now_s)

@@ -20,6 +20,7 @@ from streamae.core.types import Batch
 from streamae.daemon import build, daemon
 from streamae.daemon.heartbeat import Heartbeat
 from streamae.daemon.loop import Loop
+from streamae.daemon.run import run
 from streamae.errors import StreamaeError
 from streamae.ingest.mqtt import MqttSource
 from streamae.ingest.source import Accepted
@@ -125,7 +126,7 @@ def start(config: Path, log: Path, variant: str, env: Mapping[str, str]) -> int:
         for fd, mine in ((null, 0), (out, 1), (out, 2)):
             os.dup2(fd, mine)
         vary(variant, config.parent)
-        code = daemon.run(config)
+        code = run(config)
     except StreamaeError as error:
         os.write(2, f"{error}\n".encode())
         code = error.exit_code

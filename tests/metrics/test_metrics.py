@@ -262,7 +262,7 @@ def test_series_of_single_streams_are_escaped_capped_and_gone_when_stale():
     }
     assert parsed == {'x"\\\n<img>': 3.0, "b": 1.0, "c": 2.0}
     assert values(metrics)["streamae_metrics_streams_left_out"] == 2
-    observe(metrics, report(verdicts={"g": verdicts([0], [3.0])}), names)
+    observe(metrics, report(groups=judged("g", names["g"], verdicts([0], [3.0]))))
     assert values(metrics)["streamae_metrics_streams_left_out"] == 2, "a batch without them says nothing"
     assert [(one.kind, one.name) for one in failing(metrics)] == [("metrics", "per_stream")]
     clock.now_s += 61

@@ -26,7 +26,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from streamae.core.groups import Groups
 from streamae.core.types import Batch, Drop, Maintenance
 from streamae.daemon.loop import Loop
-from streamae.daemon.recover import fold, keep
+from streamae.daemon.recover import keep, recover
 from streamae.errors import StoreError
 from streamae.ingest.source import Accepted, SourceStatus
 from streamae.store.attempts import Attempts
@@ -267,7 +267,7 @@ def fold_once(folder: Path, deadly: str | None) -> Groups | None:
 
     groups.step = step_or_die  # type: ignore[assignment]
     try:
-        notes = fold(store, groups)
+        notes = recover(store, groups).notes
         if deadly is not None:
             assert any("kept as poison" in note for note in notes)
     except Death:
@@ -308,7 +308,7 @@ def test_after_the_journal_is_folded_the_suspicion_is_over(tmp_path: Path):
     while (groups := fold_once(tmp_path, texts[5])) is None:
         pass
     store = opened(tmp_path)
-    fold(store, groups)
+    recover(store, groups)
     assert (store.attempts.careful, store.attempts.condemned, store.attempts.folding) == (False, 0, False)
     assert keep(store, groups, NOW) == []
     store.close()
