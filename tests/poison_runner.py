@@ -24,10 +24,10 @@ def deadly(mark: bytes) -> None:
     """Let a pipeline die, without a word, of what has the mark."""
     step = Pipeline.step
 
-    def step_or_die(self, topics, payloads, *rest, **more):  # type: ignore[no-untyped-def]
-        if any(mark in payload for payload in payloads):
+    def step_or_die(self, batch, *rest):  # type: ignore[no-untyped-def]
+        if any(mark in payload for payload in batch.payloads):
             os.kill(os.getpid(), signal.SIGKILL)
-        return step(self, topics, payloads, *rest, **more)
+        return step(self, batch, *rest)
 
     Pipeline.step = step_or_die  # type: ignore[method-assign]
 
