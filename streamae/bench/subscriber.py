@@ -187,4 +187,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OSError as error:  # the broker ended first: the round was broken off
+        sys.exit(f"no broker: {error}")
