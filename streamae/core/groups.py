@@ -77,12 +77,9 @@ class Groups:
             for one in takers:
                 if one.group.name in parts:
                     parts[one.group.name].append(i)
-        return [(pipeline, self._part(batch, pipeline, parts[name])) for name, pipeline in self._active(parts)]
+        return [(self.pipelines[name], self._only(batch, self.pipelines[name], at)) for name, at in parts.items()]
 
-    def _active(self, parts: Mapping[str, Any]) -> list[tuple[str, Pipeline]]:
-        return [(name, pipeline) for name, pipeline in self.pipelines.items() if name in parts]
-
-    def _part(self, batch: Batch, pipeline: Pipeline, at: list[int]) -> Batch:
+    def _only(self, batch: Batch, pipeline: Pipeline, at: list[int]) -> Batch:
         """Return the messages at these positions, and the holes that are in topics of this group."""
         holes = batch.holes and [topic for topic in batch.holes if self._find(topic) is pipeline]
         arrival_s = batch.arrival_s[at] if at else np.zeros(0)
@@ -116,14 +113,8 @@ class Groups:
             pipeline = self.pipelines[name]
             if batch.maintenance is not None:
                 pipeline.maintenance.plan(batch.maintenance)
-            if batch.broken:
-                holes = batch.holes
-                pipeline.interrupt(
-                    None if holes is None else [topic for topic in holes if self._find(topic) is pipeline]
-                )
             at = [i for i, topic in enumerate(batch.topics) if pipeline in self.takers(topic)]
-            topics, payloads = [batch.topics[i] for i in at], [batch.payloads[i] for i in at]
-            refill(pipeline, topics, payloads, batch.arrival_s[at] if at else np.zeros(0), now_s)
+            refill(pipeline, self._only(batch, pipeline, at), now_s)
 
     def _find(self, topic: bytes) -> Pipeline | None:
         """Return the first group's pipeline that has a template for this topic."""

@@ -5,7 +5,6 @@ nothing about it: the rows fill its windows, streams that it does not know learn
 that fires goes on under its id, until the new model has judged the stream.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,16 +14,16 @@ from streamae.core.pipeline import Pipeline
 from streamae.core.quarantine import judged
 from streamae.core.report import Transition
 from streamae.core.transitions import ANOMALY
-from streamae.core.types import F64, I8, I64, AlertState, Bool, State
+from streamae.core.types import I8, I64, AlertState, Batch, Bool, State
 
 __all__ = ["Progress", "hold", "inherit", "inherit_births", "progress", "refill", "states", "unjudged"]
 
 
-def refill(
-    pipeline: Pipeline, topics: Sequence[bytes], payloads: Sequence[bytes], arrival_s: F64, wall_s: float = -np.inf
-) -> None:
-    """Take N messages of the past, in their order. The state does not depend on how they are grouped into calls."""
-    readings, _ = pipeline.decoder.decode(topics, payloads, arrival_s, wall_s)
+def refill(pipeline: Pipeline, batch: Batch, wall_s: float = -np.inf) -> None:
+    """Take the group's messages of a batch of the past, in order. The state does not depend on how they are batched."""
+    if batch.broken:
+        pipeline.interrupt(batch.holes)
+    readings, _ = pipeline.decoder.decode(batch.topics, batch.payloads, batch.arrival_s, wall_s)
     pipeline.begin()
     rows, _ = pipeline.align.step(readings)
     windows = pipeline.windows(rows)[1].windows

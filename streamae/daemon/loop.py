@@ -89,8 +89,8 @@ class Loop:
         if not len(accepted) and not accepted.batch.lost and not accepted.batch.broken and not self._silence():
             return None
         began_s, now_s, self.doing = self._monotonic(), self._now(), "runs the pipeline and its models"
-        self._given_up = True  # until it stands: a step that raises leaves half a state, which nobody may save
         batch = self._admitted(accepted.batch, now_s)
+        self._given_up = True  # until it stands: a step that raises leaves half a state, which nobody may save
         if batch is None:
             return None
         with attempts.batch(batch):

@@ -329,7 +329,7 @@ def test_what_is_refilled_does_not_depend_on_the_batches(step):
         pipeline = Groups("i", [plants.group(profile=other(window=7, learn_windows=9), stride=2)]).pipelines["pumps"]
         for first in range(0, len(messages), step):
             part = plants.batch(messages[first : first + step])
-            refill(pipeline, part.topics, part.payloads, part.arrival_s)
+            refill(pipeline, part)
         return pipeline.state()
 
     one, two = made(step), made(13)
