@@ -159,6 +159,11 @@ class Daemon:
             self._housekeeping()
         self._feed_watchdog()
 
+    def _alive(self) -> None:
+        """Say that a reload goes on: it may have to read much of the journal, and a long one is no hang."""
+        self.loop.progress_s, self.loop.doing = self.clock.monotonic(), "reloads"
+        self._feed_watchdog()
+
     def _feed_watchdog(self) -> None:
         """Tell systemd, at its interval, that the loop has come this far; nobody else may: a hang must be seen."""
         now_s = self.clock.monotonic()
@@ -209,7 +214,7 @@ class Daemon:
             settings = applicable(self.settings, wanted)
             artifacts = self.models.open(settings)
             groups = Groups(settings.instance, groups_of(settings, artifacts), json_loads())
-            found = recover(self.store, groups, self.loop.groups)
+            found = recover(self.store, groups, self.loop.groups, self._alive)
             # Once it stands, a crash leaves what the old rules and models made of the rows before.
             self.loop.adopt(groups, found.resolved)
         except StreamaeError as error:

@@ -5,7 +5,7 @@ pipeline that runs. Groups that another model judges now are refilled from the j
 stream stands behind then are resolved, so that whoever knew of a beginning learns of the end.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,19 +45,24 @@ class _State:
     lost: list[str]
 
 
-def recover(store: Store, groups: Groups, running: Groups | None = None) -> Recovered:
+def recover(
+    store: Store, groups: Groups, running: Groups | None = None, alive: Callable[[], object] = lambda: None
+) -> Recovered:
     """Bring a new pipeline to the state of the store, or of the pipeline that is `running` on it.
 
-    Nothing is written, and what runs stays as it is: see `keep`, and `Loop.adopt`.
+    Nothing is written, and what runs stays as it is: see `keep`, and `Loop.adopt`. `alive` is called again and again
+    while groups are refilled.
     """
-    notes, fresh = _fold(store, groups, running)
+    notes, fresh = _fold(store, groups, running, alive)
     left = orphans(store, groups)
     if left:
         notes.append(f"resolved {len(left)} alerts that no stream stands behind any more")
     return Recovered(notes, left, fresh)
 
 
-def _fold(store: Store, groups: Groups, running: Groups | None) -> tuple[list[str], bool]:
+def _fold(
+    store: Store, groups: Groups, running: Groups | None, alive: Callable[[], object]
+) -> tuple[list[str], bool]:
     notes: list[str] = []
     state = _restored(store, groups, notes) if running is None else _taken_over(groups, running)
     changed = [name for name in state.lost if name in groups.pipelines]
@@ -66,7 +71,7 @@ def _fold(store: Store, groups: Groups, running: Groups | None) -> tuple[list[st
     groups.aside = ()
     if changed and state.snapshot is not None:
         heritage = groups.heritage(state.snapshot)
-        notes += refill(store, groups, changed, heritage, present=not folded)
+        notes += refill(store, groups, changed, heritage, present=not folded, alive=alive)
     store.attempts.folded()
     notes += [
         f"group {name} is not in the configuration any more" for name in state.lost if name not in groups.pipelines

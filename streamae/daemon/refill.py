@@ -7,7 +7,7 @@ so a start after a crash arrives at the same state.
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -33,16 +33,25 @@ _ROW_BASE = 1 << 40  # by which a row is another one to `store.attempts` than th
 Heritage = Mapping[str, tuple[Sequence[str], State]]
 
 
-def refill(store: Store, groups: Groups, names: Collection[str], heritage: Heritage, *, present: bool) -> list[str]:
+def refill(
+    store: Store,
+    groups: Groups,
+    names: Collection[str],
+    heritage: Heritage,
+    *,
+    present: bool,
+    alive: Callable[[], object] = lambda: None,
+) -> list[str]:
     """Bring these groups, whose model is another now, up to the end of the journal; returns in words what they have.
 
-    `heritage` is what the state before has of them (`Pipeline.heritage`), and `present` whether the journal ends there.
-    If it does, verdicts on sensors go on; else they are resolved, and found anew.
+    `heritage` is what the state before has of them (`Groups.heritage`), and `present` whether the journal ends there.
+    If it does, verdicts on sensors go on; else they are resolved, and found again. `alive` is called at every row of the
+    journal: a long refill is no hang.
     """
     for name in names:
         _begin(groups, name, heritage)
     with store.past() as past:
-        _read(store, past, groups, names, heritage)
+        _read(store, past, groups, names, heritage, alive)
     for name in names:
         pipeline = groups.pipelines[name]
         pipeline.maintenance.plan(groups.maintenance)
@@ -59,11 +68,18 @@ def _begin(groups: Groups, name: str, heritage: Heritage) -> None:
         inherit_births(groups.pipelines[name], state)
 
 
-def _read(store: Store, past: Past, groups: Groups, names: Collection[str], heritage: Heritage) -> None:
+def _read(
+    store: Store,
+    past: Past,
+    groups: Groups,
+    names: Collection[str],
+    heritage: Heritage,
+    alive: Callable[[], object],
+) -> None:
     span, messages, left = past.span(), float(_FIRST_MESSAGES), float(_COST_MAX)
     while span is not None and names:
         first = max(past.back(int(messages)), span[0])
-        cost = messages + _pass(store, past, groups, names, first)
+        cost = messages + _pass(store, past, groups, names, first, alive)
         names, left = [name for name in names if not _ready(groups, name)], left - cost
         growth = min(_GROWTH, left / max(cost, 1.0))
         if first <= span[0] or growth < 1.5:
@@ -73,7 +89,9 @@ def _read(store: Store, past: Past, groups: Groups, names: Collection[str], heri
             _begin(groups, name, heritage)
 
 
-def _pass(store: Store, past: Past, groups: Groups, names: Collection[str], first: int) -> float:
+def _pass(
+    store: Store, past: Past, groups: Groups, names: Collection[str], first: int, alive: Callable[[], object]
+) -> float:
     """Read the journal from row `first` to its end; returns what it cost beside looking through it."""
     wanted: dict[bytes, bool] = {}
     pipelines = [groups.pipelines[name] for name in names]
@@ -92,6 +110,7 @@ def _pass(store: Store, past: Past, groups: Groups, names: Collection[str], firs
                 log.error("a message on %r in the journal ended the process over and over: kept as poison", topic)
             with store.attempts.journalled(sound, _ROW_BASE + number):
                 groups.refill(names, sound, now_s)
+        alive()
         cost += _ROW_COST + _OWN_COST * len(batch)
     return cost
 

@@ -125,6 +125,17 @@ def test_another_model_judges_the_next_row(make, way, change):
     assert set(states(world.pipeline).tolist()) == {AlertState.INACTIVE}
 
 
+def test_a_refill_says_at_every_row_of_the_journal_that_it_lives(make):
+    """As often as it reads a row, so that a long one is told from a hang; a group that goes on reads none."""
+    world = make()
+    world.carry(plant(60), step=20)
+    rows = []
+    for profile, read in ((plants.profile(), 0), (other(), 9)):
+        groups = Groups("plant-1", [plants.group(alert=RULE, profile=profile)])
+        recover(world.store, groups, world.groups, lambda: rows.append(1))
+        assert len(rows) == read
+
+
 @both
 def test_a_grid_that_changes_is_rebuilt_from_the_journal(make, way):
     """Rows of another distance are other rows: where they lie apart now, the window of the same model holds these."""
@@ -343,7 +354,7 @@ def test_a_journal_is_read_further_back_where_that_is_needed_and_no_further(make
     passes = []
     whole = refilling._pass
     monkeypatch.setattr(
-        refilling, "_pass", lambda *given: (passes.append(given[-1]), whole(*given))[1],
+        refilling, "_pass", lambda *given: (passes.append(given[-2]), whole(*given))[1],
     )  # fmt: skip
     world = make(profile=plants.profile(gap_max_s=20.0, warmup_rows=5))
     world.carry(slow)

@@ -23,7 +23,8 @@ needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is n
 EXPOSURE_MAX = 1.5
 WATCHDOG_S = 1.0
 
-# The daemon with two faults that can be switched on: a model that does not return, a disk that is full.
+# The daemon with faults that can be switched on: a model that does not return, a disk that is full, a journal of which
+# a reload reads one row after another, without end.
 SPOILT = """
 import sys, time
 from pathlib import Path
@@ -42,6 +43,16 @@ def full(self, *given):
         raise StoreError("no space left on device")
     return commit(self, *given)
 TorchReconstructor.errors, Store.commit = slow, full
+from streamae.daemon import daemon
+recover = daemon.recover
+def long(store, groups, running, alive):
+    while fault() == "journal":
+        time.sleep(0.02)
+        alive()
+    while fault() == "one row":
+        time.sleep(0.02)
+    return recover(store, groups, running, alive)
+daemon.recover = lambda store, groups, *reload: long(store, groups, *reload) if reload else recover(store, groups)
 from streamae.daemon.run import run
 sys.exit(run(Path(sys.argv[2])))
 """
@@ -146,6 +157,26 @@ def test_reload_is_announced_and_ended(world):
         assert reloading["RELOADING"] == "1"
         assert began <= int(reloading["MONOTONIC_USEC"]) / 1e6 <= time.monotonic()
     daemon.path.write_text(good)
+
+
+def test_a_reload_that_reads_a_long_journal_is_no_hang(world):
+    """While rows come WATCHDOG goes on and /healthz is fine; one row that does not end is a hang like any other."""
+    daemon, notify, switch, _ = world
+    switch.write_text("journal")
+    try:
+        ready, reloads = len(notify.said("READY")), len(notify.said("RELOADING"))
+        daemon.signal(signal.SIGHUP)
+        wait_until(lambda: len(notify.said("RELOADING")) > reloads, 20, "RELOADING")
+        fed, more = watchdogs(notify), int(2 * (HANGS_AFTER_S + 2) / WATCHDOG_S)
+        wait_until(lambda: watchdogs(notify) >= fed + more, 60, "WATCHDOG for longer than /healthz would wait")
+        assert daemon.get("/healthz")[0] == 200
+        assert len(notify.said("READY")) == ready, "the reload goes on"
+        switch.write_text("one row")
+        wait_until(lambda: daemon.get("/healthz")[0] == 503, 30, "/healthz notices")
+        assert "while it reloads" in daemon.get("/healthz")[1]
+    finally:
+        switch.unlink()
+    wait_until(lambda: len(notify.said("READY")) > ready, 30, daemon.log())
 
 
 def failing(daemon):
