@@ -3,11 +3,10 @@
 `unknown` and `unavailable` say that there is no value; `on` and `off` are 1 and 0, other text measures nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from streamae.core.formats.sighting import document, numbers_of, records_in
-from streamae.core.formats.spec import Format, Loads, PayloadSpec, Record, Sighting
-from streamae.core.types import Drop
+from streamae.core.formats.spec import Format, Loads, PayloadSpec, Record, Records, Sighting
 
 __all__ = ["FORMAT"]
 
@@ -15,9 +14,7 @@ _ABSENT = {b"unknown", b"unavailable", b"none"}
 _DOMAINS = {"sensor", "binary_sensor", "number", "input_number", "input_boolean", "switch", "light", "climate"}
 
 
-def _records(
-    topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float
-) -> Iterable[Record | Drop]:
+def _records(topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float) -> Records:
     del topic, spec, loads, arrival_s
     state = payload.strip().strip(b'"')
     if state.lower() in _ABSENT:

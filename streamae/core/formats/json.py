@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from streamae.core.formats.columns import ColumnReader, ReadingColumns, TopicRun, documents, typed_paths
+from streamae.core.formats.parsed import parsed
 from streamae.core.formats.spec import Format, Loads, Opening, PayloadSpec, Record, Sequencing
 from streamae.core.formats.values import Path, lookup, parse_path, to_number, to_seconds
 from streamae.core.routes import Route
@@ -71,9 +72,8 @@ class JsonReader:
         """Add the readings of one message; `times` are its arrival and the latest time that is believed."""
         del topic
         arrival_s, limit_s = times
-        try:
-            document = self.loads(payload)
-        except (ValueError, RecursionError):  # ValueError: not JSON, not UTF-8, or a number too long
+        document = parsed(payload, self.loads)
+        if document is Drop.MALFORMED:
             out.drops[Drop.MALFORMED] += 1
             return
         if self.sequence is not None:
@@ -129,10 +129,7 @@ def _open(opening: Opening) -> JsonReader:
 def _keys(spec: PayloadSpec, topic: bytes, payload: bytes) -> list[Record]:
     """Return the keys of a flat object, or of the entries of its list, that hold numbers."""
     del topic
-    try:
-        document: Any = json.loads(payload)
-    except (ValueError, RecursionError):
-        return []
+    document = parsed(payload, json.loads)
     entries = document if spec.samples is None else lookup(document, parse_path(spec.samples))
     time = () if spec.time is None else parse_path(spec.time)
     objects = (entry for entry in (entries if isinstance(entries, list) else [entries]) if isinstance(entry, dict))

@@ -10,12 +10,13 @@ Specification: RFC 8428, sections 4.1 to 4.7.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from streamae.core.formats.parsed import parsed
 from streamae.core.formats.sighting import document, ever, records_in, sighting_of
-from streamae.core.formats.spec import Format, Loads, PayloadSpec, Record, Sighting
+from streamae.core.formats.spec import Format, Loads, PayloadSpec, Record, Records, Sighting
 from streamae.core.formats.values import to_number
 from streamae.core.types import Drop
 
@@ -50,14 +51,9 @@ class _Base:
         return True
 
 
-def _records(
-    topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float
-) -> Iterable[Record | Drop]:
+def _records(topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float) -> Records:
     del topic, spec
-    try:
-        pack = loads(payload)
-    except (ValueError, RecursionError):
-        return [Drop.MALFORMED]
+    pack = parsed(payload, loads)
     if not isinstance(pack, list) or not all(isinstance(record, dict) and _understood(record) for record in pack):
         return [Drop.MALFORMED]
     base, together, refused = _Base(), {}, []  # type: tuple[_Base, dict[float, dict[str, object]], list[Drop]]

@@ -17,6 +17,7 @@ import re
 from collections.abc import Sequence
 
 from streamae.core.formats.flat import flattened
+from streamae.core.formats.parsed import parsed_or_text
 from streamae.core.formats.sighting import document, ever, records_in, sighting_of
 from streamae.core.formats.spec import Format, Loads, PayloadSpec, Record, Records, Sighting
 from streamae.core.formats.values import to_seconds
@@ -34,10 +35,7 @@ _NOT_SAMPLES = "what the device says of itself, not samples"
 def _records(topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float) -> Records:
     del spec, arrival_s
     *_, kind, last = [b"", b"", *topic.split(b"/")]
-    try:
-        found = loads(payload)
-    except (ValueError, RecursionError):
-        found = payload.decode(errors="replace").strip() if payload[:1] not in b"{[" else Drop.MALFORMED
+    found = parsed_or_text(payload, loads)
     if (kind, last) == (b"events", b"rpc"):
         return _notified(found)
     if kind == b"status":

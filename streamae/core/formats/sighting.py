@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from streamae.core.formats.parsed import parsed
 from streamae.core.formats.reader import to_value
 from streamae.core.formats.spec import Loads, PayloadSpec, Record, Records, Sighting
 from streamae.core.types import Drop
@@ -20,10 +21,8 @@ _Records = Callable[[bytes, bytes, PayloadSpec, Loads, float], Records]
 
 def document(payload: bytes) -> Any:
     """Return a payload as JSON, None where it is none."""
-    try:
-        return json.loads(payload)
-    except (ValueError, RecursionError):
-        return None
+    found = parsed(payload, json.loads)
+    return None if isinstance(found, Drop) else found
 
 
 def records_in(records: _Records, kind: str, topic: str, payloads: Iterable[bytes]) -> list[Record]:

@@ -4,25 +4,21 @@ Values are called by their path (`AM2301.Temperature`, `ENERGY.Power[0]`). `ON` 
 measures nothing. `Time` is local and has no offset, so the arrival counts unless the zone is configured.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from streamae.core.formats.flat import flattened
+from streamae.core.formats.parsed import parsed
 from streamae.core.formats.sighting import always, document, records_in, sighting_of
-from streamae.core.formats.spec import Format, Loads, PayloadSpec, Record, Sighting
+from streamae.core.formats.spec import Format, Loads, PayloadSpec, Record, Records, Sighting
 from streamae.core.types import Drop
 
 __all__ = ["FORMAT"]
 
 
-def _records(
-    topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float
-) -> Iterable[Record | Drop]:
+def _records(topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float) -> Records:
     del topic, arrival_s
-    try:
-        state = loads(payload)
-    except (ValueError, RecursionError):
-        return [Drop.MALFORMED]
+    state = parsed(payload, loads)
     if isinstance(state, dict) and isinstance(state.get("StatusSNS"), dict):
         state = state["StatusSNS"]  # the answer to the command Status 8 or 10
     if not isinstance(state, dict):

@@ -1,26 +1,22 @@
 """Telegraf's JSON of points: fields, name, tags and timestamp, one point a message or several under `metrics`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from streamae.core.formats.parsed import parsed
 from streamae.core.formats.points import points_sighting
 from streamae.core.formats.sighting import document, records_in
-from streamae.core.formats.spec import MEASUREMENT, Format, Loads, PayloadSpec, Record, Sighting
+from streamae.core.formats.spec import MEASUREMENT, Format, Loads, PayloadSpec, Record, Records, Sighting
 from streamae.core.formats.values import to_seconds
 from streamae.core.types import Drop
 
 __all__ = ["FORMAT"]
 
 
-def _records(
-    topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float
-) -> Iterable[Record | Drop]:
+def _records(topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float) -> Records:
     del topic, arrival_s
-    try:
-        document = loads(payload)
-    except (ValueError, RecursionError):
-        return [Drop.MALFORMED]
-    metrics = document.get("metrics") if isinstance(document, dict) and "fields" not in document else [document]
+    found = parsed(payload, loads)
+    metrics = found.get("metrics") if isinstance(found, dict) and "fields" not in found else [found]
     if not isinstance(metrics, list):
         return [Drop.MALFORMED]
     return [_metric(metric, spec.time_unit) for metric in metrics]

@@ -11,6 +11,7 @@ id>/keepalive).
 import re
 from collections.abc import Sequence
 
+from streamae.core.formats.parsed import parsed
 from streamae.core.formats.sighting import document, ever, records_in
 from streamae.core.formats.spec import Format, Loads, PayloadSpec, Record, Records, Sighting
 from streamae.core.types import Drop
@@ -29,10 +30,7 @@ def _records(topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arri
     del topic, spec, arrival_s
     if not payload.strip():
         return [Record(None, {"value": None}, {})]
-    try:
-        found = loads(payload)
-    except (ValueError, RecursionError):
-        return [Drop.MALFORMED]
+    found = parsed(payload, loads)
     if not isinstance(found, dict) or "value" not in found:
         return [Drop.MALFORMED]
     return [Record(None, {"value": found["value"]}, {})]

@@ -7,11 +7,12 @@ Values are called by their path. `ON` and `OFF` are 1 and 0, other text measures
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from streamae.core.formats.flat import flattened
+from streamae.core.formats.parsed import parsed_or_text
 from streamae.core.formats.sighting import always, document, records_in, sighting_of
-from streamae.core.formats.spec import Format, Loads, PayloadSpec, Record, Sighting
+from streamae.core.formats.spec import Format, Loads, PayloadSpec, Record, Records, Sighting
 from streamae.core.formats.values import to_seconds
 from streamae.core.types import Drop
 
@@ -20,14 +21,9 @@ __all__ = ["FORMAT"]
 _BESIDE = re.compile(r"linkquality|update[._].*|.*\.(installed|latest)_version|device\..*")
 
 
-def _records(
-    topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float
-) -> Iterable[Record | Drop]:
+def _records(topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float) -> Records:
     del topic, spec, arrival_s
-    try:
-        state = loads(payload)
-    except (ValueError, RecursionError):
-        state = payload.decode(errors="replace") if payload[:1] not in b"{[" else Drop.MALFORMED
+    state = parsed_or_text(payload, loads)
     if isinstance(state, list | Drop):
         return [Drop.MALFORMED]
     if not isinstance(state, dict):
