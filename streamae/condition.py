@@ -1,4 +1,4 @@
-"""A condition that a person must mend: does the thing work, and if not, since when, why, how often was it tried.
+"""A condition that a person must repair: does the thing work, and if not, since when, why, how often was it tried.
 
 Whoever notices calls `failed` or `works` each time; or `observe` about once a second, where the state is looked at and
 not met. The page and the metrics show what stands now. The log hears of changes only: when it begins, when the reason
@@ -33,7 +33,7 @@ Kind = Literal[
     "snapshot",
     "store",
 ]
-BURST = 6  # lines at once: a broker that restarts three times is told in full
+BURST = 6  # lines at once: a broker that restarts three times is logged in full
 _REFILL_S = 60.0
 _REMIND_S = 3600.0
 
@@ -54,7 +54,7 @@ class Condition:
     """One thing that works or fails; safe to call from several threads.
 
     `what` is the sentence that is true while it fails, such as "sink ops delivers nothing". `now` gives seconds, and
-    `log` is None where other lines tell of it already.
+    `log` is None where other lines report it already.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ Three steps, each for what the one before does not reach:
 3. What still runs then is ended from another thread: no signal reaches a name lookup, a join of a thread, or a long
    call into compiled code. Processes that were started as `child` end with it.
 
-The kernel tells the thread of a signal by a socket (`signal.set_wakeup_fd`), for Python's own handlers wait for the
+The kernel wakes the thread of a signal by a socket (`signal.set_wakeup_fd`), for Python's own handlers wait for the
 main thread to come back from whatever it does.
 """
 
@@ -45,7 +45,7 @@ def exit_code(number: int) -> int:
 
 
 class _Ending:
-    """Who is to be told of a signal, and how long the end may take. One a process; read by the thread that ends it."""
+    """Who is to hear of a signal, and how long the end may take. One a process; read by the thread that ends it."""
 
     def __init__(self) -> None:
         self.event: threading.Event | None = None
@@ -64,17 +64,17 @@ class _Ending:
 
     def watch(self, ear: socket.socket) -> None:
         """Wait for the first signal, and see to it that it is the end."""
-        while (told := ear.recv(1)) and told[0] not in _SIGNALS:
+        while (signals := ear.recv(1)) and signals[0] not in _SIGNALS:
             pass
-        if not told:
+        if not signals:
             return
         over = threading.Event()  # never set: the process ends sooner, or this ends it
         over.wait(_RAISES_AT * self.grace_s)
         if self.listens:
-            signal.pthread_kill(threading.main_thread().ident or 0, told[0])
+            signal.pthread_kill(threading.main_thread().ident or 0, signals[0])
         over.wait((1.0 - _RAISES_AT) * self.grace_s)
         self.end_children()
-        os._exit(exit_code(told[0]))
+        os._exit(exit_code(signals[0]))
 
     def end_children(self) -> None:
         """Leave no process behind."""

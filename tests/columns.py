@@ -46,13 +46,13 @@ class AlertColumns:
         streams = np.arange(len(now), dtype=np.int32)
         scores = np.array([_number(one["input"]) for one in now])
         state, changes = self._alerts.step(streams, np.array(time_s), scores, np.ones(len(now)))
-        told = dict(zip(changes.position.tolist(), changes.sequence.tolist(), strict=True))
+        numbers = dict(zip(changes.position.tolist(), changes.sequence.tolist(), strict=True))
         for n, severity in zip(changes.position.tolist(), changes.severity.tolist(), strict=True):
             self._severity[n] = severity
         return [
             {
                 "alert": STATES[int(state[s])],
-                "told": str(told.get(s, NO)),
+                "transition": str(numbers.get(s, NO)),
                 "severity": SEVERITIES[self._severity[s]][0] if state[s] == 2 else NO,
             }
             for s in range(len(now))
@@ -131,7 +131,7 @@ class ThresholdColumns:
 
 
 class FlappingColumns:
-    """`alert` as it is before this stage: . none, w warning, c critical; what of it is then `told`."""
+    """`alert` as it is before this stage: . none, w warning, c critical; what it lets through is a `transition`."""
 
     inputs = ("time", "alert")
 
@@ -146,11 +146,11 @@ class FlappingColumns:
         made = [t for s, cells in enumerate(now) for t in self._changes(s, time_s[s], cells["alert"])]
         present_s = {name: max(time_s[s] for s, other in enumerate(self._about) if other[0] == name)
                      for name, _ in self._about}  # fmt: skip
-        told: list[list[str]] = [[] for _ in now]
+        words: list[list[str]] = [[] for _ in now]
         for t in self._stage.step(made, present_s.__getitem__):
-            told[self._whose(t)].append(self._word(t, time_s[self._whose(t)]))
+            words[self._whose(t)].append(self._word(t, time_s[self._whose(t)]))
         stands = {self._whose(t) for t in self._stage.open()}
-        return [{"told": "+".join(words) or NO, "flaps": "x" if s in stands else NO} for s, words in enumerate(told)]
+        return [{"transition": "+".join(w) or NO, "flaps": "x" if s in stands else NO} for s, w in enumerate(words)]
 
     def _changes(self, s: int, time_s: float, cell: str) -> list[Transition]:
         """What the stages before this one would say of an alert that is now as the cell shows it."""
@@ -175,7 +175,7 @@ class FlappingColumns:
         return next(iter(exact or [s for s in same if t.worst_channel == self._channel[s]]))
 
     def _word(self, t: Transition, now_s: float) -> str:
-        """How a transition stands in the column `told`; with its time, where that is not the column's."""
+        """How a transition stands in the column `transition`; with its time, where that is not the column's."""
         if t.rule == "flapping":
             word = "FLAPS" if t.state == "firing" else "calm"
         else:
@@ -227,16 +227,16 @@ class SensorColumns:
             np.arange(len(said), dtype=np.int32), np.array(arrival_s, float),
         )  # fmt: skip
         found = self._stage.step(readings, rests[stream], rests, max(time_s))
-        told: dict[tuple[int, str], list[str]] = {}
+        changes: dict[tuple[int, str], list[str]] = {}
         for f in found:
             name = f.rule + (f"_{self._channels[f.channel]}" if f.channel >= 0 else "")
-            words = told.setdefault((f.stream, name), [])
+            words = changes.setdefault((f.stream, name), [])
             words.append(f"since{f.onset_s:g}" if f.fires else f"end{f.time_s:g}")
         stands = {(s, self._called(rule, c)) for s, c, rule, _ in self._stage.open()}
         names = [self._called(rule, c) for rule in self._RULES for c in range(-1, len(self._channels))]
         return [
             {name: "x" if (s, name) in stands else NO for name in names}
-            | {f"{name}_told": "+".join(told.get((s, name), [])) or NO for name in names}
+            | {f"{name}_transition": "+".join(changes.get((s, name), [])) or NO for name in names}
             for s in self._streams
         ]
 
@@ -262,10 +262,10 @@ class Scenario:
     """A file of columns: why it is so, what goes in by stream, and what is expected by stream, all split into cells."""
 
     def __init__(self, stage: str, text: str) -> None:
-        told = tomllib.loads(text)
-        self.stage, self.why = STAGES[stage], told["why"]
-        self.settings, self.streams = told["settings"][stage], told["stream"]
-        self.column_s = told.get("column_s", 1)
+        scenario = tomllib.loads(text)
+        self.stage, self.why = STAGES[stage], scenario["why"]
+        self.settings, self.streams = scenario["settings"][stage], scenario["stream"]
+        self.column_s = scenario.get("column_s", 1)
         cells = [{name: v.split() for name, v in one.items() if isinstance(v, str) and name not in _ABOUT}
                  for one in self.streams]  # fmt: skip
         self.fed = [{name: v for name, v in one.items() if name in self.stage.inputs} for one in cells]

@@ -104,9 +104,9 @@ def reach() -> Reach:
         _wait(_forked(lambda: _record(file)), 1800)
         if not file.exists():
             raise SystemExit("the quick tests fail without a mutant: make quick")
-    told = json.loads(file.read_text())
-    lines = {file: {int(n): set(tests) for n, tests in by.items()} for file, by in told["lines"].items()}
-    return Reach(told["seconds"], lines)
+    kept = json.loads(file.read_text())
+    lines = {file: {int(n): set(tests) for n, tests in by.items()} for file, by in kept["lines"].items()}
+    return Reach(kept["seconds"], lines)
 
 
 def _hash_of_tests(path: Path | None = None) -> str:
@@ -142,8 +142,8 @@ class _Mutated(importlib.abc.SourceLoader, importlib.abc.MetaPathFinder):
 class _Killer:
     """A plugin that tells the parent which test failed; a property that fails is not shrunk, which takes minutes."""
 
-    def __init__(self, told: int) -> None:
-        self._told = told
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
 
     def pytest_sessionstart(self) -> None:
         from hypothesis import Phase, settings
@@ -153,16 +153,16 @@ class _Killer:
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed:
-            os.write(self._told, report.nodeid.encode())
+            os.write(self._pipe, report.nodeid.encode())
 
 
-def _play(mutant: Mutant, tests: list[str], told: int) -> None:
+def _play(mutant: Mutant, tests: list[str], pipe: int) -> None:
     """Run these tests on a mutant; in a fork."""
     import pytest
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     sys.meta_path.insert(0, _Mutated(mutant))
-    code = pytest.main([*PYTEST, *tests], plugins=[_Killer(told)])
+    code = pytest.main([*PYTEST, *tests], plugins=[_Killer(pipe)])
     os._exit(int(code))
 
 
@@ -198,10 +198,10 @@ def judge(mutant: Mutant, known: Reach, slack: float) -> dict[str, Any]:
     tests = known.of(mutant)
     if not tests:
         return {"outcome": "unreached"}
-    heard, told = os.pipe()
+    heard, pipe = os.pipe()
     limit_s = 20.0 + slack * sum(known.seconds[test] for test in tests)
-    code = _wait(_forked(lambda: _play(mutant, tests, told)), limit_s)
-    os.close(told)
+    code = _wait(_forked(lambda: _play(mutant, tests, pipe)), limit_s)
+    os.close(pipe)
     by = os.read(heard, 4096).decode()
     os.close(heard)
     if code is None:
@@ -249,8 +249,8 @@ def every_mutant() -> list[Mutant]:
 
 def accepted() -> dict[tuple[str, str], str]:
     """The reviewed list: (line, what it becomes) -> why nothing can tell them apart."""
-    told = tomllib.loads(ACCEPTED.read_text()).get("mutant", []) if ACCEPTED.exists() else []
-    return {(one["line"], one["becomes"]): one["reason"] for one in told}
+    accepted = tomllib.loads(ACCEPTED.read_text()).get("mutant", []) if ACCEPTED.exists() else []
+    return {(one["line"], one["becomes"]): one["reason"] for one in accepted}
 
 
 def run_all(sample: list[Mutant], slack: float) -> Iterator[tuple[Mutant, dict[str, Any]]]:

@@ -11,16 +11,16 @@ class Channel:
 
 
 class NaiveSensors:
-    """`step(samples, now_s)` with (stream, channel, time_s, value, arrival_s); `told` is every finding so far."""
+    """`step(samples, now_s)` with (stream, channel, time_s, value, arrival_s); `findings` is every finding so far."""
 
     def __init__(self, rule, channels, *, apart):
         self.rule, self.channels, self.apart = rule, channels, apart
-        self.streams, self.open, self.told = {}, {}, []
+        self.streams, self.open, self.findings = {}, {}, []
         self.clock_s, self.arrival_s = 0.0, None
         self.samples, self.idle_s, self.idle_max_s, self.now_s, self.newest_s = 0, 0.0, 0.0, None, -math.inf
 
     def tell(self, key, fires, onset_s, time_s):
-        self.told.append((*key, fires, onset_s, time_s))
+        self.findings.append((*key, fires, onset_s, time_s))
 
     def patience_s(self, one):
         if one.heard_s is None or self.rule.stale_after_s is None:

@@ -129,7 +129,7 @@ class Fleet:
                 :limit
             ]
 
-    def closeup(self, group: str, stream: str, rows: int) -> Mapping[str, Any] | None:
+    def detail(self, group: str, stream: str, rows: int) -> Mapping[str, Any] | None:
         if stream not in self.names:
             return None
         if self._state[self.names.index(stream)] < 0:
@@ -145,10 +145,10 @@ class Fleet:
             raise UnavailableError("the journal is being read for other pages; ask again in a second")
         first, last = max(from_s, JOURNAL_S), min(until_s, TIME_S + self._ticks)
         step_s = max(0.2, (until_s - first) / points)
-        told = {"whole": until_s - first < 7200, "pieces": 12, "scored_every": 3}
-        read = {"journal_from_s": JOURNAL_S, "from_s": first, **told}
-        told = {"point_s": step_s if step_s > 0.2 else None}
-        return {"history": self._picture(stream, np.arange(first, max(last, first), step_s)) | told, "read": read}
+        extent = {"whole": until_s - first < 7200, "pieces": 12, "scored_every": 3}
+        read = {"journal_from_s": JOURNAL_S, "from_s": first, **extent}
+        points = {"point_s": step_s if step_s > 0.2 else None}
+        return {"history": self._picture(stream, np.arange(first, max(last, first), step_s)) | points, "read": read}
 
     def _picture(self, stream: str, time_s: Any) -> dict[str, Any]:
         n = len(time_s)

@@ -12,7 +12,7 @@ from streamae.store.store import Store
 
 
 class Clock:
-    """A clock that stands still until it is told to go."""
+    """A clock that stands still until it is set going."""
 
     def __init__(self, now_s: float = 1_700_000_000.0) -> None:
         self.now_s = now_s
@@ -61,7 +61,7 @@ def batch(messages: Sequence[tuple[str, str]], *, first_mid: int = 0, dup: bool 
 
 
 def numbered(number: int, n: int = 3, *, first_mid: int = 0) -> Batch:
-    """A batch that can be told from any other."""
+    """A batch that differs from any other."""
     return batch([(f"plant/p{i}/pressure", f"{number}.{i}") for i in range(n)], first_mid=first_mid)
 
 

@@ -1,4 +1,4 @@
-"""The planter of mistakes: what it plants, where not, and that what tests notice is told from what they do not."""
+"""The planter of mistakes: what it plants, where not, and which of it the tests are said to notice."""
 
 import json
 import subprocess

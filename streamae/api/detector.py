@@ -121,7 +121,7 @@ class Detector:
             self._newest_s[name] = float(times[-1])
         if self._pipeline.broken:
             raise ArtifactError(
-                f"{self._artifact.path}: the model judges nothing ({self._pipeline.broken}); train anew"
+                f"{self._artifact.path}: the model judges nothing ({self._pipeline.broken}); train again"
             )
         return Scores(
             stream=name,

@@ -85,9 +85,9 @@ def narrow(name: str, rounds: int, quick: bool) -> BenchTable:
     done = subprocess.run(  # noqa: S603
         command, env=os.environ | _NARROW, check=True, stdout=subprocess.PIPE, text=True, timeout=1800
     )
-    told = json.loads(done.stdout)
+    result = json.loads(done.stdout)
     return BenchTable(
-        f"executors, model {name}, AVX2", "The same, with AVX-512 unused.", [Line(**line) for line in told["lines"]]
+        f"executors, model {name}, AVX2", "The same, with AVX-512 unused.", [Line(**line) for line in result["lines"]]
     )
 
 

@@ -31,8 +31,8 @@ def streams(rounds: int, quick: bool) -> BenchTable:
             command = [sys.executable, "-m", "streamae.bench.process", str(count)]
             done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)  # noqa: S603
             found[count].append(json.loads(done.stdout))
-    cpu = {count: float(np.median([one["cpu_us"] for one in told])) for count, told in found.items()}
-    rss = {count: float(np.median([one["rss_a_stream"] for one in told])) for count, told in found.items()}
+    cpu = {count: float(np.median([one["cpu_us"] for one in runs])) for count, runs in found.items()}
+    rss = {count: float(np.median([one["rss_a_stream"] for one in runs])) for count, runs in found.items()}
     section.lines.append(Line("1,000 streams", {"CPU, us a message": cpu[1000], "ratio": 1.0}))
     ratio = cpu[many] / cpu[1000]
     figures: dict[str, float | str] = {"CPU, us a message": cpu[many], "ratio": ratio}

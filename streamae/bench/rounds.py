@@ -78,9 +78,9 @@ class BenchTable:
 def timed(work: Callable[[], object]) -> Elapsed:
     """Run it; return CPU seconds of this process, all threads, and wall seconds, or what it says itself."""
     cpu_s, wall_s = time.process_time(), time.perf_counter()
-    told = work()
+    result = work()
     own = Elapsed(time.process_time() - cpu_s, time.perf_counter() - wall_s)
-    return told if isinstance(told, Elapsed) else own
+    return result if isinstance(result, Elapsed) else own
 
 
 def by_turns(ways: Mapping[str, Callable[[], object]], units: Mapping[str, float], rounds: int) -> dict[str, Timing]:

@@ -45,7 +45,7 @@ class _Meter:
         self.count += count
         self.last_s = time.monotonic()
 
-    def told(self) -> dict[str, Any]:
+    def result(self) -> dict[str, Any]:
         used = {"cpu_s": time.process_time() - self.cpu_s, "wall_s": time.monotonic() - self.wall_s}
         ages = np.percentile(self.ages_s, [50, 99]).tolist() if self.ages_s else [0.0, 0.0]
         return {**used, "messages": self.count, "windows": self.windows, "p50_s": ages[0], "p99_s": ages[1]}
@@ -129,7 +129,7 @@ def _ours(plan: dict[str, Any], meter: _Meter) -> None:
                 continue
             meter.begin()
             batch = accepted.batch
-            if batch.broken:  # a session that begins anew is a gap to the product; here nothing came before it
+            if batch.broken:  # a session that starts over is a gap to the product; here nothing came before it
                 batch = replace(batch, holes=())
             report: Report = groups.step(batch, time.time())
             meter.windows += report.windows
@@ -140,11 +140,11 @@ def _ours(plan: dict[str, Any], meter: _Meter) -> None:
                 meter.ages_s += (time.time() - report.groups["bench"].verdicts.time_s).tolist()
             meter.done(len(batch))
             deadline_s = time.monotonic() + _IDLE_S
-        told = meter.told()
+        result = meter.result()
         source.close()
         if store is not None:
             store.close()
-    print(json.dumps(told), flush=True)  # noqa: T201
+    print(json.dumps(result), flush=True)  # noqa: T201
 
 
 def _pipeline(plan: dict[str, Any], loads: Any) -> Any:
@@ -183,7 +183,7 @@ def main() -> None:
         _ours(plan, meter)
     else:
         _paho(plan, meter)
-        print(json.dumps(meter.told()), flush=True)  # noqa: T201
+        print(json.dumps(meter.result()), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

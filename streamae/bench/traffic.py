@@ -47,7 +47,7 @@ class _Child:
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
-    def told(self) -> dict[str, Any]:
+    def result(self) -> dict[str, Any]:
         """Wait for its end."""
         line = self._line()
         self.process.wait(60)
@@ -67,7 +67,7 @@ def _run(broker: Broker, plan: dict[str, Any], per_s: float) -> dict[str, Any]:
     child = _Child("subscriber", {**_PLAN, **plan, "port": broker.port})
     try:
         _publish(broker.port, plan.get("qos", 0), plan["messages"], per_s)
-        return child.told()
+        return child.result()
     finally:
         child.process.kill()
 
@@ -87,19 +87,19 @@ def _rounds(
                     units, work = here[name]
                     found.setdefault(name, Timing(units)).note(*timed(work))
                     continue
-                told = _run(broker, plans[name], plans[name].get("per_s", per_s))
-                _check_work(name, plans[name], told)
-                found.setdefault(name, Timing(told["messages"])).note(told["cpu_s"], told["wall_s"])
+                result = _run(broker, plans[name], plans[name].get("per_s", per_s))
+                _check_work(name, plans[name], result)
+                found.setdefault(name, Timing(result["messages"])).note(result["cpu_s"], result["wall_s"])
     return {name: found[name] for name in names}
 
 
-def _check_work(name: str, plan: dict[str, Any], told: dict[str, Any]) -> None:
+def _check_work(name: str, plan: dict[str, Any], result: dict[str, Any]) -> None:
     """Raise UnavailableError where less came or was scored than the plan says: the figure would be of other work."""
-    if told["messages"] < plan["messages"]:
-        raise UnavailableError(f"{name}: {told['messages']} messages came of {plan['messages']}; nothing is compared")
-    wanted = told["messages"] // plan["stride"] if plan.get("stride") else 0
-    if told["windows"] < 0.99 * wanted:
-        raise UnavailableError(f"{name}: {told['windows']} windows were scored of {wanted}; nothing is compared")
+    if result["messages"] < plan["messages"]:
+        raise UnavailableError(f"{name}: {result['messages']} messages came of {plan['messages']}; nothing is compared")
+    wanted = result["messages"] // plan["stride"] if plan.get("stride") else 0
+    if result["windows"] < 0.99 * wanted:
+        raise UnavailableError(f"{name}: {result['windows']} windows were scored of {wanted}; nothing is compared")
 
 
 def _line(name: str, timing: Timing, base: Timing, goal: str = "", limit: float | None = None) -> Line:
@@ -200,7 +200,7 @@ def latency(quick: bool) -> BenchTable:
                     for mode in ("noop", "ours")
                 ]
                 _publish(broker.port, 0, messages, per_s)
-                noop, ours = (child.told() for child in children)
+                noop, ours = (child.result() for child in children)
             figures: dict[str, float | str] = {
                 "p50, ms": 1e3 * ours["p50_s"], "p99, ms": 1e3 * ours["p99_s"],
                 "no-op p50, ms": 1e3 * noop["p50_s"], "no-op p99, ms": 1e3 * noop["p99_s"],

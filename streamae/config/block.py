@@ -15,8 +15,8 @@ comes out of validation is the dataclass itself, so no value is ever copied from
     learn: Annotated[int, INTERNAL]                  not there
 
 A section has such a block as `alert: Checked[AlertRule]`; `block` says what its section is called in the JSON Schema,
-if not by the name of the class, and what must hold beyond single keys. A dataclass that has a field `given` is told
-there which fields the file has.
+if not by the name of the class, and what must hold beyond single keys. In a dataclass with a field `given`, that
+holds which fields the file has.
 """
 
 import ast

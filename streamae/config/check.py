@@ -101,9 +101,9 @@ def describe(settings: Settings, profiles: dict[str, Profile], now_s: float = 0.
         for why in dict.fromkeys(why for _, why in listening):
             lines.append(f"  {', '.join(text for text, what in listening if what == why)}: {why}")
     lines.append("sinks: " + (", ".join(sink.name for sink in settings.sinks) or "none"))
-    told = settings.discovery
-    if told is not None:
-        lines.append(f"Home Assistant: at most {told.devices_max} streams as devices on {told.ours}")
+    discovery = settings.discovery
+    if discovery is not None:
+        lines.append(f"Home Assistant: at most {discovery.devices_max} streams as devices on {discovery.ours}")
     lines += [
         f"maintenance {one.name}: group {one.group}, streams {one.stream}: {next_window(one, now_s)}"
         for one in settings.maintenance

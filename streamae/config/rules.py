@@ -1,4 +1,4 @@
-"""What must agree between keys: each rule yields the place to mend and the remedy, or a warning.
+"""What must agree between keys: each rule yields the place to correct and the remedy, or a warning.
 
 The rules run only on settings whose single keys are all right.
 """
@@ -109,13 +109,13 @@ def _home_assistant(settings: Settings) -> Iterator[Finding]:
         if "home_assistant" in settings.model_fields_set:
             yield ("home_assistant",), "write home_assistant: {} to turn it on, or remove the key"
         return
-    told = f"streamae/{settings.instance}/homeassistant/+/+"
+    published = f"streamae/{settings.instance}/homeassistant/+/+"
     for name, group in settings.streams.items():
         for i, topic in enumerate(group.topics):
-            if overlap(told, Template.parse(topic.topic).filter):
+            if overlap(published, Template.parse(topic.topic).filter):
                 yield (
                     ("streams", name, "topics", i, "topic"),
-                    f"leave out {told}, which Home Assistant is told on: scores would come back as samples",
+                    f"leave out {published}, which streamae publishes for Home Assistant: it would read its own scores",
                 )
 
 

@@ -171,7 +171,7 @@ class Settings(Section):
 
     @property
     def discovery(self) -> DiscoveryOptions | None:
-        """What Home Assistant is told, under the name of this instance; None where nothing."""
+        """What is published to Home Assistant, under the name of this instance; None where nothing."""
         return None if self.home_assistant is None else replace(self.home_assistant, instance=self.instance)
 
     @property

@@ -1,4 +1,4 @@
-"""The `sinks:` block: a member for each kind of sink that is registered, told apart by `type`."""
+"""The `sinks:` block: a member for each kind of sink that is registered; `type` says which."""
 
 from typing import TYPE_CHECKING, Annotated, Union
 

@@ -1,7 +1,7 @@
 """The conditions of a daemon that no room below can see: together with those of the rooms, all that fails now.
 
-Some are looked at once a second, where another line of the log tells of them already: these are silent. The store's
-complaints at the start stand until the process ends, since nothing mends what was lost.
+Some are looked at once a second, where another line of the log reports them already: these are silent. The store's
+complaints at the start stand until the process ends, since nothing brings back what was lost.
 """
 
 import logging
@@ -21,7 +21,7 @@ _LIMITED_BEGINS, _LIMITED_ENDS = 0.5, 0.2  # of the time
 
 
 class Conditions:
-    """All that a person may have to mend; `rooms` gives the conditions of the rooms below, such as the sinks'.
+    """All that a person may have to repair; `rooms` gives the conditions of the rooms below, such as the sinks'.
 
     `observe` is for the loop's thread, `all` and `failing` are for any.
     """

@@ -1,4 +1,4 @@
-"""The life of the daemon in three lines: start, turn until told to stop, stop within bounds (its process: run.py).
+"""The life of the daemon in three lines: start, turn until asked to stop, stop within bounds (its process: run.py).
 
     SIGTERM, SIGINT   stop intake, finish the batch, commit, acknowledge, drain the sinks, exit 0; all of it waits for
                       others for STOP_S at most
@@ -238,7 +238,7 @@ class Daemon:
         self.notifier.send("READY=1", "STATUS=running")
 
     def _replace(self, settings: Settings, groups: Groups) -> None:
-        """Go on with the new pipeline and settings; the connection is made anew only for other topics."""
+        """Go on with the new pipeline and settings; the connection is made again only for other topics."""
         old, self.settings = self.settings, settings
         before, after = subscriptions_of(old), subscriptions_of(settings)
         if before != after:

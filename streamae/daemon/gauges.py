@@ -1,7 +1,7 @@
 """What is measured about once a second, not once a batch: the connection, store, groups, and the versions that run.
 
 Counts that a room keeps since its own start become counters here by their growth: a source that a reload replaced
-begins anew at zero, and the counter goes on.
+starts over at zero, and the counter goes on.
 """
 
 import platform

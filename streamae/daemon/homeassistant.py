@@ -1,8 +1,8 @@
-"""Home Assistant's thread: once a second, what `sinks.homeassistant` finds to be told goes to the broker.
+"""Home Assistant's thread: once a second, what `sinks.homeassistant` finds to have changed goes to the broker.
 
 It has a connection of its own, on which it also hears Home Assistant's birth message and what an earlier run of this
 instance announced. Whatever goes wrong there never reaches the loop: the thread rests, connects again, and announces
-everything anew. What is told is a picture of the present, not a record: alerts that must arrive go to the sinks.
+everything again. What it publishes is a picture of the present, not a record: alerts that must arrive go to the sinks.
 """
 
 import logging
@@ -33,7 +33,7 @@ _BIRTH = b"online"
 
 
 class HomeAssistantThread:
-    """Tells one Home Assistant; without `terms` there is no thread, and every call does nothing."""
+    """Publishes to one Home Assistant; without `terms` there is no thread, and every call does nothing."""
 
     def __init__(self, settings: Settings, tables: Callable[[], Mapping[str, StreamTable]], clock: Clock) -> None:
         self.terms = settings.discovery

@@ -19,7 +19,7 @@ _CALM_FILL = 0.1
 
 
 class LoadShedding:
-    """The thinning in force, a power of two up to `thinning_max`, and `why`; `next` is told of each turn's take."""
+    """The thinning in force, a power of two up to `thinning_max`, and `why`; `next` gets what each turn took."""
 
     def __init__(self, thinning_max: int) -> None:
         self.thinning_max = thinning_max

@@ -25,8 +25,8 @@ from streamae.store.store import Store
 __all__ = ["Loop"]
 
 log = logging.getLogger(__name__)
-_TELL_EVERY_S = 10.0
-_TICK_S = 10.0  # of silence, after which the pipeline is told of it
+_LOG_EVERY_S = 10.0
+_TICK_S = 10.0  # of silence, after which the pipeline gets an empty step
 _COMMIT_RETRY_S = (0.1, 0.5, 1.0, 2.0)
 
 
@@ -62,13 +62,13 @@ class Loop:
         self.lag_s: float | None = None  # of the last batch: from the arrival of its first message to its commit
         self.stopping: Callable[[], bool] = lambda: False
         self.waiting: Callable[[], object] = lambda: None
-        self.pace = LoadShedding(thinning_max)
-        self._told_s = float("-inf")
+        self.load_shedding = LoadShedding(thinning_max)
+        self._logged_s = float("-inf")
         self._sessions_lost = self._epoch = 0
         self._given_up = False  # the stop came before a commit: nothing more may be taken, saved or acknowledged
 
     def attach(self, source: Source) -> None:
-        """Take from another source from now on; its epochs and counts begin anew."""
+        """Take from another source from now on; its epochs and counts start over."""
         self.source, self._sessions_lost, self._epoch = source, 0, 0
 
     def turn(self, timeout_s: float) -> Report | None:
@@ -122,8 +122,8 @@ class Loop:
             batch = batch.only(np.flatnonzero(~seen))
         if maintenance != self.groups.maintenance:
             batch = replace(batch, maintenance=maintenance)
-        if self.pace.thinning > 1:
-            batch = replace(batch, thinning=self.pace.thinning)
+        if self.load_shedding.thinning > 1:
+            batch = replace(batch, thinning=self.load_shedding.thinning)
         found: list[tuple[Batch, list[bytes]]] = []
         if not self._insist(lambda _: found.append(self.store.poison.without(batch, BROKER, now_s))):
             return None
@@ -133,7 +133,7 @@ class Loop:
         return sound
 
     def _silence(self) -> bool:
-        """Whether the pipeline is to be told that nothing comes, though we could hear it; the journal learns it too."""
+        """Whether the pipeline is to learn that nothing comes, though we could hear it; the journal learns it too."""
         status = self.source.status()
         if not status.connected or not status.subscribed or status.waiting:
             self._stepped_s = self._monotonic()  # we were deaf: nobody's silence
@@ -143,8 +143,9 @@ class Loop:
         """Commit a snapshot of the state as it is, with nothing else. Raises StoreError.
 
         Nothing is saved where the stop came before a commit: the pipeline is ahead of the journal then, and its batch
-        comes again; after a snapshot of it the alerts of that batch would never be told. Nor where the broker was never
-        reached: there is nothing new, and a snapshot tells the next start that the broker should have our session.
+        comes again; after a snapshot of it no sink would be notified of the alerts of that batch. Nor where the broker
+        was never reached: there is nothing new, and by a snapshot the next start believes that the broker has our
+        session.
         """
         if self._given_up or not (self.source.status().connects or self.store.stats().uncovered_bytes):
             return
@@ -182,7 +183,7 @@ class Loop:
         return self._insist(write)
 
     def _insist(self, write: Callable[[int], None]) -> bool:
-        """Write until it stands; False where the daemon is to stop first. `write` is told which attempt it is."""
+        """Write until it stands; False where the daemon is to stop first. `write` gets the number of the attempt."""
         attempt = 0
         while True:
             try:
@@ -206,18 +207,18 @@ class Loop:
 
     def _shed_load(self, waited_s: float) -> None:
         """Decide how thinly windows are scored, and say so where that changes."""
-        before, fill = self.pace.thinning, self.source.status().fill
-        thinning = self.pace.next(fill, waited_s, self.progress_s)
+        before, fill = self.load_shedding.thinning, self.source.status().fill
+        thinning = self.load_shedding.next(fill, waited_s, self.progress_s)
         if thinning != before:
             level = logging.WARNING if thinning > before else logging.INFO
             said = f"one window in {thinning} is scored" if thinning > 1 else "every window is scored again"
-            log.log(level, "%s: %s", said, self.pace.why)
+            log.log(level, "%s: %s", said, self.load_shedding.why)
             self.metrics.gauge("thinning", thinning)
 
     def _tell_of_loss(self, report: Report) -> None:
-        """Log that streams begin anew, at most every few seconds; the metrics count each."""
-        if report.interrupted and self.progress_s - self._told_s >= _TELL_EVERY_S:
-            self._told_s = self.progress_s
+        """Log that streams start over, at most every few seconds; the metrics count each."""
+        if report.interrupted and self.progress_s - self._logged_s >= _LOG_EVERY_S:
+            self._logged_s = self.progress_s
             log.warning(
                 "messages were lost (dropped so far: %d): the windows of %d streams begin again, none spans the loss",
                 sum(self.source.status().lost.values()),
@@ -225,7 +226,7 @@ class Loop:
             )
 
     def _note_session(self, batch: Batch) -> bool:
-        """Count lost sessions; forget packet ids where `batch` is the first of a session that the broker began anew.
+        """Count lost sessions; forget packet ids where `batch` is the first of a session that the broker started over.
 
         Not earlier: what still waited in the inbox belongs to the session before, and may be known by its ids.
         False where the daemon is to stop first.

@@ -26,7 +26,7 @@ _ORPHANS_MAX = 100_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recovered:
-    """What was recovered and what was not, in words, and the ends of alerts that are to be told.
+    """What was recovered and what was not, in words, and the ends of alerts that are to be notified.
 
     `fresh`: some group is in a state that the store does not have yet.
     """
@@ -60,9 +60,7 @@ def recover(
     return Recovered(notes, left, fresh)
 
 
-def _fold(
-    store: Store, groups: Groups, running: Groups | None, alive: Callable[[], object]
-) -> tuple[list[str], bool]:
+def _fold(store: Store, groups: Groups, running: Groups | None, alive: Callable[[], object]) -> tuple[list[str], bool]:
     notes: list[str] = []
     state = _restored(store, groups, notes) if running is None else _taken_over(groups, running)
     changed = [name for name in state.lost if name in groups.pipelines]
@@ -131,9 +129,9 @@ def _follow(store: Store, groups: Groups, journal: Iterator[tuple[Batch, float]]
 
 
 def keep(store: Store, groups: Groups, now_s: float, found: Recovered | None = None) -> list[str]:
-    """Save what was folded and tell what was resolved, in words where that fails: a daemon that never lives to its next
-    snapshot, because something ends it again and again, would otherwise fold more at each start, and at last do nothing
-    else. Raises StoreError where somebody is to be told and cannot be.
+    """Save what was folded and notify what was resolved, in words where that fails: a daemon that never lives to its
+    next snapshot, because something ends it again and again, would otherwise fold more at each start, and at last do
+    nothing else. Raises StoreError where somebody is to be notified and cannot be.
     """
     resolved = [] if found is None else found.resolved
     if not store.stats().uncovered_bytes and not resolved and not (found is not None and found.fresh):

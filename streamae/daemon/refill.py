@@ -45,8 +45,8 @@ def refill(
     """Bring these groups, whose model is another now, up to the end of the journal; returns in words what they have.
 
     `heritage` is what the state before has of them (`Groups.heritage`), and `present` whether the journal ends there.
-    If it does, verdicts on sensors go on; else they are resolved, and found again. `alive` is called at every row of the
-    journal: a long refill is no hang.
+    If it does, verdicts on sensors go on; else they are resolved, and found again. `alive` is called at every row of
+    the journal: a long refill is no hang.
     """
     for name in names:
         _begin(groups, name, heritage)
@@ -139,6 +139,6 @@ def _note(groups: Groups, name: str, held: int) -> str:
     learning = int(np.count_nonzero(state == AlertState.LEARNING))
     if not S:
         return f"group {name} starts cold: the journal has none of its rows"
-    told = f"group {name} has another model now: {full} of {S} streams have their windows from the journal"
-    told += f", {learning} learn what is normal" if learning else ""
-    return told + (f", {held} alerts that fire go on" if held else "")
+    words = f"group {name} has another model now: {full} of {S} streams have their windows from the journal"
+    words += f", {learning} learn what is normal" if learning else ""
+    return words + (f", {held} alerts that fire go on" if held else "")

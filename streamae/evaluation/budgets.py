@@ -3,7 +3,7 @@
 The thresholds of `core.threshold` depend on the scores and the budget alone, so scores that were made once are judged
 under every budget. Counted are alarms (runs of rows above the threshold) that begin on normal rows, against the budget
 times the normal time. `by chance` is the range that such a count falls into, 19 times of 20, where alarms come singly
-and exactly as often as asked for (Poisson): no threshold can be told from a right one within it.
+and exactly as often as asked for (Poisson): no threshold can be distinguished from a right one within it.
 
 A budget of more than one alarm in some seventy rows is not reached: an alarm is a run of rows, and the threshold never
 sinks into the normal score. On NAB four a day are raised half as often as asked where rows are 5 minutes apart, and
@@ -21,7 +21,7 @@ from streamae.core.threshold import Threshold
 from streamae.core.types import F64
 from streamae.evaluation.metrics import DAY_S
 
-__all__ = ["BUDGETS", "Counts", "by_chance", "table", "tells", "thresholds"]
+__all__ = ["BUDGETS", "Counts", "by_chance", "long_enough", "table", "thresholds"]
 
 BUDGETS = {"4/day": 4 / DAY_S, "1/day": 1 / DAY_S, "1/week": 1 / (7 * DAY_S), "1/month": 1 / (30 * DAY_S)}
 _TAIL = 0.025
@@ -51,7 +51,7 @@ def by_chance(asked: float) -> tuple[int, int]:
     return low, next(n for n, p in enumerate(up_to, low + 1) if p >= 1 - _TAIL)
 
 
-def tells(runs: Sequence[tuple[int, Counts]]) -> bool:
+def long_enough(runs: Sequence[tuple[int, Counts]]) -> bool:
     """Whether the runs (seed, counts) last long enough for one false alarm a week."""
     return _total([counts for _, counts in runs], "1/week")[0] >= _TELLING
 

@@ -75,7 +75,7 @@ def areas(results: Sequence[Result]) -> list[str]:
 def headline(results: Sequence[Result]) -> str:
     """Return the tables that matter most: mean VUS-PR, the own threshold in two figures a set, budgets kept.
 
-    The first method is ours; a line says how far it is from the best of the others, set by set. Budgets are told of
+    The first method is ours; a line says how far it is from the best of the others, set by set. Budgets are shown for
     sets that last long enough for one false alarm a week.
     """
     summary, means = summarise(results), _means(results)
@@ -94,7 +94,7 @@ def headline(results: Sequence[Result]) -> str:
         lines += _row([m, *(_number(f.get(k, math.nan)) for f in found for k in ("recall", "false_per_1000"))])
     for s in summary:
         judged = [(int(r["seed"]), r["budgets"]) for r in results if r["dataset"] == s and r.get("budgets")]
-        if judged and budgets.tells(judged):
+        if judged and budgets.long_enough(judged):
             lines += ["", f"**False alarms raised, by budget**, {s}", "", *budgets.table(judged)]
     return "\n".join(lines) + "\n"
 

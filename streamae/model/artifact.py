@@ -110,7 +110,7 @@ def profile_of(manifest: Mapping[str, Any], digest: str) -> Profile:
     calibration = Calibration.from_mapping(manifest["calibration"], len(channels)) if scores else Calibration.none()
     features = len(calibration.channel) if scores else None
     if not isinstance(streams, dict):
-        raise ArtifactError(f"streams: got {streams!r:.60}; it must be a mapping. Train the model anew")
+        raise ArtifactError(f"streams: got {streams!r:.60}; it must be a mapping. Train the model again")
     return Profile(
         digest=digest,
         channels=channels,
@@ -178,7 +178,7 @@ def _check_digest(path: Path, digest: str, pinned: str | None, registry: Path | 
 
 
 def _manifest(path: Path, content: bytes) -> dict[str, Any]:
-    again = "copy it again from where it was trained, or train it anew with `streamae train`"
+    again = "copy it again from where it was trained, or train it again with `streamae train`"
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
             (name,) = (n for n in file.namelist() if n.endswith("/extra/manifest.json"))
@@ -193,7 +193,7 @@ def _manifest(path: Path, content: bytes) -> dict[str, Any]:
     if not isinstance(version, int) or version > FORMAT_VERSION or kind not in _LOADERS:
         raise ArtifactError(
             f"{path}: is of format {kind} {version}, this streamae reads up to {FORMAT_VERSION} of "
-            f"{', '.join(_LOADERS)}; upgrade streamae, or train the model anew with this version"
+            f"{', '.join(_LOADERS)}; upgrade streamae, or train the model again with this version"
         )
     missing = [key for key in _REQUIRED if key not in manifest]
     missing += [f"{part}.{key}" for part, key in _REQUIRED_WITHIN if key not in manifest.get(part, key)]
@@ -216,7 +216,7 @@ def _load_torchscript(
         return TorchReconstructor(scripted, spec, where, means)
     except (RuntimeError, ValueError, AttributeError) as error:
         cause = str(error).splitlines()[0]
-        raise ArtifactError(f"{path}: torch cannot run it ({cause}); train it anew with this installation") from error
+        raise ArtifactError(f"{path}: torch cannot run it ({cause}); train it again with this installation") from error
 
 
 _LOADERS: dict[str, Callable[[Path, bytes, Mapping[str, Any], str, ExecutorOptions | None], "TorchReconstructor"]] = {
@@ -229,11 +229,11 @@ def _check_golden(path: Path, manifest: Mapping[str, Any], reconstructor: "Torch
     windows: F32 = np.asarray(manifest["golden"]["windows"], np.float32)
     read = len(manifest["channels"]) + len(Calendar.of(manifest.get("calendar")))
     if windows.shape[1:] != (manifest["network"]["window"], read):
-        raise ArtifactError(f"{path}: its golden input does not have its window and channels; train it anew")
+        raise ArtifactError(f"{path}: its golden input does not have its window and channels; train it again")
     got = reconstructor.errors(windows)
     if got.shape != wanted.shape or not np.allclose(got, wanted, rtol=_RTOL, atol=_ATOL):
         worst = float(np.abs(got - wanted).max()) if got.shape == wanted.shape else float("nan")
         raise ArtifactError(
             f"{path}: does not reproduce its golden output (off by {worst:.2g}); this torch computes "
-            "otherwise than the one of its training, or the file was tampered with. Train it anew here"
+            "otherwise than the one of its training, or the file was tampered with. Train it again here"
         )

@@ -1,7 +1,7 @@
 """The only door to paho-mqtt: how a connection is described, made, published on and subscribed with.
 
 `Connection` is what the operator decides, once for every room. `Publisher` sends (replay, simulate, the MQTT sink);
-`Session` receives: one network thread of our own that outlives brokers, and acknowledges only what it is told to.
+`Session` receives: one network thread of our own that outlives brokers, and acknowledges only what it is asked to.
 """
 
 from streamae.mqtt.options import ConnectionOptions, Tls, topic_matches, transient

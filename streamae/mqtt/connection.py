@@ -1,7 +1,7 @@
 """One connection: from CONNECT to its end, in the network thread. See session.py for the life around it.
 
-A link owns one paho client and what is true of this connection only: what was asked for, its deadlines, why it ended.
-What outlives it goes to the `Ledger`, which the session shares with all its links.
+A connection owns one paho client and what is true of itself only: what was asked for, its deadlines, why it ended. What
+outlives it goes to the `Ledger`, which the session shares with all its connections.
 """
 
 import logging

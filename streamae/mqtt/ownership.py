@@ -1,7 +1,8 @@
 """Whose session it is: a retained signature says so, and a broker's word that the session was taken over.
 
-Two processes with one client id throw each other out for ever. The one that finds another's signature, or is told, ends
-instead; the first time it goes on, for that may be a killed process of our own, which a busy broker read late.
+Two processes with one client id throw each other out for ever. The one that finds another's signature, or hears from
+the broker of another, ends instead; the first time it goes on, for that may be a killed process of our own, which a
+busy broker read late.
 """
 
 import logging

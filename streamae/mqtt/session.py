@@ -15,7 +15,7 @@ A denied subscription is asked for again every 4 s, for an administrator may be 
 Two processes with one client id would take the session from each other for ever. MQTT 5 has a reason code for that,
 which not every broker sends (mosquitto 2.0 does not), and 3.1.1 has none. So a session with a `status_topic` signs a
 retained topic, `streamae/owner/<client id>`, when it connects first. Coming back and finding another's signature
-there, it knows that it was taken over in between. Once it signs anew, for what a killed process of ours had sent may
+there, it knows that it was taken over in between. Once it signs again, for what a killed process of ours had sent may
 be read late by a busy broker; a rival that lives takes over again, and then it ends: who was started last goes on.
 """
 
@@ -102,7 +102,7 @@ class Session:
         return self._ledger.state
 
     def start(self) -> None:
-        """Start the network thread; the state tells how it goes."""
+        """Start the network thread; the state says how it goes."""
         self._thread.start()
 
     @property

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 __all__ = ["Deliver", "Ledger", "SessionState", "Subscription"]
 
 
-_FRESH_KEPT = 16  # connections that may begin anew between two turns of the loop
+_FRESH_KEPT = 16  # sessions that may start over between two turns of the loop
 
 
 class Deliver(Protocol):

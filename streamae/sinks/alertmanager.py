@@ -1,7 +1,7 @@
 """The Alertmanager sink: pushes to `/api/v2/alerts`, as Prometheus does.
 
-Alertmanager is level-triggered: it forgets an alert whose `endsAt` has passed. So what fires is told with an `endsAt`
-some refreshes ahead, and told again each `refresh_s`; what is resolved is told with the `endsAt` of its end. An alert
+Alertmanager is level-triggered: it forgets an alert whose `endsAt` has passed. So what fires is sent with an `endsAt`
+some refreshes ahead, and sent again each `refresh_s`; what is resolved is sent with the `endsAt` of its end. An alert
 there is its label set: when one grows critical, the set with the earlier severity ends as the new one starts.
 
 Times are event times, never ahead of the wall clock: a sensor's clock that runs ahead keeps no alert alive.
@@ -79,12 +79,12 @@ class AlertmanagerSink:
 
     def _alerts(self, transition: Transition, now_s: float) -> list[dict[str, Any]]:
         firing = transition.state != "resolved"
-        told = [self._alert(transition, transition.severity, now_s, firing=firing)]
+        alerts = [self._alert(transition, transition.severity, now_s, firing=firing)]
         if transition.sequence > 1:
             # An earlier transition of this alert may have had another severity, so another label set.
             earlier = [severity for severity in _SEVERITIES if severity != transition.severity]
-            told += [self._alert(transition, severity, now_s, firing=False) for severity in earlier]
-        return told
+            alerts += [self._alert(transition, severity, now_s, firing=False) for severity in earlier]
+        return alerts
 
     def _alert(self, transition: Transition, severity: str, now_s: float, *, firing: bool) -> dict[str, Any]:
         ends_s = now_s + self._life_s if firing else min(transition.time_s, now_s)

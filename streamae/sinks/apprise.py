@@ -6,7 +6,8 @@ addresses, and an address is a secret as a whole. What went wrong is waited for;
 not processable (413, 422) is refused.
 
 Each address has a thread for the time of a message, so that a service which never ends holds nothing up. An address
-that has taken a transition is not told again while another has not: with two of them, one that is away makes no copies.
+that has taken a transition does not get it again while another has not: with two of them, one that is away makes no
+copies.
 """
 
 import logging
@@ -95,7 +96,7 @@ class AppriseSink:
         self._addresses = [_Address(url, f"sinks: {name}: urls[{i}]", timeout_s) for i, url in enumerate(urls)]
 
     def send(self, transitions: Sequence[Transition]) -> None:
-        """Tell all of them in one message, to each address that has not taken them yet."""
+        """Send all of them in one message, to each address that has not taken them yet."""
         until_s = self._monotonic() + self._timeout_s
         for address in self._addresses:
             if missing := address.missing(transitions):

@@ -2,12 +2,12 @@
 
 When the sink cannot take something, the whole sink rests (1 s, doubled up to 300 s, with jitter, or as long as the
 receiver asks for), and what failed goes behind what was tried less often: a single alert on which a receiver chokes
-delays the others by one attempt. When the sink refuses several at once, they are told one by one, so that only the
+delays the others by one attempt. When the sink refuses several at once, they are sent one by one, so that only the
 poison among them becomes a dead letter. In a storm the pace holds requests back, and what gathers meanwhile travels
-together, up to the sink's `batch_max`. A sink that wants to be reminded is told again, each `renotify_s`, of what fires
-still and nobody has acknowledged or silenced. `condition` says whether the sink takes anything, and why not.
+together, up to the sink's `batch_max`. A sink that wants to be reminded is notified again, each `renotify_s`, of what
+fires still and nobody has acknowledged or silenced. `condition` says whether the sink takes anything, and why not.
 
-At least once: a transition is marked as sent only after the sink took it, so an end of the process in between tells
+At least once: a transition is marked as sent only after the sink took it, so an end of the process in between sends
 it twice, under the same key.
 """
 
@@ -31,7 +31,7 @@ _LOOK_S = 15.0  # how often it is asked whether a reminder is due
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPace:
-    """How fast a sink may be told: `burst` requests at once, then `per_s` of them a second."""
+    """How fast a sink may be notified: `burst` requests at once, then `per_s` of them a second."""
 
     per_s: float = 1.0
     burst: int = 10
@@ -62,7 +62,7 @@ class Delivery:
         self._failures = 0
         self._resting_until_s = float("-inf")
         self._refreshed_s = now()
-        self._told: list[str] = []  # taken by the sink, not yet marked
+        self._unmarked: list[str] = []  # taken by the sink, not yet marked
         self.condition = Condition("sink", sink.name, f"sink {sink.name} delivers nothing", now, _log)
 
     @property
@@ -83,7 +83,7 @@ class Delivery:
             return rest_s
         if paced and self._bucket and (wait_s := self._bucket.wait_s(now_s)) > 0:
             return wait_s
-        if self._told:
+        if self._unmarked:
             self._mark()
         due = self._outbox.due(self.sink, now_s, self._sink.batch_max)
         if due:
@@ -117,14 +117,14 @@ class Delivery:
             retry_at_s = self._now() + self._backoff_s(attempts + 1)
             self._outbox.failed(self.sink, [t.key for t in transitions], str(error), retry_at_s)
         else:
-            self._told += [t.key for t in transitions]
+            self._unmarked += [t.key for t in transitions]
             self._recovered()
             self._mark()
 
     def _mark(self) -> None:
-        """Mark what was told; while the store cannot (a full disk), StoreError, and nothing is told again."""
-        self._outbox.sent(self.sink, self._told, None if self._renotify_s is None else self._now())
-        self._told = []
+        """Mark what was sent; while the store cannot (a full disk), StoreError, and nothing is sent again."""
+        self._outbox.sent(self.sink, self._unmarked, None if self._renotify_s is None else self._now())
+        self._unmarked = []
 
     def _send(self, transitions: Sequence[Transition]) -> None:
         if self._bucket:
@@ -132,7 +132,7 @@ class Delivery:
         self._sink.send(transitions)
 
     def _refresh(self, now_s: float) -> float:
-        """Tell a sink that forgets what is open, when it is time; return the seconds until the next time."""
+        """Remind a sink that forgets of what is open, when it is time; return the seconds until the next time."""
         every_s = self._sink.refresh_s
         if every_s is None:
             return self._idle_s

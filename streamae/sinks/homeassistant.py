@@ -6,12 +6,12 @@ JSON state; null means unknown: the stream learns or fills its window, or the mo
 while the daemon is (its last will on `streamae/<instance>/status`) and the stream speaks. An empty discovery message
 takes a device away.
 
-What was told is remembered, so that `step` returns only what changed: an alert's state at once, a score that moves at
-most every `every_s` seconds. The broker remembers what an earlier run announced: it is `found` again, as all of this
+What was published is remembered, so that `step` returns only what changed: an alert's state at once, a score that moves
+at most every `every_s` seconds. The broker remembers what an earlier run announced: it is `found` again, as all of this
 instance stands under one node, and withdrawn where group or stream are gone.
 
-Nothing here sends: `step` returns messages, and `announce` makes the next one tell everything (a birth message of Home
-Assistant, a new connection, a failed delivery).
+Nothing here sends: `step` returns messages, and `announce` makes the next one repeat everything (a birth message of
+Home Assistant, a new connection, a failed delivery).
 
 Source: https://www.home-assistant.io/integrations/mqtt/ (device discovery payload, discovery topic, availability,
 birth message), /integrations/binary_sensor.mqtt/ and /integrations/sensor.mqtt/ (payload `None`: unknown).
@@ -78,7 +78,7 @@ class DiscoveryOptions:
 
 @dataclass(slots=True)
 class _Device:
-    """What was told of one stream, and when it last made progress. `spoke` is False until it did since the start."""
+    """What was published of a stream, and when it last made progress. `spoke` is False until it did since the start."""
 
     group: str
     stream: str
@@ -109,7 +109,7 @@ class Discovery:
         return len(self._devices)
 
     def announce(self) -> None:
-        """Make the next step tell everything anew."""
+        """Make the next step publish everything again."""
         for device in self._devices.values():
             device.announced, device.available, device.state = False, None, None
 
@@ -125,7 +125,7 @@ class Discovery:
             self._found[object_id] = group, stream
 
     def step(self, tables: Mapping[str, DeviceStreams], now_s: float) -> list[DiscoveryMessage]:
-        """Return what is to be told of the streams as they stand, in `tables` by group."""
+        """Return what is to be published of the streams as they stand, in `tables` by group."""
         first = self._first_s is None
         self._first_s = now_s if self._first_s is None else self._first_s
         messages: list[DiscoveryMessage] = []

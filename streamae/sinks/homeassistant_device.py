@@ -18,7 +18,7 @@ _DIGITS = 3  # of a score; more would make every score a change
 class DeviceStreams:
     """A group's streams at one moment, `[S]`: `worst` indexes `channels` (-1: none yet), NaN is a score not yet known.
 
-    `time_s` (of the last window) and `learned` (rows of the warm-up) only tell whether a stream makes progress.
+    `time_s` (of the last window) and `learned` (rows of the warm-up) only say whether a stream makes progress.
     """
 
     names: Sequence[str]

@@ -1,10 +1,10 @@
 """One POST over HTTP, with what its answer means.
 
-    2xx                                     told
+    2xx                                     taken
     400 409 411 413-415 422 431 451         this body will never do: SinkRefusedError
     all else, and no answer                 SinkUnavailableError, with Retry-After where it was sent
 
-A wrong token (401, 403) or path (404) is the sink's trouble, not the alert's: the alerts wait until it is mended.
+A wrong token (401, 403) or path (404) is the sink's trouble, not the alert's: the alerts wait until it is repaired.
 Redirections are not followed, since they would carry the credentials elsewhere. What may hold a secret (path, query and
 user of the URL, headers) never enters a message, not even where the answer repeats it.
 """

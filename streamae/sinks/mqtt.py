@@ -2,7 +2,7 @@
 
 With the topic template `streamae/{instance}/alerts/{group}/{stream}`, a transition goes to `<topic>/event`, not
 retained, and to `<topic>/<rule>`, retained: who connects later sees at once what fires, and what fired last. Both
-carry the same JSON, at QoS 1; it counts as told once the broker has acknowledged both. Many transitions travel
+carry the same JSON, at QoS 1; it counts as delivered once the broker has acknowledged both. Many transitions travel
 together: all are published, then all acknowledgements are waited for once. The retained state never goes back to an
 earlier alert of the same stream and rule, in whatever order retries bring them.
 """

@@ -2,7 +2,7 @@
 
 Pure ASCII, so that no name can break a receiver; null where a number is not finite, since JSON has no NaN; times both
 as seconds since 1970 and as RFC 3339 in UTC. A reminder of what fires still has the `id` and `sequence` of what it
-repeats, a number in `repeat` (0 in what is told the first time), and a `key` of its own. `version` grows only when a
+repeats, a number in `repeat` (0 in the first notification), and a `key` of its own. `version` grows only when a
 field changes its meaning or goes.
 """
 

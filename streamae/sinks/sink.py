@@ -1,7 +1,7 @@
 """What a sink is, what it needs of an outbox, and the two ways in which it may fail.
 
-A sink is told of transitions, several at once when many wait, and answers for all of them together. It knows nothing of
-retries, order or storms: the delivery does. What it is told carries the transition's key, by which a receiver can tell
+A sink is given transitions, several at once when many wait, and answers for all of them together. It knows nothing of
+retries, order or storms: the delivery does. Each carries its key, by which a receiver can tell
 a repetition.
 """
 
@@ -48,11 +48,11 @@ class Sink(Protocol):
 
     @property
     def refresh_s(self) -> float | None:
-        """For a receiver that forgets: tell it again of what is open, this often. None for all others."""
+        """For a receiver that forgets: send it again what is open, this often. None for all others."""
         ...
 
     def send(self, transitions: Sequence[Transition]) -> None:
-        """Tell them; return once the receiver has them. SinkRefusedError or SinkUnavailableError speak for all."""
+        """Send them; return once the receiver has them. SinkRefusedError or SinkUnavailableError speak for all."""
         ...
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ class SinkQueue(Protocol):
     """What waits for the sinks; kept by the store."""
 
     def due(self, sink: str, now_s: float, limit: int) -> Sequence[tuple[Transition, int]]:
-        """Transitions to tell now, at most one per alert, with the times that each was tried."""
+        """Transitions to send now, at most one per alert, with the times that each was tried."""
         ...
 
     def next_due_s(self, sink: str, now_s: float) -> float | None:
@@ -83,15 +83,15 @@ class SinkQueue(Protocol):
         ...
 
     def open_transitions(self, sink: str, limit: int) -> Sequence[Transition]:
-        """The last transition of each alert that is open and was told to `sink`."""
+        """The last transition of each alert that is open and that `sink` was notified of."""
         ...
 
     def repeat(self, sink: str, now_s: float, every_s: float, limit: int) -> int:
-        """Put what fires still, `every_s` after the sink was told of it last, in line again; return how many."""
+        """Put what fires still, `every_s` after the sink was notified of it last, in line again; return how many."""
         ...
 
-    def sent(self, sink: str, keys: Sequence[str], told_s: float | None = None) -> None:
-        """The sink has these; `told_s` is the time, for a sink that wants to be reminded."""
+    def sent(self, sink: str, keys: Sequence[str], notified_s: float | None = None) -> None:
+        """The sink has these; `notified_s` is the time, for a sink that wants to be reminded."""
         ...
 
     def failed(self, sink: str, keys: Sequence[str], error: str, retry_at_s: float) -> None:

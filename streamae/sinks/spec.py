@@ -28,7 +28,7 @@ class SinkSettings:
 
     @property
     def reminded_s(self) -> float | None:
-        """Interval in which the sink is told again of what still fires; None: never."""
+        """Interval in which the sink is notified again of what still fires; None: never."""
         return None
 
     @property

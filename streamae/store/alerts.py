@@ -1,6 +1,6 @@
 """The alerts: every transition as it was, and the present state of each alert beside what people said about it.
 
-A transition is stored once, under its key; when a replay brings it again, nothing changes and nobody is told again.
+A transition is stored once, under its key; when a replay brings it again, nothing changes and nobody is notified again.
 Its body is JSON with exact floats (Python's `repr`), read back into an equal `Transition`.
 """
 
@@ -41,12 +41,12 @@ class AlertRecord:
     note: str | None
     feedback: str | None
     silence: int | None
-    """The silence that it is under; of a resolved one, that its sinks were never told because of."""
+    """The silence that it is under; of a resolved one, because of which its sinks were never notified."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlertLimits:
-    """How much of the past is kept; open alerts, and what a sink has yet to be told, always are."""
+    """How much of the past is kept; open alerts, and what a sink is yet to be notified of, always are."""
 
     transitions_max: int = 200_000
     age_max_s: float = 90 * 86400.0

@@ -2,7 +2,7 @@
 
 WAL mode lets readers go on while the one writer commits. `synchronous` decides what a commit survives: NORMAL the end
 of the process, FULL the end of the power too (one fsync a commit). Marks that may be lost without harm (a transition
-told to a sink would only be told twice) are written lazily, without that fsync.
+sent to a sink would only be sent twice) are written lazily, without that fsync.
 """
 
 import sqlite3

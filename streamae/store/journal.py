@@ -71,8 +71,8 @@ def encode_batch(batch: Batch) -> bytes:
         parts += _encode_backlog(batch)
     if batch.maintenance is not None:
         flags |= _MAINTENANCE
-        told = json.dumps(batch.maintenance, separators=(",", ":")).encode("ascii")
-        parts += [_LENGTH.pack(len(told)), told]
+        maintenance = json.dumps(batch.maintenance, separators=(",", ":")).encode("ascii")
+        parts += [_LENGTH.pack(len(maintenance)), maintenance]
     plain = b"".join(parts)
     packed = zlib.compress(plain, 1)
     if len(packed) < len(plain):
@@ -177,7 +177,7 @@ class _Cutter:
 def _inflate(packed: bytes, length: int) -> bytes:
     inflater = zlib.decompressobj()
     try:
-        # One byte more than announced tells a longer stream without unpacking it.
+        # One byte more than announced shows a longer stream without unpacking it.
         return inflater.decompress(packed, length + 1)
     except zlib.error as error:
         raise ValueError(f"a journal row cannot be inflated ({error})") from error

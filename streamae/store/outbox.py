@@ -1,10 +1,11 @@
-"""The outbox: what each sink still has to be told, at least once each, in the order of each alert.
+"""The outbox: what each sink is still to be notified of, at least once each, in the order of each alert.
 
 A transition gets one row per sink in the transaction that stores it. A row goes when the sink took it. It waits for
 `retry_at_s` when the sink could not, and is due again after those that were tried less often, so that one bad row holds
 up nobody but the later transitions of its own alert. It stays as a dead letter when the sink refused it for good. It is
-withheld while its alert is under a silence (`store.silences`), and goes when that alert ends before its sink was told
-of any of it. A sink that wants to be reminded gets a row again for what fires still and nobody has acknowledged.
+withheld while its alert is under a silence (`store.silences`), and goes when that alert ends before its sink was
+notified of any of it. A sink that wants to be reminded gets a row again for what fires still and nobody has
+acknowledged.
 """
 
 import sqlite3
@@ -34,7 +35,7 @@ class OutboxLimits:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """What enqueueing did in a transaction that is yet to stand, by sink: rows evicted, rows never to be told."""
+    """What enqueueing did in a transaction that is yet to stand, by sink: rows evicted, rows never to be sent."""
 
     evicted: Mapping[str, int] = field(default_factory=dict)
     silenced: Mapping[str, int] = field(default_factory=dict)
@@ -109,11 +110,11 @@ class Outbox:
         self._counts.add(self._counts.silenced, queued.silenced)
 
     def distrust(self, connection: sqlite3.Connection) -> None:
-        """After an end that was not clean: any row may have been told without being marked."""
+        """After an end that was not clean: any row may have been sent without being marked."""
         connection.execute("UPDATE outbox SET attempts = 1 WHERE attempts = 0 AND dead <> 1")
 
     def due(self, sink: str, now_s: float, limit: int) -> list[tuple[Transition, int]]:
-        """At most `limit` transitions to tell `sink` now, with the times each was tried; one per alert."""
+        """At most `limit` transitions to send to `sink` now, with the times each was tried; one per alert."""
         found, damaged = [], []
         # Within the lock: a commit must know of what a sink may be hearing already.
         with self._database.quiet(), self._database.read() as connection:
@@ -181,18 +182,18 @@ class Outbox:
             )
         return len(rows)
 
-    def sent(self, sink: str, keys: Sequence[str], told_s: float | None = None) -> None:
-        """The sink took these, at `told_s` where it wants to be reminded.
+    def sent(self, sink: str, keys: Sequence[str], notified_s: float | None = None) -> None:
+        """The sink took these, at `notified_s` where it wants to be reminded.
 
-        Written without an fsync: a power cut can only make us tell them again.
+        Written without an fsync: a power cut can only make us send them again.
         """
         with self._database.write(lazy=True) as connection:
-            if told_s is not None:
+            if notified_s is not None:
                 connection.executemany(
                     """INSERT INTO told (alert, sink, told_s) SELECT a.id, ?, ? FROM transition t
                        JOIN alert a ON a.id = t.alert WHERE t.key = ? AND a.state <> 'resolved'
                        ON CONFLICT DO UPDATE SET told_s = excluded.told_s""",
-                    [(sink, told_s, key) for key in keys],
+                    [(sink, notified_s, key) for key in keys],
                 )
             connection.executemany(
                 "DELETE FROM outbox WHERE sink = ? AND dead <> 1 AND seq = (SELECT seq FROM transition WHERE key = ?)",
@@ -226,7 +227,7 @@ class Outbox:
             ).fetchall()
 
     def revive(self, sink: str) -> int:
-        """Try the dead letters of `sink` once more (its operator mended it); return how many there are."""
+        """Try the dead letters of `sink` once more (its operator repaired it); return how many there are."""
         with self._database.write() as connection:
             return connection.execute(
                 "UPDATE outbox SET dead = 0, attempts = 0, retry_at_s = 0 WHERE sink = ? AND dead = 1", (sink,)

@@ -45,7 +45,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             STRICT, WITHOUT ROWID""",
         "CREATE INDEX alert_by_last ON alert (last)",
         "CREATE INDEX alert_open ON alert (last) WHERE state <> 'resolved'",
-        # What each sink still has to be told; a row goes when it was told, or stays as a dead letter.
+        # What each sink is still to be notified of; a row goes when it was delivered, or stays as a dead letter.
         """CREATE TABLE outbox (
             sink TEXT NOT NULL, seq INTEGER NOT NULL, alert TEXT NOT NULL, dead INTEGER NOT NULL DEFAULT 0,
             attempts INTEGER NOT NULL DEFAULT 0, retry_at_s REAL NOT NULL DEFAULT 0, error TEXT,
@@ -59,7 +59,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE silence (id INTEGER PRIMARY KEY, crc INTEGER NOT NULL, body BLOB NOT NULL) STRICT",
         "ALTER TABLE alert ADD COLUMN silence INTEGER",
         # `outbox.dead` is from here on: 0 waits, 1 dead letter, 2 withheld. `repeat` counts notices that say again
-        # what fires still; `told` says when a sink heard of an alert last.
+        # what fires still; `told` says when a sink was last notified of an alert.
         "ALTER TABLE outbox ADD COLUMN repeat INTEGER NOT NULL DEFAULT 0",
         "CREATE INDEX outbox_withheld ON outbox (alert) WHERE dead = 2",
         """CREATE TABLE told (

@@ -1,15 +1,15 @@
-"""Silences: what people do not want to be told of for a while, for once or by the plan of maintenance.
+"""Silences: what people do not want to be notified of for a while, for once or by the plan of maintenance.
 
 A silence names alerts by patterns of group, stream and rule (`*`, `?`, `[…]`) and by labels that must be equal. While
 it is active, the transitions of the alerts that it names are stored and shown as ever, and their rows in the outbox are
-withheld from every sink. When it ends, what still fires is told; what came and went meanwhile never is, except to a
-sink that had been told that it fires: that one learns of its end. The rows of an alert are withheld all or none, so no
+withheld from every sink. When it ends, what still fires is notified; what came and went meanwhile never is, except to
+a sink that knows that it fires: that one learns of its end. The rows of an alert are withheld all or none, so no
 sink hears of an end before the beginning.
 
 The plan of maintenance is in the configuration (`streamae.config.maintenance`); each of its windows becomes a silence
 like any other, in time, and stays in the table when it is over. `plan` says which one it stands for, so that a restart
 makes none twice, and one that somebody ended early stays ended. Samples of their time teach nothing: `maintenance` is
-what the pipeline is told of it.
+what the pipeline learns of it.
 
 `alert.silence` says which silence an alert is under. It is set in the transaction that stores a transition, and brought
 into line by `apply`: at a start, when a silence is made or ended, and when time has begun or ended one. Nothing else is
@@ -94,7 +94,7 @@ class Silences:
                 found.append(_decode(body, crc))
             except ValueError as error:
                 connection.execute("DELETE FROM silence WHERE id = ?", (number,))
-                notes.append(f"silence {number} is damaged ({error}) and was dropped; what it silenced is told")
+                notes.append(f"silence {number} is damaged ({error}) and was dropped; its alerts are notified")
         self._remember(found)
         return notes
 
@@ -161,8 +161,8 @@ class Silences:
         known, since_s = self._known, (now_s // _DAY_S) * _DAY_S - _LATE_S
         if self._planned[:2] != (known, since_s):
             mine = [s for s, _ in known if s.maintenance and s.ends_s > max(since_s, s.starts_s)]
-            told = tuple(Maintenance(s.group, s.stream, s.starts_s, s.ends_s) for s in mine)
-            self._planned = known, since_s, told
+            planned = tuple(Maintenance(s.group, s.stream, s.starts_s, s.ends_s) for s in mine)
+            self._planned = known, since_s, planned
         return self._planned[2]
 
     def matching(

@@ -125,7 +125,7 @@ def demo(folder: Path | None, *, exit_after_alert: bool, page: int, broker_kind:
     folder = folder or Path(tempfile.mkdtemp(prefix="streamae-demo-"))
     folder.mkdir(parents=True, exist_ok=True)
     logs.set_up("warning", "human")
-    logging.getLogger("streamae.alerts").setLevel(logging.CRITICAL)  # the demo tells of alerts itself
+    logging.getLogger("streamae.alerts").setLevel(logging.CRITICAL)  # the demo prints alerts itself
     try:
         with grace(_TIDY_S), Broker(monotonic=clock.monotonic, sleep=clock.sleep, kind=broker_kind) as broker:
             click.echo(f"broker   {broker.kind} on {broker.url}")
@@ -182,7 +182,7 @@ def _play(folder: Path, broker: Broker, *, exit_after_alert: bool, page: int, cl
 
 
 def _watch(daemon: Daemon, world: _World, names: Sequence[str], *, exit_after_alert: bool) -> int:
-    """Let it run calmly, break one pump after another, and compare what is told with what was done."""
+    """Let it run calmly, break one pump after another, and compare the alerts with what was done."""
     clock = daemon.clock
     seen: list[Transition] = []
     daemon.on_report = lambda report: seen.extend(report.transitions)
@@ -223,9 +223,9 @@ def _judge(seen: Sequence[Transition], injected: _Injected) -> int:
         return 1
     t = right[0]
     delay_s = t.time_s - injected.at_s
-    told = f"{t.worst_channel} carries {100 * t.shares[t.worst_channel]:.0f} % of the error, "
-    told += f"score {t.score:.3g} over {t.threshold:.3g}"
+    what = f"{t.worst_channel} carries {100 * t.shares[t.worst_channel]:.0f} % of the error, "
+    what += f"score {t.score:.3g} over {t.threshold:.3g}"
     if t.rule == "stuck":
-        told = f"{t.worst_channel} is stuck: {t.score:.0f} equal values"
-    click.echo(f"ALERT    {t.stream}: {told}, {delay_s:.1f} s after the {injected.fault.kind} began")
+        what = f"{t.worst_channel} is stuck: {t.score:.0f} equal values"
+    click.echo(f"ALERT    {t.stream}: {what}, {delay_s:.1f} s after the {injected.fault.kind} began")
     return 1 if wrong else 0

@@ -79,7 +79,7 @@ class Endpoints:
         """One stream in detail: last rows, reconstruction, forecast, scores, shares, alerts."""
         group, stream = asked.group, asked.stream
         table = self._view.snapshot().tables.get(group)
-        found = self._view.closeup(group, stream, asked.rows)
+        found = self._view.detail(group, stream, asked.rows)
         if found is None or table is None or stream not in table.names:
             raise HTTPException(404, "there is no such stream")
         number = list(table.names).index(stream)

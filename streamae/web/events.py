@@ -40,15 +40,15 @@ class Events:
 
     async def _lines(self) -> AsyncIterator[str]:
         self.readers += 1
-        told, looks = (-1, -1), 0
+        sent, looks = (-1, -1), 0
         try:
             yield "retry: 2000\n\n"
             while not self._closed:
                 state = self._state()
                 counters, looks = (state["sequence"], state["alerts_version"]), looks + 1
-                if counters != told or looks >= _SILENT_LOOKS:
+                if counters != sent or looks >= _SILENT_LOOKS:
                     yield f"id: {counters[0]}\nevent: state\ndata: {json.dumps(state, allow_nan=False)}\n\n"
-                    told, looks = counters, 0
+                    sent, looks = counters, 0
                 await asyncio.sleep(_LOOK_S)
         finally:
             self.readers -= 1

@@ -124,9 +124,8 @@ class Operation:
             return text
         try:
             given = json.loads(text)
-            json.dumps(
-                given, ensure_ascii=False
-            ).encode()  # an escape can be half a character, which nobody could store
+            # An escape can be half a character, which nobody could store.
+            json.dumps(given, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
             given = None
         if not isinstance(given, dict):

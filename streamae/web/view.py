@@ -107,7 +107,7 @@ class View(Protocol):
         """Return up to `limit` alerts as JSON values, newest first; `state` is firing, resolved or None for all."""
         ...
 
-    def closeup(self, group: str, stream: str, rows: int) -> Mapping[str, Any] | None:
+    def detail(self, group: str, stream: str, rows: int) -> Mapping[str, Any] | None:
         """Return a stream's last rows, reconstruction, scores and shares as JSON values; None: no such stream.
 
         Raises UnavailableError where the loop has no time to copy them.
@@ -151,7 +151,7 @@ class View(Protocol):
         ...
 
     def retry(self, sink: str) -> bool:
-        """Let a sink be told of its dead letters once more; False where it has none."""
+        """Deliver a sink's dead letters once more; False where it has none."""
         ...
 
     def poison(self) -> Sequence[Mapping[str, Any]]:

@@ -129,11 +129,11 @@ def test_scores_are_those_of_the_verb(trained, tmp_path, name):
     arguments = ["score", trained.path, file, "-o", out, "--registry", trained.registry]
     assert CliRunner().invoke(main, [str(a) for a in arguments]).exit_code == 0
     scores = streamae.load(trained.path, registry=trained.registry).score(streamae.Series.read(file))
-    with out.open() as lines:
-        told = list(csv.DictReader(lines))
-    assert len(told) == len(scores)
+    with out.open() as opened:
+        lines = list(csv.DictReader(opened))
+    assert len(lines) == len(scores)
     shown = [["" if math.isnan(x) else repr(x) for x in (row.score, row.threshold)] + [row.state] for row in scores]
-    assert shown == [[line["score"], line["threshold"], line["state"]] for line in told]
+    assert shown == [[line["score"], line["threshold"], line["state"]] for line in lines]
     assert any(state == "inactive" for *_, state in shown)
 
 
@@ -163,7 +163,7 @@ def test_scores_are_those_of_the_daemon(trained, opened, artifact, cuts):
     said = [json.dumps({"t": t, **dict(zip(artifact.profile.channels, row, strict=True))}) for _, t, row in rows]
     offline = offline_group(artifact.profile, artifact.reconstructor, AlertRule(3.0, 20.0))
     group = replace(offline, templates=[Template.parse("plant/{stream}")], payloads=[PayloadSpec("json", time="t")])
-    daemon, ends, verdicts, told = Groups("plant", [group]), [0, *sorted(cuts), len(rows)], {}, []
+    daemon, ends, verdicts, expected = Groups("plant", [group]), [0, *sorted(cuts), len(rows)], {}, []
     for a, b in zip(ends, ends[1:], strict=False):
         arrival_s = np.array([t for _, t, _ in rows[a:b]])
         topics, payloads = [f"plant/{n}".encode() for n, _, _ in rows[a:b]], [x.encode() for x in said[a:b]]
@@ -171,7 +171,7 @@ def test_scores_are_those_of_the_daemon(trained, opened, artifact, cuts):
         v, names = report.groups["series"].verdicts, daemon.pipelines["series"].streams.names
         lines = zip(v.stream.tolist(), v.time_s.tolist(), v.score.tolist(), v.threshold.tolist(), v.share, strict=True)
         verdicts |= {(names[s], t): (score, limit, share.tolist()) for s, t, score, limit, share in lines}
-        told += [t for t in report.transitions if t.rule == "anomaly"]
+        expected += [t for t in report.transitions if t.rule == "anomaly"]
     opened.reset()
     found, mine = {}, []
     for name, now_s, row in rows:
@@ -181,7 +181,7 @@ def test_scores_are_those_of_the_daemon(trained, opened, artifact, cuts):
             found[name, now_s] = scores[0].score, scores[0].threshold, scores.share[0].tolist()
     assert found == verdicts
     assert len(found) > 200
-    assert list(map(key, mine)) == list(map(key, told))
+    assert list(map(key, mine)) == list(map(key, expected))
     assert mine
 
 
@@ -444,7 +444,7 @@ def test_a_model_that_judges_nothing_is_an_error(detector, pump, monkeypatch):
         detector.score(values, time_s, name)
 
 
-def test_rows_on_which_the_model_fails_are_told(detector, pump, monkeypatch):
+def test_rows_on_which_the_model_fails_are_notified(detector, pump, monkeypatch):
     """Where the model fails on some windows only, their rows have no score, and `notices` say why."""
     model = detector._group.reconstructor
 

@@ -1,8 +1,8 @@
 """One peer in a process of its own: `INTERPRETER foreign.py NAME POINTS`. Imports nothing of streamae.
 
 So a peer that wants other versions of what we use runs by the interpreter of an environment of its own. Once it is
-ready it writes a line with its version; then for each line that it reads it scores as many points as it was told, one
-by one, as its users call it, and writes the CPU and wall seconds that it took.
+ready it writes a line with its version; then for each line that it reads it scores as many points as that asks for,
+one by one, as its users call it, and writes the CPU and wall seconds that it took.
 """
 
 import json

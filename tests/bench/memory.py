@@ -90,8 +90,8 @@ def measure(streams: int, window: int, history: bool) -> dict[str, float]:
         sys.getsizeof(routes) + sum(map(sys.getsizeof, routes)) + sum(sys.getsizeof(codes[i]) for i in own)
     )
     found["history"] = view.nbytes if view is not None else 0
-    told = {name: size / streams for name, size in found.items()}
-    return told | {"RSS": grown / streams, "RSS MB": grown / 1e6, "us a message": 1e6 * cpu_s / max(messages, 1)}
+    figures = {name: size / streams for name, size in found.items()}
+    return figures | {"RSS": grown / streams, "RSS MB": grown / 1e6, "us a message": 1e6 * cpu_s / max(messages, 1)}
 
 
 def main() -> int:

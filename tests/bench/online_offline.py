@@ -119,7 +119,7 @@ def compare(series: Series, offline: Scored, daemon: Online) -> Compared:
     )
     away = np.abs(got - np.stack([offline.score[known], offline.threshold[known]], axis=1))
 
-    def told(transitions):
+    def shown(transitions):
         return [(t.state, t.severity, t.sequence, t.onset_s, t.time_s) for t in transitions]
 
     return Compared(
@@ -130,7 +130,7 @@ def compare(series: Series, offline: Scored, daemon: Online) -> Compared:
         score_difference=float(np.nanmax(away[:, 0], initial=0)),
         threshold_difference=float(np.nanmax(away[:, 1], initial=0)),
         transitions=len(offline.transitions),
-        same_transitions=told(offline.transitions) == told(daemon.transitions),
+        same_transitions=shown(offline.transitions) == shown(daemon.transitions),
     )
 
 

@@ -44,9 +44,9 @@ class Peer:
                 self._process = child(
                     subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
                 )
-                told = self._answer()
-                if told is not None:
-                    self.version: str = told["version"]
+                answer = self._answer()
+                if answer is not None:
+                    self.version: str = answer["version"]
                     return
                 self._process.wait()
                 errors.seek(0)
@@ -58,10 +58,10 @@ class Peer:
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        told = self._answer()
-        if told is None:
+        answer = self._answer()
+        if answer is None:
             raise RuntimeError(f"{self._process.args!r} has ended")
-        return Elapsed(*told)
+        return Elapsed(*answer)
 
     def close(self) -> None:
         """Let it end."""

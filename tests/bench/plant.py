@@ -227,9 +227,9 @@ def sensor_delay_s(profile: Profile, trial: FaultTrial, runs: I64 | None, period
     stream: I32 = np.zeros(N * C, np.int32)
     channel = np.tile(np.arange(C, dtype=np.int32), N)
     samples = Readings(stream, channel, time_s, trial.values.ravel(), origin, time_s)
-    told = health.step(samples, np.zeros(N * C, np.bool_), np.zeros(1, np.bool_), float(time_s[-1]))
+    found = health.step(samples, np.zeros(N * C, np.bool_), np.zeros(1, np.bool_), float(time_s[-1]))
     begin_s, end_s = np.flatnonzero(trial.label)[[0, -1]] * period_s
-    delays = [f.time_s - begin_s for f in told if f.rule == "stuck" and f.fires and begin_s <= f.time_s <= end_s]
+    delays = [f.time_s - begin_s for f in found if f.rule == "stuck" and f.fires and begin_s <= f.time_s <= end_s]
     return min(delays, default=None)
 
 

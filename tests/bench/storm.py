@@ -1,4 +1,4 @@
-"""Every stream of a fleet goes bad in the same second: does the intake keep pace, and how are the sinks told?
+"""Every stream of a fleet goes bad in the same second: does the intake keep pace, and how are the sinks notified?
 
     python -m tests.bench.storm [--streams 10000] [--calm 5] [--storm 20]
 
@@ -6,7 +6,7 @@ The core, the loop, the store and the sinks' threads are the daemon's own; the s
 API, MQTT on a real mosquitto, and the log, at the pace of the product. One row a second of every stream is offered by
 the clock, so that an intake that falls behind shows as lag. Printed: messages a second, lag in the calm and in the
 storm, notifications by sink and how many alerts travelled in each, and what the store holds. Exit code 1 unless every
-alert is stored, every sink was told of all of them, in order, and the lag stayed below a second.
+alert is stored, every sink was notified of all of them, in order, and the lag stayed below a second.
 """
 
 import argparse
@@ -58,7 +58,7 @@ class Receiver:
     """An HTTP receiver of both forms; `sizes` are the alerts in each request, by path; `firing` before `resolved`."""
 
     sizes: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    told: dict[str, dict[str, set[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(set)))
+    notified: dict[str, dict[str, set[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(set)))
     disorder: int = 0
 
     def __post_init__(self) -> None:
@@ -93,8 +93,8 @@ class Receiver:
             ]
         self.sizes[path].append(len(alerts))
         for alert, state in pairs:
-            self.disorder += state == "resolved" and alert not in self.told[path]["firing"]
-            self.told[path][state].add(alert)
+            self.disorder += state == "resolved" and alert not in self.notified[path]["firing"]
+            self.notified[path][state].add(alert)
 
     def close(self) -> None:
         self._server.shutdown()
@@ -152,7 +152,7 @@ class Outcome:
     requests: dict[str, list[int]]
     stored: int
     open_at_worst: int
-    told_after_s: float
+    notified_after_s: float
     log_lines: int
     commit_s: list[float]
     wrong: list[str]
@@ -166,7 +166,8 @@ class Outcome:
                 for name, (a, b) in lag.items()
             ),
             f"longest step with its commit: {max(self.commit_s) * 1000:.0f} ms",
-            f"alerts that fired: {self.open_at_worst}, stored: {self.stored}, all told {self.told_after_s:.0f} s later",
+            f"alerts that fired: {self.open_at_worst}, stored: {self.stored}, "
+            f"all notified {self.notified_after_s:.0f} s later",
             *(
                 f"{name}: {len(n)} notifications, {sum(n)} transitions, up to {max(n)}"
                 for name, n in self.requests.items()
@@ -193,7 +194,7 @@ def storm(folder: Path, streams: int, calm_s: int, storm_s: int) -> Outcome:
             ended_s = time.monotonic()
             while any(s.pending for s in store.outbox.stats().values()) and time.monotonic() - ended_s < 600:
                 time.sleep(0.1)
-            outcome.told_after_s = time.monotonic() - ended_s
+            outcome.notified_after_s = time.monotonic() - ended_s
             time.sleep(0.5)  # the broker's last messages to the collector
             _judge(outcome, store, receiver, list(messages), counted.lines)
         return outcome
@@ -254,8 +255,8 @@ def _judge(
         wrong.append(f"{len(expected)} alerts are stored, of {outcome.streams}")
     for path in ("/webhook", "/am/api/v2/alerts"):
         for state in ("firing", "resolved"):
-            if receiver.told[path][state] != expected:
-                wrong.append(f"{path}: {len(receiver.told[path][state])} {state}, not {len(expected)}")
+            if receiver.notified[path][state] != expected:
+                wrong.append(f"{path}: {len(receiver.notified[path][state])} {state}, not {len(expected)}")
     events: Counter[tuple[str, str]] = Counter()
     states: dict[str, str] = {}
     for topic, payload, _ in messages:
@@ -268,7 +269,7 @@ def _judge(
     if {i for i, _ in events} != expected or len(events) != 2 * len(expected) or set(states.values()) != {"resolved"}:
         wrong.append(f"mqtt: {len(events)} events, {Counter(states.values())} states")
     if receiver.disorder:
-        wrong.append(f"{receiver.disorder} ends were told before their beginnings")
+        wrong.append(f"{receiver.disorder} ends were notified before their beginnings")
     if max(len(n) for n in receiver.sizes.values()) > outcome.streams / 10 + 60:
         wrong.append("a receiver got more notifications than a tenth of the alerts")
     if outcome.log_lines > outcome.streams / 10 + 60:

@@ -10,10 +10,10 @@ the hidden size, the budget of steps, the optimiser and the initialisation. What
     LSTM forecaster           what are the last K rows, given the code of the T - K before? (encoder-decoder)
     composite                 both of the last two from one code (Srivastava et al. 2015)
 
-and, as variants, the autoencoder's decoder: target in order of time, conditional free-running, conditional and told
-the truth. The score of row t is the mean square error over the rows of the trailing window that ends at t, for all of
-them: a forecast's errors, which cover K rows, are averaged over the window's forecasts. Each channel's is divided by
-its mean over the training rows and the channels (and, for the composite, the two kinds) are averaged.
+and, as variants, the autoencoder's decoder: target in order of time, conditional free-running, conditional and
+teacher forced. The score of row t is the mean square error over the rows of the trailing window that ends at t, for
+all of them: a forecast's errors, which cover K rows, are averaged over the window's forecasts. Each channel's is
+divided by its mean over the training rows and the channels (and, for the composite, the two kinds) are averaged.
 
 Channels with at most two values in the training rows are inputs and not targets. No banks, no linear path, no adaptive
 threshold: these are the systems of the literature, not this project's detector.
@@ -71,7 +71,7 @@ SYSTEMS: Mapping[str, Mapping[str, Any]] = {
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "autoencoder, in order of time": {"task": "reconstruction", "reversed": False},
     "autoencoder, conditional": {"task": "reconstruction", "decoder": "conditional_free"},
-    "autoencoder, told the truth": {"task": "reconstruction", "decoder": "conditional_teacher"},
+    "autoencoder, teacher forced": {"task": "reconstruction", "decoder": "conditional_teacher"},
 }
 
 

@@ -54,9 +54,9 @@ def test_any_sink_can_be_tried(tmp_path: Path, receiver: Receiver, mosquitto: Mo
     if kind == "log":
         assert "notify-test" in result.stderr
     else:
-        told = [payload.decode() for _, payload, _ in received] + [json.dumps(body) for _, _, body in receiver.requests]
-        assert len(told) == 1
-        assert "This is a test of the notifications of plant-1" in told[0]
+        sent = [payload.decode() for _, payload, _ in received] + [json.dumps(body) for _, _, body in receiver.requests]
+        assert len(sent) == 1
+        assert "This is a test of the notifications of plant-1" in sent[0]
 
 
 def test_a_test_over_mqtt_leaves_nothing_retained(tmp_path: Path, receiver: Receiver, mosquitto: Mosquitto) -> None:

@@ -247,7 +247,7 @@ def the_fit(world: World) -> None:
 
 
 def the_broker(world: World) -> None:
-    """The daemon runs, its broker is silent, and so is a sink that has something to be told."""
+    """The daemon runs, its broker is silent, and so is a sink that has something to deliver."""
     port, come = world.silent()
     trained, page = world.trained(), free_port()
     config = CONFIG.format(broker=port, page=page, silent=300, keep=5, model=trained.path, sha256=trained.sha256)

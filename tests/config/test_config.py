@@ -78,12 +78,12 @@ def test_a_broken_config_gives_exactly_the_line_that_its_first_comment_pins(path
     with pytest.raises(ConfigError) as caught:
         load(path, environ={})
     assert caught.value.exit_code == 78
-    told = str(caught.value).replace(str(path), "").replace(str(path.parent), "DIR").removeprefix(":")
-    assert told == expected
-    assert re.match(r"\d+:\d+: \S.*: got .+; .+", told), "line, column, key, value and remedy are all there"
+    message = str(caught.value).replace(str(path), "").replace(str(path.parent), "DIR").removeprefix(":")
+    assert message == expected
+    assert re.match(r"\d+:\d+: \S.*: got .+; .+", message), "line, column, key, value and remedy are all there"
 
 
-def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(tmp_path):
+def test_all_mistakes_are_notified_at_once_in_the_order_of_the_file(tmp_path):
     path = write(tmp_path, "instance: 12\nmqtt: {qos: 2, hots: a, host: '${NOPE}'}\n" + MINIMAL)
     with pytest.raises(ConfigError) as caught:
         load(path, environ={})
@@ -398,13 +398,13 @@ def test_a_changed_secret_is_a_change_whose_line_does_not_show_it(tmp_path):
 def test_check_says_for_each_topic_what_it_would_do(tmp_path):
     text = MINIMAL + "    align: {every: 1s}\n"
     lines = check(write(tmp_path, text), lambda group: profile("flow", "pressure"))
-    told = "\n".join(lines)
-    assert "subscribes to plant/+/+/+" in told
-    assert "one of flow, pressure" in told
-    assert "rows every 1s (hold)" in told
-    assert "stream <line>/<pump>" in told
-    assert "warning: streams.pumps.topics[0]" in told
-    assert "Home Assistant" not in told
+    said = "\n".join(lines)
+    assert "subscribes to plant/+/+/+" in said
+    assert "one of flow, pressure" in said
+    assert "rows every 1s (hold)" in said
+    assert "stream <line>/<pump>" in said
+    assert "warning: streams.pumps.topics[0]" in said
+    assert "Home Assistant" not in said
     shown = check(
         write(tmp_path, "home_assistant: {max_devices: 7}\n" + text), lambda group: profile("flow", "pressure")
     )
@@ -495,10 +495,10 @@ def test_every_key_of_a_topic_reaches_the_decoder(tmp_path):
         "topic: 'p', payload: senml, name: '{host}:{channel}'",
         "topic: 'p/{host}', payload: tasmota, time_zone: UTC",
     ]
-    told = set()
+    changed = set()
     for topic in topics:
         path = write(tmp_path, f"streams: {{pumps: {{topics: [{{{topic}}}], model: {{path: pumps.pt}}}}}}")
         (spec,) = load(path).streams["pumps"].topics
         plain = PayloadSpec(spec.kind)
-        told |= {f.name for f in fields(PayloadSpec) if getattr(spec, f.name) != getattr(plain, f.name)}
-    assert told == {f.name for f in fields(PayloadSpec)} - {"kind", "listens"}
+        changed |= {f.name for f in fields(PayloadSpec) if getattr(spec, f.name) != getattr(plain, f.name)}
+    assert changed == {f.name for f in fields(PayloadSpec)} - {"kind", "listens"}

@@ -44,9 +44,9 @@ def test_each_stage_has_its_scenarios_and_each_is_a_sentence():
 
 
 def play(settings, scores):
-    """Feed scores[S][t]; returns the columns alert, told and severity of each stream."""
+    """Feed scores[S][t]; returns the columns alert, transition and severity of each stream."""
     stage = AlertColumns(settings, [{}] * len(scores))
-    columns = [{"alert": [], "told": [], "severity": []} for _ in scores]
+    columns = [{"alert": [], "transition": [], "severity": []} for _ in scores]
     for t, now in enumerate(zip(*scores, strict=True)):
         seen = stage.step([float(t)] * len(now), [{"input": str(score)} for score in now])
         for column, one in zip(columns, seen, strict=True):
@@ -81,7 +81,7 @@ def test_life_equals_the_naive_oracle_and_survives_a_snapshot(scores, for_s, kee
 def test_transitions_of_an_alert_are_numbered_and_end_with_its_resolution(scores, for_s, keep):
     """Every alert is reported as 0, 1, …; the first is firing, at most one grows critical, the last resolves."""
     (column,) = play({"for_s": for_s, "keep_firing_for_s": keep, "critical_ratio": 5}, [scores])
-    numbers = [int(x) for x in column["told"] if x != "."]
+    numbers = [int(x) for x in column["transition"] if x != "."]
     for a, b in zip(numbers, numbers[1:], strict=False):
         assert b in (a + 1, 0)
     assert all(n <= 2 for n in numbers)

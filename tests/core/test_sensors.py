@@ -136,7 +136,7 @@ def test_every_verdict_is_that_of_the_naive_oracle_in_any_batches(steps, rule, a
     for batch, now_s in flat(steps, sizes):
         oracle.step(batch, now_s)
         world.step(batch, now_s)
-    assert sorted(world.findings) == sorted(oracle.told)
+    assert sorted(world.findings) == sorted(oracle.findings)
 
 
 @settings(max_examples=examples(25))

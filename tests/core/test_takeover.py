@@ -126,7 +126,7 @@ def test_another_model_judges_the_next_row(make, way, change):
 
 
 def test_a_refill_says_at_every_row_of_the_journal_that_it_lives(make):
-    """As often as it reads a row, so that a long one is told from a hang; a group that goes on reads none."""
+    """As often as it reads a row, so that a long one is not taken for a hang; a group that goes on reads none."""
     world = make()
     world.carry(plant(60), step=20)
     rows = []

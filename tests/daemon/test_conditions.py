@@ -157,7 +157,7 @@ def test_what_comes_and_goes_cannot_flood_the_log_and_its_last_word_is_true(watc
     assert len(watched.lines.of("for good")) == 1
 
 
-def test_a_condition_that_is_looked_at_counts_what_it_is_told(watched: Watched) -> None:
+def test_a_condition_that_is_looked_at_counts_what_it_is_notified(watched: Watched) -> None:
     """The same reason again is the same trouble; an empty one is its end, and one that never was has none."""
     for reason, number in (("", 0), ("two are dead", 2), ("two are dead", 2), ("two are dead", 3), ("", 0), ("", 0)):
         watched.condition.observe(reason, number)
@@ -169,7 +169,7 @@ def test_a_condition_that_is_looked_at_counts_what_it_is_told(watched: Watched) 
 
 
 def test_a_clock_that_steps_back_neither_floods_nor_shows_a_negative_time(watched: Watched) -> None:
-    """By a year in the middle of it: one more line, no time below zero, and what changes then is told as ever."""
+    """By a year in the middle of it: one more line, no time below zero, and what changes then is reported as ever."""
     watched.condition.failed("401")
     watched.clock.now_s -= 3e7
     for _ in range(10):
@@ -221,7 +221,7 @@ class World:
         return answer
 
     def failing(self) -> dict[str, dict[str, Any]]:
-        """What the page is told, by kind and name."""
+        """What the page shows, by kind and name."""
         return {f"{one['kind']} {one['name']}": one for one in self.look()["conditions"]}
 
     def metric(self, kind: str, name: str) -> float | None:
@@ -330,9 +330,9 @@ def test_a_sink_that_fails_is_in_the_log_on_the_page_and_in_the_metrics(
     world.store.publish([transition(1)], world.clock.now())
     world.sink_threads.wake()
     wait_until(lambda: world.failing().get("sink ops", {}).get("failures", 0) >= 3, 60, "three attempts")
-    told = world.failing()
-    assert told.keys() == {"sink ops"}
-    assert case.reason in told["sink ops"]["reason"]
+    failing = world.failing()
+    assert failing.keys() == {"sink ops"}
+    assert case.reason in failing["sink ops"]["reason"]
     states = {one["name"]: one for one in world.look()["sinks"]}
     assert (states["ops"]["state"], states["ops"]["waiting"], states["fine"]["state"]) == ("failing", 1, "ok")
     assert case.reason in states["ops"]["reason"]
@@ -351,7 +351,7 @@ def test_a_sink_that_fails_is_in_the_log_on_the_page_and_in_the_metrics(
     assert world.metric("sink", "ops") == 0
     assert len(lines.of("over, after")) == 1
     assert not lines.of("sink fine")
-    assert SECRET not in "\n".join(lines.texts) + json.dumps(told)
+    assert SECRET not in "\n".join(lines.texts) + json.dumps(failing)
 
 
 def test_a_sink_that_works_is_silent(make_world: Callable[..., World], receiver: Receiver, lines: Lines) -> None:
@@ -366,7 +366,7 @@ def test_a_sink_that_works_is_silent(make_world: Callable[..., World], receiver:
     assert lines.texts == []
 
 
-def test_what_a_sink_refused_for_good_is_told_until_nothing_of_it_is_left(
+def test_what_a_sink_refused_for_good_is_notified_until_nothing_of_it_is_left(
     make_world: Callable[..., World], receiver: Receiver, lines: Lines
 ) -> None:
     """The answer and how many; also after a restart, when nobody remembers the answer but the store."""
@@ -388,11 +388,11 @@ def test_what_a_sink_refused_for_good_is_told_until_nothing_of_it_is_left(
     world.sink_threads.start()
     assert world.view.retry("ops")
     world.sink_threads.wake()
-    wait_until(lambda: not world.failing(), 60, "told at last")
+    wait_until(lambda: not world.failing(), 60, "delivered at last")
     assert len(lines.of("over")) == 1
 
 
-def test_a_full_outbox_is_told_while_it_sheds(make_world: Callable[..., World], lines: Lines) -> None:
+def test_a_full_outbox_is_notified_while_it_sheds(make_world: Callable[..., World], lines: Lines) -> None:
     """Each look at which more was evicted; over when it empties."""
     limits = StoreLimits(outbox=OutboxLimits(pending_max=2))
     world = make_world("sinks: [{type: log, name: ops}]\n", limits=limits)
@@ -406,7 +406,7 @@ def test_a_full_outbox_is_told_while_it_sheds(make_world: Callable[..., World], 
     assert len(lines.of("outbox of sink ops is full")) == 2
 
 
-def test_a_sink_that_waits_for_the_store_is_told(make_world: Callable[..., World], lines: Lines) -> None:
+def test_a_sink_that_waits_for_the_store_is_notified(make_world: Callable[..., World], lines: Lines) -> None:
     """Its thread tries once a second, and the log has the begin and the end."""
     world = make_world("sinks: [{type: log, name: ops}]\n")
     due, tries = world.store.outbox.due, []
@@ -431,7 +431,7 @@ def test_a_reload_counts_nothing_twice_and_ends_what_is_gone(make_world: Callabl
     world.sink_threads.start()
     world.store.publish([transition(1)], world.clock.now())
     world.sink_threads.wake()
-    wait_until(lambda: not any(sink["waiting"] for sink in world.look()["sinks"]), 60, "told")
+    wait_until(lambda: not any(sink["waiting"] for sink in world.look()["sinks"]), 60, "delivered")
     delivered = 'streamae_sink_deliveries_total{outcome="sent",sink="ops"}'
     assert values(world.metrics)[delivered] == 1
     world.sink_threads.stop(5.0)
@@ -484,7 +484,7 @@ def test_a_store_that_cannot_be_written_says_why_while_the_loop_waits(
     assert world.failing() == {}
 
 
-def test_a_damaged_state_directory_is_told_until_the_next_start(tmp_path: Path, lines: Lines) -> None:
+def test_a_damaged_state_directory_is_notified_until_the_next_start(tmp_path: Path, lines: Lines) -> None:
     """What was set aside or passed over, and where; a sound one says nothing."""
     for damaged in (False, True):
         lines.texts.clear()
@@ -500,7 +500,7 @@ def test_a_damaged_state_directory_is_told_until_the_next_start(tmp_path: Path, 
 
 
 def test_journal_rows_that_cannot_be_read_are_damage(tmp_path: Path) -> None:
-    """Passed over by the fold, and told."""
+    """Passed over by the fold, and reported."""
     store = opened(tmp_path)
     for number in range(3):
         store.commit(numbered(number), report(), Clock()())
@@ -522,11 +522,11 @@ def test_broker_model_poison_and_reload_are_conditions(make_world: Callable[...,
     world.store.attempts._begin(deaths=9, suspect=digest_of(DEADLY, 0), same=9)
     world.store.poison.without(DEADLY, "broker", world.clock.now())
     world.conditions.reload.failed("streamae.yaml:3:1: nonsense: got 1")
-    told = world.failing()
-    assert told.keys() == {"broker 127.0.0.1:1", "model pumps", "poison messages", "configuration reload"}
-    assert told["model pumps"]["reason"] == "MemoryError: no words"
-    assert told["broker 127.0.0.1:1"]["reason"] == "subscription denied: plant/#"
-    assert [world.metric(*key.split(" ", 1)) for key in told] == [1] * 4
+    failing = world.failing()
+    assert failing.keys() == {"broker 127.0.0.1:1", "model pumps", "poison messages", "configuration reload"}
+    assert failing["model pumps"]["reason"] == "MemoryError: no words"
+    assert failing["broker 127.0.0.1:1"]["reason"] == "subscription denied: plant/#"
+    assert [world.metric(*key.split(" ", 1)) for key in failing] == [1] * 4
     world.source = SourceStatus(connected=True, subscribed=True)
     world.loop.groups.pipelines["pumps"].broken = ""
     world.conditions.reload.works()
@@ -544,7 +544,7 @@ def test_broker_model_poison_and_reload_are_conditions(make_world: Callable[...,
     ]
 
 
-def test_poison_is_told_for_the_day_that_it_is_left_out(tmp_path: Path) -> None:
+def test_poison_is_notified_for_the_day_that_it_is_left_out(tmp_path: Path) -> None:
     """Afterwards the same bytes are tried again, and there is nothing to mend."""
     store, clock = opened(tmp_path), Clock()
     conditions = Conditions("b:1", clock)
@@ -557,7 +557,7 @@ def test_poison_is_told_for_the_day_that_it_is_left_out(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_broker_that_waits_for_us_is_told_when_it_does_so_most_of_the_time(tmp_path: Path) -> None:
+def test_a_broker_that_waits_for_us_is_notified_when_it_does_so_most_of_the_time(tmp_path: Path) -> None:
     """A full receive window is no trouble in a burst; one that is full nearly always is, until it seldom is."""
     store, clock = opened(tmp_path), Clock()
     conditions, limited, shown = Conditions("b:1", clock), 0, []
@@ -572,7 +572,9 @@ def test_a_broker_that_waits_for_us_is_told_when_it_does_so_most_of_the_time(tmp
     store.close()
 
 
-def test_a_collector_that_raises_is_told_with_what_it_raised(make_world: Callable[..., World], lines: Lines) -> None:
+def test_a_collector_that_raises_is_notified_with_what_it_raised(
+    make_world: Callable[..., World], lines: Lines
+) -> None:
     """Once for all scrapes; the metric alone could not say which part is missing, or why."""
     world = make_world("sinks: [{type: log}]\n")
 
@@ -616,7 +618,7 @@ def test_a_broker_that_is_away_is_logged_once_and_its_return_too(make_mosquitto:
         source.close()
 
 
-def test_home_assistant_that_hears_nothing_is_told(tmp_path: Path, make_mosquitto: Any, lines: Lines) -> None:
+def test_home_assistant_that_hears_nothing_is_notified(tmp_path: Path, make_mosquitto: Any, lines: Lines) -> None:
     """Its own connection: once in the log while it is tried again and again, a condition meanwhile, and its end."""
     port = free_port()
     clock = Impatient()

@@ -130,7 +130,7 @@ def test_a_good_reload_keeps_the_windows(daemon, feed):
     assert not {"learning", "filling"} & set(states.values())
     wait_until(lambda: daemon.metric("streamae_rows_total") >= rows + 30, 30)
     now_rows, now_windows = rows_and_windows(daemon)
-    # Windows that began anew would each cost the 15 rows before their first score.
+    # Windows that started over would each cost the 15 rows before their first score.
     assert now_rows - rows == now_windows - windows
     assert daemon.metric("streamae_config_last_reload_successful") == 1
     assert "alert.keep_firing_for: applied" in daemon.log()

@@ -37,7 +37,7 @@ class Source:
 
 
 class Metrics:
-    """Counts what it is told."""
+    """Counts what it is called for."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, ...]] = Counter()
@@ -232,10 +232,10 @@ def test_a_stop_while_a_session_cannot_be_forgotten_takes_nothing(store: Store) 
     assert store.stats().commits == 0
 
 
-def test_what_was_lost_before_the_inbox_is_written_and_told_now_and_then(
+def test_what_was_lost_before_the_inbox_is_written_and_notified_now_and_then(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A hole without messages makes a row; that windows begin anew is said at most every ten seconds."""
+    """A hole without messages makes a row; that windows start over is said at most every ten seconds."""
     filled = messages(0, 8, first_mid=1)
     hole = replace(batch([]), holes=None, lost=Drops({Drop.OVERFLOW: 4}))
     source = Source(filled, hole, messages(9, 8, first_mid=9), hole)
@@ -253,7 +253,7 @@ def test_what_was_lost_before_the_inbox_is_written_and_told_now_and_then(
     assert sum("begin again" in record.message for record in caplog.records) == 1
 
 
-def test_silence_is_told_to_a_pipeline_that_listens_for_it(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_silence_is_notified_to_a_pipeline_that_listens_for_it(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """After ten seconds without a message, though we could hear; not while we are deaf, nor where nobody asks."""
 
     class Listening(Groups):
@@ -284,8 +284,8 @@ def test_a_backlog_thins_the_scoring_and_its_end_ends_that(store: Store, caplog:
     assert loop.metrics.gauges["thinning"] == 2
     (row,) = list(store.recover().journal)
     assert row[0].thinning == 2
-    loop.pace.thinning, source.state = 1, replace(source.state, fill=0.0)
-    loop.pace.next = lambda *_: 1  # type: ignore[method-assign]
-    loop.pace.thinning = 2
+    loop.load_shedding.thinning, source.state = 1, replace(source.state, fill=0.0)
+    loop.load_shedding.next = lambda *_: 1  # type: ignore[method-assign]
+    loop.load_shedding.thinning = 2
     loop.turn(0.0)
     assert loop.metrics.gauges["thinning"] == 1

@@ -64,14 +64,14 @@ class Journalled:
             yield past
 
     def look(self, from_s, until_s):
-        """Return the picture of a span with 2,000 points, and what was told of it."""
+        """Return the picture of a span with 2,000 points, and what was said of it."""
         pipeline, known = self.pipeline, past_of(self.pipeline, self.stream, from_s, 0)
         mine = (-1, pipeline.streams.index(self.stream))
         reader = StreamReplay(self.past, json.loads)
-        raw, told = reader.read(known, lambda topic: pipeline.router.find(topic) in mine, from_s, until_s)
+        raw, read = reader.read(known, lambda topic: pipeline.router.find(topic) in mine, from_s, until_s)
         return picture(
-            raw, pipeline.profile.channels, pipeline.group.reconstructor, (told["from_s"], until_s), 2000
-        ), told
+            raw, pipeline.profile.channels, pipeline.group.reconstructor, (read["from_s"], until_s), 2000
+        ), read
 
     def wanted(self, seen, from_s, until_s):
         return {t: v for t, v in seen.items() if from_s <= t <= until_s}
@@ -111,9 +111,9 @@ def world(tmp_path):
         one.store.close()
 
 
-def same(world, from_s, until_s, told_whole=True):
+def same(world, from_s, until_s, says_whole=True):
     """Hold a span that was looked at against what the daemon made of it at the time."""
-    seen, told = world.look(from_s, until_s)
+    seen, read = world.look(from_s, until_s)
     rows = world.wanted(world.rows, from_s, until_s)
     for c, line in enumerate(seen["channels"]):
         drawn = column((seen["time_s"], line["values"]))
@@ -124,8 +124,8 @@ def same(world, from_s, until_s, told_whole=True):
     verdicts = world.wanted(world.verdicts, from_s, until_s)
     drawn = column((seen["verdicts"]["time_s"], seen["verdicts"]["score"]))
     assert drawn == pytest.approx({t: s for t, s in verdicts.items() if not np.isnan(s)}, rel=1e-5)
-    assert told["whole"] is told_whole
-    return seen, told
+    assert read["whole"] is says_whole
+    return seen, read
 
 
 def same_from(world, rows):
@@ -144,9 +144,9 @@ def test_a_past_is_what_the_daemon_made_of_it(world):
     one = world()
     play(one, 300)
     for span in ((100, 160), (30, 300), (-500, 900), (298, 299), (200.5, 201.5)):
-        seen, told = same(one, T0 + span[0], T0 + span[1])
-        assert (told["journal_from_s"], told["from_s"]) == (T0, T0 + max(span[0], 0))
-        assert (told["pieces"], told["scored_every"], seen["point_s"]) == (1, 1, None)
+        seen, read = same(one, T0 + span[0], T0 + span[1])
+        assert (read["journal_from_s"], read["from_s"]) == (T0, T0 + max(span[0], 0))
+        assert (read["pieces"], read["scored_every"], seen["point_s"]) == (1, 1, None)
         assert max(line["share"] for line in seen["channels"]) > 0.5
 
 
@@ -209,7 +209,7 @@ def test_alarms_since_have_raised_the_threshold_and_the_past_has_it_where_it_sto
 
 
 def test_a_long_past_is_read_in_pieces_at_a_bounded_cost(world, monkeypatch):
-    """Beyond the budget: evenly spread pieces, each with scores, all of them what the daemon had; and that is told."""
+    """Beyond the budget: evenly spread pieces, each with scores, all of them what the daemon had; and that is said."""
     one = world()
     play(one, 1600, batch_s=8)
     monkeypatch.setattr(past, "_COST_MAX", 8_000)
@@ -230,35 +230,35 @@ def test_a_long_past_is_read_in_pieces_at_a_bounded_cost(world, monkeypatch):
             yield past
 
     monkeypatch.setattr(Store, "past", counted)
-    seen, told = one.look(T0 + 50, T0 + 1550)
-    assert not told["whole"]
-    assert 5 <= told["pieces"] <= 48
+    seen, read = one.look(T0 + 50, T0 + 1550)
+    assert not read["whole"]
+    assert 5 <= read["pieces"] <= 48
     assert len(unpacked) * (24 + past._ROW_COST + 8 * past._OWN_COST) < 1.3 * 8_000
     drawn = column((seen["time_s"], seen["channels"][0]["values"]))
     assert set(drawn) <= set(one.rows)
-    assert np.diff(sorted(drawn)).max() < 1500 / told["pieces"] * 1.5, "spread over the whole span"
+    assert np.diff(sorted(drawn)).max() < 1500 / read["pieces"] * 1.5, "spread over the whole span"
     scores = column((seen["verdicts"]["time_s"], seen["verdicts"]["score"]))
-    assert len(scores) > 2 * told["pieces"]
+    assert len(scores) > 2 * read["pieces"]
     assert scores == pytest.approx({t: one.verdicts[t] for t in scores}, rel=1e-5)
     breaks = sum(np.isnan(v) for v in seen["channels"][0]["values"])
-    assert told["pieces"] / 2 < breaks < told["pieces"], "no line spans what was not read"
+    assert read["pieces"] / 2 < breaks < read["pieces"], "no line spans what was not read"
     same(one, T0 + 1000, T0 + 1100)  # nearer, everything is there
 
 
 def test_more_windows_than_a_picture_shows_are_thinned(world, monkeypatch):
-    """Every k-th window is scored, that is told, and the scores are those of these windows."""
+    """Every k-th window is scored, that is said, and the scores are those of these windows."""
     one = world()
     play(one, 240)
     monkeypatch.setattr(past, "_WINDOWS_MAX", 50)
-    seen, told = one.look(T0 + 30, T0 + 230)
-    assert (told["whole"], told["scored_every"]) == (True, 4)
+    seen, read = one.look(T0 + 30, T0 + 230)
+    assert (read["whole"], read["scored_every"]) == (True, 4)
     scores = column((seen["verdicts"]["time_s"], seen["verdicts"]["score"]))
     assert 45 < len(scores) < 55
     assert scores == pytest.approx({t: one.verdicts[t] for t in scores}, rel=1e-5)
 
 
 def test_askers_take_turns_and_nothing_is_written(world, monkeypatch):
-    """One reads, some wait, further ones are told to come again; the connection cannot write, the writer commits."""
+    """One reads, some wait, further ones are asked to come again; the connection cannot write, the writer commits."""
     one = world()
     play(one, 60)
     known, find = past_of(one.pipeline, "p1", T0, 0), lambda _: True
@@ -329,8 +329,8 @@ def test_what_ended_the_process_does_not_end_it_again(world):
 def test_without_a_journal_there_is_no_past(world):
     one = world(durability="none")
     play(one, 60)
-    seen, told = one.look(T0, T0 + 60)
-    assert (seen["time_s"], told["journal_from_s"]) == ([], None)
+    seen, read = one.look(T0, T0 + 60)
+    assert (seen["time_s"], read["journal_from_s"]) == ([], None)
 
 
 def test_a_stream_that_was_met_in_passing_is_judged_by_what_it_taught(world):

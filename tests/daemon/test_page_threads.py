@@ -162,7 +162,7 @@ def test_a_look_into_the_pipeline_is_noticed(world, view, read):
 
 
 def test_the_peak_of_an_alert_that_fires_is_shown_as_it_grows(world):
-    """The page has the highest score so far, though no transition has told it since."""
+    """The page has the highest score so far, though no transition has said so since."""
     _, client, _ = world(DaemonView)
 
     def peak():

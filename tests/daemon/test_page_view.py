@@ -1,4 +1,4 @@
-"""What the web is told by the daemon's view, over a real store and a pipeline of an exact model."""
+"""What the daemon's view answers to the web, over a real store and a pipeline of an exact model."""
 
 import threading
 from types import SimpleNamespace
@@ -96,7 +96,7 @@ def test_a_past_is_read_while_the_loop_goes_on(world):
         loop.join(10)
 
 
-def test_what_a_sink_refused_is_listed_and_told_once_more(world):
+def test_what_a_sink_refused_is_listed_and_notified_once_more(world):
     """Sink by sink, with the alert and what was said; after a retry it waits again, and there is nothing to retry."""
     world.store.outbox.register(["a", "b"])
     world.store.commit(numbered(1), report(transition(1, 0), transition(2, 0)), T0)

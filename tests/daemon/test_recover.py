@@ -63,7 +63,7 @@ def test_a_restart_is_the_fold_of_snapshot_and_journal(open_store, snapshots):
 
 
 def test_an_alert_that_no_state_stands_behind_is_resolved(open_store):
-    """A group that is gone, or whose streams are called otherwise now, leaves no alert open; told once."""
+    """A group that is gone, or whose streams are called otherwise now, leaves no alert open; notified once."""
     store = open_store()
     groups = Groups("i", [plants.group(alert=RULE)])
     live(store, groups, plant(60, bad=BAD), snapshot_after=(9, 10))

@@ -1,4 +1,4 @@
-"""A reload of the real daemon with another model: broker, model files, SIGHUP, and what everybody is told."""
+"""A reload of the real daemon with another model: broker, model files, SIGHUP, and what everybody is notified of."""
 
 import json
 import re
@@ -51,7 +51,7 @@ def test_a_new_model_in_the_middle_of_an_alert(mosquitto, trained, retrained, tm
     feed = Feed(mosquitto.port, plant(trained), rows_per_s=10.0)
     sick = feed.plant.names[1]
     name = sick.replace("/", "-")
-    with mosquitto.collect("streamae/plant-1/alerts/#") as told:
+    with mosquitto.collect("streamae/plant-1/alerts/#") as received:
         try:
             daemon.wait_for("/readyz")
             feed.history(200)
@@ -75,11 +75,11 @@ def test_a_new_model_in_the_middle_of_an_alert(mosquitto, trained, retrained, tm
             topic = f"streamae/plant-1/alerts/pumps/{name}/anomaly"
 
             def ends():
-                said = [json.loads(payload) for at, payload, _ in list(told) if at == topic]
+                said = [json.loads(payload) for at, payload, _ in list(received) if at == topic]
                 return [one["state"] for one in said if one["id"] == alert]
 
-            wait_until(lambda: ends()[-1:] == ["resolved"], 90, "the end is told")
-            began = [json.loads(p) for at, p, _ in list(told) if at == f"{topic.rpartition('/')[0]}/event"]
+            wait_until(lambda: ends()[-1:] == ["resolved"], 90, "the end is notified")
+            began = [json.loads(p) for at, p, _ in list(received) if at == f"{topic.rpartition('/')[0]}/event"]
             mine = [one for one in began if one["id"] == alert]
             assert [one["state"] for one in mine].count("resolved") == 1
             assert [one["sequence"] for one in mine] == list(range(len(mine)))

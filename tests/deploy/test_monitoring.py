@@ -32,15 +32,15 @@ needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not in
 
 
 class Receiver:
-    """Takes Alertmanager's webhooks; `told` is a list of (path, notification)."""
+    """Takes Alertmanager's webhooks; `received` is a list of (path, notification)."""
 
     def __init__(self):
-        told = self.told = []
+        received = self.received = []
 
         class Post(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
-                told.append((self.path, json.loads(body)))
+                received.append((self.path, json.loads(body)))
                 self.send_response(200)
                 self.end_headers()
 
@@ -55,7 +55,7 @@ class Receiver:
         """Every alert of this status in every notification so far: (alertname, stream)."""
         return [
             (alert["labels"]["alertname"], alert["labels"].get("stream"))
-            for _, notification in list(self.told)
+            for _, notification in list(self.received)
             for alert in notification["alerts"]
             if alert["status"] == status
         ]
@@ -217,7 +217,7 @@ def test_no_shipped_rule_stirs_on_a_healthy_daemon(world):
     rules = [rule for group in groups for rule in group["rules"]]
     assert {rule["name"] for rule in rules if rule["type"] == "alerting"} == set(alert_rules())
     assert [rule["name"] for rule in rules if rule["health"] != "ok"] == []
-    assert world.receiver.told == []
+    assert world.receiver.received == []
 
 
 def test_an_injected_fault_reaches_alertmanager_once(world):
@@ -228,7 +228,7 @@ def test_an_injected_fault_reaches_alertmanager_once(world):
     pushed = {(alert["labels"]["alertname"], alert["labels"].get("stream")) for alert in world.alertmanager.alerts()}
     assert pushed <= {("StreamaeAnomaly", stream)}
     path, notification = next(
-        (p, n) for p, n in world.receiver.told if n["alerts"][0]["labels"].get("stream") == stream
+        (p, n) for p, n in world.receiver.received if n["alerts"][0]["labels"].get("stream") == stream
     )
     assert path == "/tell"
     said = notification["alerts"][0]["annotations"]
@@ -354,8 +354,8 @@ def test_the_larger_fault_silences_what_follows_from_it(world):
     urllib.request.urlopen(urllib.request.Request(url, body, {"content-type": "application/json"})).close()
 
     def states():
-        told = [one for one in world.alertmanager.alerts() if one["labels"]["instance"] in {"elsewhere", "another"}]
-        whose = [tuple(one["labels"].get(key, "") for key in ("alertname", "instance", "group")) for one in told]
-        return dict(zip(whose, (one["status"]["state"] for one in told), strict=True))
+        alerts = [one for one in world.alertmanager.alerts() if one["labels"]["instance"] in {"elsewhere", "another"}]
+        whose = [tuple(one["labels"].get(key, "") for key in ("alertname", "instance", "group")) for one in alerts]
+        return dict(zip(whose, (one["status"]["state"] for one in alerts), strict=True))
 
     wait_until(lambda: states() == wanted, 30, f"{states()}")

@@ -67,17 +67,17 @@ def test_rank_correlation_is_spearmans(seed):
 def test_a_run_is_resumed_and_tabulated(tmp_path, monkeypatch):
     """What is in the results is not run again, a torn line is; tables count what the runs say."""
     monkeypatch.setattr(bench, "Bench", lambda **kept: SMALL)
-    results, told = tmp_path / "runs.jsonl", []
+    results, printed = tmp_path / "runs.jsonl", []
     words = ["--plants", "sensors", "--seeds", "0", "--results", str(results)]
-    assert bench.main([*words, "--markdown"], told.append) == 0
+    assert bench.main([*words, "--markdown"], printed.append) == 0
     first = results.read_text()
     results.write_text(first + '{"torn')
-    assert bench.main([*words, "--markdown"], told.append) == 0
+    assert bench.main([*words, "--markdown"], printed.append) == 0
     assert results.read_text() == first
-    assert told[0] == told[1]
+    assert printed[0] == printed[1]
     (run,) = (json.loads(line) for line in first.splitlines())
     assert all("sensor_s" in trial for trial in run["trials"] if trial["kind"] == "stuck")
-    assert "| stuck: verdict on the sensor |" in told[0]
+    assert "| stuck: verdict on the sensor |" in printed[0]
     assert run["normal"]["stream_days"] == pytest.approx(2 * 0.5 * 7200 / DAY_S)
     assert run["normal"]["budgets"]["4/day"]["asked"] == pytest.approx(4 * run["normal"]["stream_days"])
 
@@ -103,7 +103,7 @@ def test_tables_count_faults_by_kind_and_size():
     assert "| 1/day | 4.0 | 1–8 | 6 | 1.50 |" in text
 
 
-def test_the_score_grows_with_a_fault_and_one_that_runs_backwards_or_saturates_is_told(trained, monkeypatch):
+def test_the_score_grows_with_a_fault_and_one_that_runs_backwards_or_saturates_is_notified(trained, monkeypatch):
     """By rank correlation and share of steps on the bench's own trials; the controls are the same score, spoilt."""
     plant, profile, *_, model = trained
     score_streams, cached = bench.score_streams, []
@@ -129,7 +129,7 @@ def test_the_score_grows_with_a_fault_and_one_that_runs_backwards_or_saturates_i
 
 
 def test_the_sensor_verdict_is_that_of_the_core(trained):
-    """A value that stands still is told by the core's sensor check, and one that moves is not."""
+    """A value that stands still is found by the core's sensor check, and one that moves is not."""
     _, profile, *_ = trained
     rng = np.random.default_rng(0)
     values, label = rng.normal(size=(600, 4)), np.zeros(600, np.int8)

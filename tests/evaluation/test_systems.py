@@ -72,20 +72,20 @@ def test_the_predictor_has_not_seen_the_row_that_it_predicts():
 
 def test_runs_are_resumed_and_tabulated(waves, tmp_path):
     """A second call repeats no run; `--finished` tabulates what stands, without a series that is half done."""
-    told: list[str] = []
+    printed: list[str] = []
     results = tmp_path / "runs.jsonl"
     words = ["--seeds", "0", "1", "--steps", "2", "--hidden", "4", "--no-variants", "--results", str(results)]
-    assert which.main([str(waves), *words, "--markdown"], told.append) == 0
+    assert which.main([str(waves), *words, "--markdown"], printed.append) == 0
     lines = results.read_text().splitlines()
     assert len(lines) == 2 * (1 + len(which.SYSTEMS))
-    assert which.main([str(waves), *words, "--markdown"], told.append) == 0
+    assert which.main([str(waves), *words, "--markdown"], printed.append) == 0
     assert results.read_text().splitlines() == lines
-    assert told[0] == told[1]
+    assert printed[0] == printed[1]
     half = json.loads(lines[0]) | {"series": "half done", "vus_pr": 0.0}
     results.write_text("\n".join([*lines, json.dumps(half), '{"torn']) + "")
-    assert which.main(["--finished", "--steps", "2", "--hidden", "4", *words[-2:], "--markdown"], told.append) == 0
-    assert told[2] == told[0]
-    assert all(f"| {name} |" in told[0] for name in which.SYSTEMS)
+    assert which.main(["--finished", "--steps", "2", "--hidden", "4", *words[-2:], "--markdown"], printed.append) == 0
+    assert printed[2] == printed[0]
+    assert all(f"| {name} |" in printed[0] for name in which.SYSTEMS)
 
 
 def test_pairs_compare_the_same_series():

@@ -226,11 +226,11 @@ def _account(cell: Cell, world: World, heals_s: Sequence[float]) -> Outcome:
     counted = world.daemon.metric('streamae_messages_lost_total{cause="sequence"}')
     assert world.daemon.stop() == 0, world.daemon.lines()[-2000:]
     journal = plant.journalled(world.config)
-    counts, taken, told = Counter(journal), set(journal), set()
+    counts, taken, notified = Counter(journal), set(journal), set()
     for config in world.rivals:
         theirs = plant.journalled(config)
         taken |= set(theirs)
-        told |= plant.refolded(config)[0]
+        notified |= plant.refolded(config)[0]
     expected, detected = plant.refolded(world.config)
     got = plant.keys_of(world.collector)
     return Outcome(
@@ -244,7 +244,7 @@ def _account(cell: Cell, world: World, heals_s: Sequence[float]) -> Outcome:
         doubled=counts.total() - len(counts),
         sessions_lost=int(sum(n for n in world.sessions.values() if not math.isnan(n))),
         alerts_expected=len(expected),
-        alerts_wrong=len(expected - got) + len(got - expected - told),
+        alerts_wrong=len(expected - got) + len(got - expected - notified),
         exits=tuple(world.exits),
         said=world.said,
     )

@@ -123,7 +123,7 @@ def play(
         refused, streams = (int(daemon.metric(name)) for name in (REFUSED, "streamae_streams"))
         sent = publisher.stop()
         expected = {t.key for t in plant.fold(plant.core(config), sent).transitions}
-        wait_until(lambda: plant.keys_of(collector) >= expected, 120, "every alert is told")
+        wait_until(lambda: plant.keys_of(collector) >= expected, 120, "every alert is notified")
         assert daemon.stop() == 0, daemon.lines()[-2000:]
     finally:
         if publisher:

@@ -167,8 +167,8 @@ def _hunt_by_coverage(name: str, seconds: float, planted: bool, seed: int) -> tu
             cwd=ROOT, capture_output=True, text=True, errors="replace", check=False, timeout=3 * seconds + 120,
             env={**os.environ, "STREAMAE_FUZZ_FOLDER": folder},
         )  # fmt: skip
-        told = Path(folder, "fault")
-        fault = told.read_text() if told.exists() else ""
+        note = Path(folder, "fault")
+        fault = note.read_text() if note.exists() else ""
     said = done.stdout + done.stderr
     inputs = [int(n) for n in re.findall(r"(?:stat::number_of_executed_units: |Done |^#)(\d+)", said, re.MULTILINE)]
     if done.returncode == 0:

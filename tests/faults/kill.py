@@ -44,7 +44,7 @@ def torment(
     folder: Path, broker: Mosquitto, model: plant.Model, zygote: Zygote | None,
     *, cycles: int, seed: int, variant: str = "slow", patience_s: float = 90.0, tidy: bool = False,
 ) -> Outcome:  # fmt: skip
-    """Kill a daemon `cycles` times while rows keep coming, then let one live until all is told, and count."""
+    """Kill a daemon `cycles` times while rows keep coming, then let one live until all is notified, and count."""
     random_ = random.Random(seed)
     collector, page = Collector(seed), free_port()
     config = plant.write_config(folder, model, broker.port, collector.port, page)
@@ -71,7 +71,7 @@ def torment(
 
 
 def account(config: Path, collector: Collector, sent: Sequence[tuple[str, str]], cycles: int) -> Outcome:
-    """Hold what a stopped daemon stored and told against what was sent."""
+    """Hold what a stopped daemon stored and notified against what was sent."""
     truth = plant.core(config)
     expected = {t.key: t for t in plant.fold(truth, sent).transitions}
     got, journal = plant.keys_of(collector), Counter(plant.journalled(config))
@@ -93,7 +93,7 @@ def account(config: Path, collector: Collector, sent: Sequence[tuple[str, str]],
 
 
 def settle(daemon: Daemon, collector: Collector, sent: Sequence[tuple[str, str]], patience_s: float = 90.0) -> None:
-    """Wait until everything expected is told, or nothing has changed for a while: then it never will be."""
+    """Wait until everything expected is notified, or nothing has changed for a while: then it never will be."""
     expected = {t.key for t in plant.fold(plant.core(daemon.config), sent).transitions}
     daemon.wait_ready()
     seen, since_s = -1, time.monotonic()

@@ -174,9 +174,11 @@ def stormed(stage: Stage) -> Iterator[Row]:
     folder = stage.folder / "storm"
     folder.mkdir()
     seen = storm.storm(folder, stage.sizes.storm, calm_s=5, storm_s=20)
-    requests, told = len(seen.requests["/webhook"]), sum(seen.requests["/webhook"])
+    requests, delivered = len(seen.requests["/webhook"]), sum(seen.requests["/webhook"])
     lag = {name: max(values) for name, values in seen.lag_s.items()}
-    behaviour = f"{told} transitions in {requests} requests, lag at most {lag['storm']:.2f} s (calm: {lag['calm']:.2f})"
+    behaviour = (
+        f"{delivered} transitions in {requests} requests, lag at most {lag['storm']:.2f} s (calm: {lag['calm']:.2f})"
+    )
     behaviour += "".join(f"; WRONG: {line}" for line in seen.wrong)
     lost = f"{seen.streams - seen.stored} of {seen.streams} alerts"
     yield f"{seen.streams:,} streams go bad at once", behaviour, 1, lost, 0, 0
@@ -198,7 +200,7 @@ def simulated(stage: Stage) -> Iterator[Row]:
     played = seeds.play_all(range(stage.sizes.seeds))
     for fault in seeds.FAULTS:
         yield f"simulated: {fault}", f"in {played.seeds_with[fault]} seeds", played.faults[fault], "", "", ""
-    broken = f"{len(played.violations)} promises broken, {played.told} transitions told"
+    broken = f"{len(played.violations)} promises broken, {played.delivered} transitions delivered"
     yield "simulated: all of these in any order", broken, f"{played.seeds} seeds", "", "", ""
     found = [seeds.first_to_catch(bug) for bug in BUGS]
     caught = [seed for seed in found if seed is not None]

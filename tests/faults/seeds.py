@@ -22,13 +22,13 @@ class Played:
 
     seeds: int = 0
     messages: int = 0
-    told: int = 0
+    delivered: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     seeds_with: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
 
     def table(self) -> str:
-        lines = [f"{self.seeds} seeds, {self.messages} messages, {self.told} transitions told"]
+        lines = [f"{self.seeds} seeds, {self.messages} messages, {self.delivered} transitions delivered"]
         return "\n".join(
             lines + [f"  {n:7d} in {self.seeds_with[k]:5d} seeds: {k}" for k, n in self.faults.most_common()]
         )
@@ -57,7 +57,7 @@ def play(seeds: Iterable[int], bug: str = "") -> Iterator[tuple[int, Played]]:
                 played.faults += world.happened
                 played.seeds_with += Counter(dict.fromkeys(world.happened, 1))
                 played.messages += len(world.broker.published)
-                played.told += len(world.told)
+                played.delivered += len(world.delivered)
             except ViolationError as violation:
                 played.violations.append(f"seed {seed}: {violation}")
             finally:
@@ -90,6 +90,6 @@ def check_part(part: int) -> None:
 
 FAULTS = (
     "acknowledgements lost", "clock step", "connection lost", "crash after commit", "crash before commit",
-    "crash between turns", "crash told", "disk full", "orderly stop", "redelivery", "session lost", "sink refuses",
+    "crash between turns", "crash delivered", "disk full", "orderly stop", "redelivery", "session lost", "sink refuses",
     "sink takes and hangs up",
 )  # fmt: skip

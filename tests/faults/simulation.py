@@ -3,7 +3,7 @@
 A broker session (queue, in-flight window, packet ids that are soon used again, redelivery with DUP, sessions that are
 lost), a network that drops acknowledgements, a store that cannot write for a while, a sink that refuses or vanishes,
 time, and crashes between take, step, commit, acknowledgement and sink are all drawn from one random number generator.
-When the trouble is over, everything published must be accounted for, and what the sink was told must be what the
+When the trouble is over, everything published must be accounted for, and what the sink was given must be what the
 pure core says of the journal.
 
 Most seeds are light: snapshots travel as pickles instead of archives, and reads share the writer's connection. One seed
@@ -76,7 +76,7 @@ class Broker:
         self.lost: Counter[Message] = Counter()
         self.published: list[Message] = []
         self.acknowledged: Counter[Message] = Counter()
-        self.losses = 0  # sessions lost, of those that the client has not been told of
+        self.losses = 0  # sessions lost, of those that the client does not know of
         self.known = False
         self.connected = False
         self._next = 0
@@ -181,11 +181,11 @@ class Sink:
         if world.trouble and world.random.random() < 0.3:
             world.happened["sink refuses"] += 1
             raise SinkUnavailableError("503")
-        world.told += transitions
+        world.delivered += transitions
         if world.trouble and world.random.random() < 0.2:
             world.happened["sink takes and hangs up"] += 1
             raise SinkUnavailableError("hung up")
-        world.point("told")
+        world.point("delivered")
 
     def close(self) -> None:
         return
@@ -299,7 +299,7 @@ class World:
         self.now_s, self.stepped_s = START_S + 1e6, 0.0
         self.happened: Counter[str] = Counter()
         self.broker = Broker()
-        self.told: list[Transition] = []
+        self.delivered: list[Transition] = []
         self.committed: Counter[Message] = Counter()
         self.row = dict.fromkeys(PUMPS, 0)
         self.trouble, self.crashing = True, False
@@ -535,7 +535,7 @@ class World:
     # ---- the end
 
     def settle(self) -> None:
-        """The trouble is over: everything is delivered, taken and told."""
+        """The trouble is over: everything is committed and delivered."""
         self.trouble, self.crashing, self.store_fails, self.stepped_s = False, False, 0, 0.0
         for _ in range(400):
             self.connect()
@@ -558,7 +558,7 @@ class World:
             raise ViolationError("a lost session was not counted, or one that was not lost")
         oracle = Groups("plant-1", groups())
         expected = {t.key: t for batch, now_s in rows for t in oracle.step(batch, now_s).transitions}
-        _told(expected, self.told)
+        _delivered(expected, self.delivered)
         if wrong := plant.differences(self.groups, oracle):
             raise ViolationError(f"the state is not the fold of the journal: {wrong}")
         self.crash()
@@ -578,18 +578,18 @@ def _accounted(broker: Broker, journal: Sequence[Message]) -> None:
             raise ViolationError(f"out of order: {topic!r}")
 
 
-def _told(expected: dict[str, Transition], told: Sequence[Transition]) -> None:
-    got = {t.key for t in told}
+def _delivered(expected: dict[str, Transition], given: Sequence[Transition]) -> None:
+    got = {t.key for t in given}
     if missing := expected.keys() - got:
         raise ViolationError(f"alerts lost: {missing}")
     if extra := got - expected.keys():
         raise ViolationError(f"alerts nobody expected: {extra}")
     newest: dict[str, int] = {}
-    for transition in told:
+    for transition in given:
         if expected[transition.key] != transition:
-            raise ViolationError(f"told otherwise than it was: {transition}")
+            raise ViolationError(f"delivered otherwise than it was: {transition}")
         if transition.sequence > newest.get(transition.id, -1) + 1:
-            raise ViolationError(f"told out of order: {transition.key}")
+            raise ViolationError(f"delivered out of order: {transition.key}")
         newest[transition.id] = max(transition.sequence, newest.get(transition.id, -1))
 
 

@@ -140,7 +140,7 @@ def play(
         wait_until(lambda: daemon.metric("streamae_rows_total") >= received, 60, "everything is taken")
         lost = received - int(daemon.metric("streamae_rows_total"))
         expected = _expected(daemon.config, before, sent)
-        wait_until(lambda: plant.keys_of(collector) >= expected, 120, "everything is told")
+        wait_until(lambda: plant.keys_of(collector) >= expected, 120, "everything is notified")
         assert daemon.stop() == 0, daemon.lines()[-2000:]
     finally:
         if publisher:

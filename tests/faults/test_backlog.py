@@ -66,11 +66,11 @@ def running(folder: Path, broker: int, model: plant.Model, thinning_max: int) ->
     inbox = f"max_messages: 120, batch_max: 12, batch_wait: 5ms, thinning_max: {thinning_max}"
     text = text.replace("thinning_max: 1", inbox)
     config.write_text(text.replace("qos: 0", "qos: 0, receive_maximum: 100").partition("sinks:")[0] + "sinks: []\n")
-    daemon, told, stopping = Daemon(config), [], threading.Event()
+    daemon, notified, stopping = Daemon(config), [], threading.Event()
     daemon.start()
     pipeline = daemon.loop.groups.pipelines["pumps"]
     pipeline.group = replace(pipeline.group, reconstructor=Slow(pipeline.group.reconstructor))
-    daemon.on_report = lambda report: told.extend(report.transitions)
+    daemon.on_report = lambda report: notified.extend(report.transitions)
 
     def live() -> None:
         while not stopping.is_set():
@@ -80,7 +80,7 @@ def running(folder: Path, broker: int, model: plant.Model, thinning_max: int) ->
     loop.start()
     try:
         wait_until(lambda: daemon.loop.source.status().subscribed)
-        yield daemon, told
+        yield daemon, notified
     finally:
         stopping.set()
         loop.join(10)
@@ -110,13 +110,13 @@ def test_our_own_loss_raises_no_alarm(
     """
     if not careful:
         monkeypatch.setattr(Pipeline, "interrupt", lambda *_: 0)
-    with running(tmp_path, mosquitto.port, model, thinning_max=1) as (daemon, told):
+    with running(tmp_path, mosquitto.port, model, thinning_max=1) as (daemon, notified):
         feed = Feed(mosquitto.port)
         try:
             feed.play(0.5, CALM)
             feed.play(6.0, OVERLOAD)
             wait_until(lambda: worked_off(daemon), 20)
-            lost, alarmed = drops(daemon), {t.stream for t in told}
+            lost, alarmed = drops(daemon), {t.stream for t in notified}
             assert lost > 50
             if not careful:
                 assert alarmed
@@ -125,7 +125,7 @@ def test_our_own_loss_raises_no_alarm(
             shown(daemon, "dropped", lost)
             feed.play(2.0, CALM)
             feed.play(0.5, CALM, spike=2)
-            wait_until(lambda: {t.stream for t in told} == {plant.name_of(2)}, 10, "the fault after the overload")
+            wait_until(lambda: {t.stream for t in notified} == {plant.name_of(2)}, 10, "the fault after the overload")
             assert drops(daemon) == lost
             shown(daemon, "interrupted", STREAMS)
         finally:
@@ -136,7 +136,7 @@ def test_a_backlog_is_thinned_before_anything_is_dropped(
     tmp_path: Path, mosquitto: Mosquitto, model: plant.Model
 ) -> None:
     """The same overload with thinning: nothing is dropped, nothing alarms, a fault in the middle of it is found."""
-    with running(tmp_path, mosquitto.port, model, thinning_max=8) as (daemon, told):
+    with running(tmp_path, mosquitto.port, model, thinning_max=8) as (daemon, notified):
         feed = Feed(mosquitto.port)
         try:
             feed.play(0.5, CALM)
@@ -144,11 +144,11 @@ def test_a_backlog_is_thinned_before_anything_is_dropped(
             overload.start()
             shown(daemon, "thinning", 2)
             overload.join()
-            assert told == []
+            assert notified == []
             feed.play(0.3, OVERLOAD, spike=3)
-            wait_until(lambda: {t.stream for t in told} == {plant.name_of(3)}, 10, "the fault under the overload")
+            wait_until(lambda: {t.stream for t in notified} == {plant.name_of(3)}, 10, "the fault under the overload")
             assert drops(daemon) == 0
             feed.play(12.0, CALM)
-            wait_until(lambda: daemon.loop.pace.thinning == 1, 30, "every window scored again")
+            wait_until(lambda: daemon.loop.load_shedding.thinning == 1, 30, "every window scored again")
         finally:
             feed.close()

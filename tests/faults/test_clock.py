@@ -139,7 +139,7 @@ def test_a_clock_that_steps_loses_and_invents_nothing(
         mosquitto.publish(after)
         expected = {t.key for t in plant.fold(plant.core(config), before + after).transitions}
         assert len(expected) > 8
-        wait_until(lambda: plant.keys_of(collector) >= expected, 60, "all alerts are told")
+        wait_until(lambda: plant.keys_of(collector) >= expected, 60, "all alerts are notified")
         assert plant.keys_of(collector) == expected
         assert not collector.contradictions
         assert daemon.view.snapshot().unhealthy == []

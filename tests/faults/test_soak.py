@@ -12,7 +12,7 @@ from tests.faults.processes import Zygote
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_ten_minutes_of_load_grow_nothing(tmp_path: Path, model: plant.Model, zygote: Zygote) -> None:
-    """Memory, threads, open files and the store stay as they were; every message is taken, every alert told."""
+    """Memory, threads, open files and the store stay as they were; every message is taken, every alert notified."""
     if brokers.MOSQUITTO is None:
         pytest.skip("mosquitto is not installed: apt-get install mosquitto")
     seen = soak.play(tmp_path, model, zygote, minutes=10, settle_s=150)

@@ -129,25 +129,25 @@ def conversation(version: int) -> tuple[bytes, list[object]]:
     frames += [publish(version, messages[0], many_properties()), publish(version, messages[2], many_properties())]
     suback = b"\x90\x04\x00\x05\x00\x01" if version == 5 else b"\x90\x03\x00\x05\x01"
     stream = connack(version) + frames[0] + frames[1] + PINGRESP + suback + b"".join(frames[2:5]) + PINGRESP
-    told: list[object] = ["connected", *messages[:2], ("suback", 5), *messages[2:]]
+    expected: list[object] = ["connected", *messages[:2], ("suback", 5), *messages[2:]]
     if version == 5:
-        return stream + frames[5] + frames[6], [*told, messages[0], messages[2]]
-    return stream, told
+        return stream + frames[5] + frames[6], [*expected, messages[0], messages[2]]
+    return stream, expected
 
 
 @pytest.mark.parametrize("version", [4, 5])
 @pytest.mark.parametrize("kind", [paho.Client, BulkClient])
 def test_frames_split_at_every_byte(make_wire: Callable[..., Wire], kind: type[paho.Client], version: int) -> None:
     """Wherever a conversation is cut in two, and byte by byte, every frame means the same, in the same order."""
-    stream, told = conversation(version)
+    stream, expected = conversation(version)
     for cut in range(1, len(stream)):
         wire = make_wire(kind, version)
         assert wire.feed(stream[:cut], stream[cut:]) == 0
-        assert wire.got == told, f"cut at {cut}"
+        assert wire.got == expected, f"cut at {cut}"
         wire.close()
     wire = make_wire(kind, version)
     assert wire.feed(*(stream[i : i + 1] for i in range(len(stream)))) == 0
-    assert wire.got == told
+    assert wire.got == expected
 
 
 @pytest.mark.parametrize("version", [4, 5])
@@ -194,7 +194,7 @@ def test_splitting_is_what_paho_reads(data: st.DataObject) -> None:
 def test_garbage_ends_as_with_stock_paho(rest: bytes, version: int) -> None:
     """Any bytes mean the same to both; in MQTT 5 the bulk client does not look into properties that paho refuses."""
     first: Message = (b"t/a", b"1", 0, 0)
-    told = []
+    heard = []
     for kind in (paho.Client, BulkClient):
         wire = Wire(kind, version)
         try:
@@ -203,8 +203,8 @@ def test_garbage_ends_as_with_stock_paho(rest: bytes, version: int) -> None:
             wire.got.append(type(error))
         finally:
             wire.close()
-        told.append(wire.got)
-    stock, bulk = told
+        heard.append(wire.got)
+    stock, bulk = heard
     assert bulk[:2] == stock[:2] == ["connected", first]
     if version == 4:
         assert bulk == stock
@@ -247,7 +247,7 @@ def test_acknowledgements_are_one_write(make_wire: Callable[..., Wire]) -> None:
 
 
 def test_end_of_file_delivers_what_came_first(make_wire: Callable[..., Wire]) -> None:
-    """What was read before the line broke is delivered before its end is told."""
+    """What was read before the line broke is delivered before its end is reported."""
     wire = make_wire(BulkClient, 5)
     wire.broker.sendall(connack(5) + publish(5, (b"t/a", b"1", 0, 0)))
     wire.broker.close()

@@ -146,7 +146,7 @@ def test_a_mail_server_that_takes_nothing_is_unavailable_and_heals(
 
 
 def test_a_storm_is_one_message(receivers: Callable[[], Receiver]) -> None:
-    """Counts and the ten worst; a few are told one by one, in one message too."""
+    """Counts and the ten worst; a few are listed one by one, in one message too."""
     receiver = receivers()
     sink = AppriseSink([address(receiver)], time.monotonic, timeout_s=PATIENT_S)
     assert sink.batch_max >= 500
@@ -184,7 +184,7 @@ def test_an_answer_means_poison_or_patience(
     assert SECRET not in shown
 
 
-def test_an_address_that_has_a_message_is_not_told_again(receivers: Callable[[], Receiver]) -> None:
+def test_an_address_that_has_a_message_is_not_notified_again(receivers: Callable[[], Receiver]) -> None:
     """While one of two is away, retries go to that one alone; a new alert goes to both."""
     well, ill = receivers(), receivers()
     ill.status = 503
@@ -284,6 +284,6 @@ def test_a_test_says_that_it_is_one_and_who_took_it(receivers: Callable[[], Rece
     receiver = receivers()
     sink = AppriseSink([address(receiver)], time.monotonic, timeout_s=PATIENT_S)
     assert sink.try_out(transition(1, rule=TEST_RULE, shares={})) == "taken by JSON"
-    (told,) = bodies(receiver)
-    assert (told["title"], told["type"]) == ("streamae: test", "info")
-    assert "This is a test of the notifications of plant-1: nothing is wrong" in told["message"]
+    (body,) = bodies(receiver)
+    assert (body["title"], body["type"]) == ("streamae: test", "info")
+    assert "This is a test of the notifications of plant-1: nothing is wrong" in body["message"]

@@ -17,7 +17,7 @@ from tests.store_world import Clock, transition
 
 
 class Ear:
-    """A sink that notes what it is told, after asking `mood` whether it is in the state to listen."""
+    """A sink that notes what it is given, after asking `mood` whether it is in the state to listen."""
 
     def __init__(
         self, mood: Callable[[Sequence[Transition]], None] = lambda _: None, batch_max: int = 1, name: str = "ear"
@@ -69,7 +69,7 @@ def always(error: Exception) -> Callable[[Sequence[Transition]], None]:
     return mood
 
 
-def test_what_waits_is_told_in_order_and_once(store: Store, clock: Clock) -> None:
+def test_what_waits_is_notified_in_order_and_once(store: Store, clock: Clock) -> None:
     """One request per call, the next at once while more waits, then a long sleep."""
     ear = Ear()
     delivery = Delivery(ear, store.outbox, clock)
@@ -110,7 +110,7 @@ def test_the_receivers_own_wish_is_heeded(store: Store, clock: Clock) -> None:
 
 
 def test_a_clock_that_steps_does_not_silence_the_courier(store: Store, clock: Clock) -> None:
-    """A day back or ten years forward, in the middle of a rest: told at the next call."""
+    """A day back or ten years forward, in the middle of a rest: delivered at the next call."""
     for step_s in (-86_400.0, 315_360_000.0):
         ear = Ear(always(SinkUnavailableError("503")))
         delivery = Delivery(ear, store.outbox, clock)
@@ -123,7 +123,7 @@ def test_a_clock_that_steps_does_not_silence_the_courier(store: Store, clock: Cl
 
 
 def test_poison_becomes_a_dead_letter_and_delays_nobody(store: Store, clock: Clock) -> None:
-    """Of a hundred told together, one refused: it alone is dead, all others are told."""
+    """Of a hundred sent together, one refused: it alone is dead, all others are delivered."""
 
     def mood(transitions: Sequence[Transition]) -> None:
         if any(t.id == transition(41).id for t in transitions):
@@ -139,7 +139,7 @@ def test_poison_becomes_a_dead_letter_and_delays_nobody(store: Store, clock: Clo
 
 
 def test_an_alert_on_which_the_receiver_chokes_delays_the_others_by_one_attempt(store: Store, clock: Clock) -> None:
-    """A 500 for one alert, for ever: the others are told after the first rest."""
+    """A 500 for one alert, for ever: the others are delivered after the first rest."""
 
     def mood(transitions: Sequence[Transition]) -> None:
         if transitions[0].id == transition(0).id:
@@ -154,7 +154,7 @@ def test_an_alert_on_which_the_receiver_chokes_delays_the_others_by_one_attempt(
 
 
 def test_going_away_amid_poison_is_no_refusal(store: Store, clock: Clock) -> None:
-    """While a refused request is told one by one the sink may go away: the rest waits, undamned."""
+    """While a refused request is sent again one by one the sink may go away: the rest waits, undamned."""
 
     def mood(transitions: Sequence[Transition]) -> None:
         raise SinkRefusedError("400") if len(transitions) > 1 else SinkUnavailableError("gone")
@@ -167,8 +167,8 @@ def test_going_away_amid_poison_is_no_refusal(store: Store, clock: Clock) -> Non
     assert (store.outbox.stats()["ear"].dead, store.outbox.stats()["ear"].pending) == (0, 5)
 
 
-def test_a_storm_is_told_in_few_requests(store: Store, clock: Clock) -> None:
-    """10,000 alerts at once: a burst, then one request a second with many alerts each; every one of them is told."""
+def test_a_storm_is_notified_in_few_requests(store: Store, clock: Clock) -> None:
+    """10,000 alerts at once: a burst, then one request a second with many alerts each; every one is delivered."""
     ear = Ear(batch_max=500)
     delivery = Delivery(ear, store.outbox, clock, pace=DeliveryPace(per_s=1.0, burst=3))
     storm = [transition(n) for n in range(10_000)]
@@ -182,7 +182,7 @@ def test_a_storm_is_told_in_few_requests(store: Store, clock: Clock) -> None:
 
 
 def test_a_stop_does_not_wait_for_its_turn(store: Store, clock: Clock) -> None:
-    """What is due at a stop is told at once, though the sink's pace is used up."""
+    """What is due at a stop is delivered at once, though the sink's pace is used up."""
     ear = Ear(batch_max=1)
     delivery = Delivery(ear, store.outbox, clock, pace=DeliveryPace(per_s=1.0, burst=1))
     store.publish([transition(n) for n in range(4)], clock())
@@ -194,8 +194,8 @@ def test_a_stop_does_not_wait_for_its_turn(store: Store, clock: Clock) -> None:
     assert (len(ear.heard), store.outbox.stats()["ear"].pending) == (4, 0)
 
 
-def test_a_sink_that_forgets_is_told_again_of_what_is_open(store: Store, clock: Clock) -> None:
-    """Each `refresh_s` the open alerts are told once more; a failure there rests the sink as any other."""
+def test_a_sink_that_forgets_is_notified_again_of_what_is_open(store: Store, clock: Clock) -> None:
+    """Each `refresh_s` the open alerts are sent once more; a failure there rests the sink as any other."""
     ear = Ear(batch_max=2)
     ear.refresh_s = 30.0
     delivery = Delivery(ear, store.outbox, clock)
@@ -234,7 +234,7 @@ def test_a_refresh_of_nothing_says_nothing_of_the_sink(store: Store, clock: Cloc
     assert delivery.condition.failing is not None
 
 
-def test_what_was_told_but_not_marked_is_marked_later_and_not_told_again(store: Store, clock: Clock) -> None:
+def test_what_was_notified_but_not_marked_is_marked_later_and_not_sent_again(store: Store, clock: Clock) -> None:
     """While the disk is full, deliveries stop with StoreError instead of repeating themselves."""
     ear = Ear()
     delivery = Delivery(ear, store.outbox, clock)
@@ -254,8 +254,8 @@ def test_what_was_told_but_not_marked_is_marked_later_and_not_told_again(store: 
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_through_every_mishap_each_is_told_and_none_out_of_order(tmp_path: Path, seed: int) -> None:
-    """10 % refused for now, 5 % taken but without an answer, restarts: all told, repetitions only under known keys."""
+def test_through_every_mishap_each_is_notified_and_none_out_of_order(tmp_path: Path, seed: int) -> None:
+    """10 % refused for now, 5 % taken but without an answer, restarts: all delivered, repeats only under known keys."""
     random_ = random.Random(seed)
     clock = Clock()
     heard: list[str] = []
@@ -291,7 +291,7 @@ def test_through_every_mishap_each_is_told_and_none_out_of_order(tmp_path: Path,
     store.close()
 
 
-def test_what_fires_still_is_told_again_until_somebody_takes_care_of_it(store: Store, clock: Clock) -> None:
+def test_what_fires_still_is_notified_again_until_somebody_takes_care_of_it(store: Store, clock: Clock) -> None:
     """Each `renotify`, counted, under a key of its own; not what is acknowledged, silenced or over."""
     ear = Ear(batch_max=10)
     delivery = Delivery(ear, store.outbox, clock, renotify_s=3600.0)
@@ -320,7 +320,7 @@ def test_what_fires_still_is_told_again_until_somebody_takes_care_of_it(store: S
         assert connection.execute("SELECT alert FROM told WHERE alert = ?", (alerts[0].id,)).fetchall() == []
 
 
-def test_without_renotify_nothing_is_told_twice(store: Store, clock: Clock) -> None:
+def test_without_renotify_nothing_is_notified_twice(store: Store, clock: Clock) -> None:
     """The control: a month passes, and the sink has heard of it once."""
     ear = Ear()
     delivery = Delivery(ear, store.outbox, clock)

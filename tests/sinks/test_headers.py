@@ -87,7 +87,7 @@ def test_a_header_that_cannot_be_sent_is_named_without_its_value(name: str, valu
 
 
 def test_what_is_too_short_to_be_a_secret_spoils_no_word() -> None:
-    """The control: an answer without secrets is told as it is, though a value is a single letter."""
+    """The control: an answer without secrets is shown as it is, though a value is a single letter."""
     headers = checked({"X-Scope-OrgID": "a", "Authorization": "Bearer abcdef"}, "sinks")
     assert hidden_in("a plain answer", secrets_of(headers)) == "a plain answer"
     assert hidden_in("no abcdef here", secrets_of(headers)) == "no … here"

@@ -1,4 +1,4 @@
-"""The contract of Home Assistant's discovery: documented payloads, nothing told twice, nothing left behind.
+"""The contract of Home Assistant's discovery: documented payloads, nothing published twice, nothing left behind.
 
 There is no Home Assistant here. What the broker carries is held against the fields that its documentation names
 (integrations/mqtt: device discovery payload, availability, origin; integrations/binary_sensor.mqtt and sensor.mqtt),
@@ -181,19 +181,21 @@ def test_what_is_not_yet_known_is_unknown():
     assert [home.entity("p1", key) for key in ("anomaly", "score", "worst_channel")] == ["None"] * 3
 
 
-def test_an_alert_is_told_at_once_and_a_score_at_most_every_so_often():
+def test_an_alert_is_notified_at_once_and_a_score_at_most_every_so_often():
     """Between two messages of a score lie ten seconds; a change of the alert's state waits for nothing."""
     home, discovery = Home(), Discovery(TERMS)
     play(home, discovery, 0.0, pumps=table("p1", time_s=0.0))
-    told = [play(home, discovery, float(s), pumps=table("p1", score=0.5 + s / 100, time_s=float(s))) for s in range(60)]
-    assert sum(told[1:]) == 1 + 5  # one availability, then 10, 20, 30, 40, 50
+    published = [
+        play(home, discovery, float(s), pumps=table("p1", score=0.5 + s / 100, time_s=float(s))) for s in range(60)
+    ]
+    assert sum(published[1:]) == 1 + 5  # one availability, then 10, 20, 30, 40, 50
     assert play(home, discovery, 60.1, pumps=table("p1", score=3.0, state=AlertState.FIRING, time_s=61)) == 1
     assert play(home, discovery, 60.2, pumps=table("p1", score=3.1, state=AlertState.FIRING, time_s=62)) == 0
     assert play(home, discovery, 60.3, pumps=table("p1", score=0.1, time_s=63)) == 1
     assert home.entity("p1", "anomaly") == "OFF"
 
 
-def test_a_state_that_does_not_change_is_not_told_again():
+def test_a_state_that_does_not_change_is_not_notified_again():
     """A steady plant costs no messages."""
     home, discovery = Home(), Discovery(TERMS)
     for s in range(3):
@@ -353,9 +355,9 @@ def test_a_fault_turns_a_real_pumps_sensor_on_and_everything_survives_restarts(m
         wait_until(exceeds, 30, "its score is above its threshold")
         assert home.entity(name, "worst_channel") in trained.plant.channels
 
-        configs = lambda: sum(topic.endswith("/config") for topic in told)  # noqa: E731
-        told: list[str] = []
-        home.take = lambda topic, payload, take=home.take: (told.append(topic), take(topic, payload))[1]
+        configs = lambda: sum(topic.endswith("/config") for topic in published)  # noqa: E731
+        published: list[str] = []
+        home.take = lambda topic, payload, take=home.take: (published.append(topic), take(topic, payload))[1]
         birth = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
         birth.connect("127.0.0.1", mosquitto.port)
         birth.loop_start()

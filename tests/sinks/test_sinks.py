@@ -40,7 +40,7 @@ EVIL = 'x" severity="none"\nalert=forged \x1b[31m <img src=x> nörd \ud800 {inst
 
 
 class Receiver:
-    """An HTTP server that keeps requests and answers as it is told: a status, or silence."""
+    """An HTTP server that keeps requests and answers as it is set to: a status, or silence."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str], Any]] = []
@@ -107,15 +107,15 @@ class Lines(logging.Handler):
 
 @dataclass
 class Case:
-    """A sink with its receiver: `told` gives what arrived, as text; `cut` takes the receiver away, `mend` brings it."""
+    """A sink with its receiver: `received` is the text that arrived; `cut` ends the receiver, `restore` starts it."""
 
     sink: TriableSink
-    told: Callable[[], list[str]]
+    received: Callable[[], list[str]]
     cut: Callable[[], None] | None = None
-    mend: Callable[[], None] | None = None
+    restore: Callable[[], None] | None = None
     closing: list[Callable[[], object]] = field(default_factory=list)
     keeps: bool = False
-    """`told` gives what the receiver keeps, not what has come."""
+    """`received` gives what the receiver keeps, not what has come."""
 
 
 def log_case(_: pytest.FixtureRequest) -> Case:
@@ -152,14 +152,14 @@ def mqtt_case(request: pytest.FixtureRequest) -> Case:
     connection = ConnectionOptions(port=broker.port, client_id="sink", session_expiry_s=0, connect_timeout_s=2.0)
     sink = MqttSink(BrokerPublisher(connection), timeout_s=2.0)
 
-    def told() -> list[str]:
+    def texts() -> list[str]:
         last = transition(999)
         with broker.collect("streamae/#") as received:
             sink.send([last])  # behind it, all that is retained has come; it may be retained itself from before
             wait_until(lambda: any(last.id.encode() in payload and not kept for _, payload, kept in received))
             return [payload.decode() for _, payload, _ in received]
 
-    return Case(sink, told, broker.kill, lambda: broker.start() and None, keeps=True)
+    return Case(sink, texts, broker.kill, lambda: broker.start() and None, keeps=True)
 
 
 def apprise_case(request: pytest.FixtureRequest) -> Case:
@@ -191,48 +191,48 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     case.sink.close()
 
 
-def test_what_is_told_arrives(case: Case) -> None:
+def test_what_is_notified_arrives(case: Case) -> None:
     """After `send` returns, the receiver has each transition, with the id by which repetitions are known."""
     transitions = [transition(n) for n in (1, 2)]
     for first in range(0, 2, case.sink.batch_max):
         case.sink.send(transitions[first : first + case.sink.batch_max])
-    told = "\n".join(case.told())
+    received = "\n".join(case.received())
     for one in transitions:
-        assert one.id in told
-        assert one.stream in told
+        assert one.id in received
+        assert one.stream in received
 
 
 def test_no_name_or_number_breaks_a_sink(case: Case) -> None:
-    """Hostile names, numbers that are not finite and empty shares are told like all others."""
+    """Hostile names, numbers that are not finite and empty shares are delivered like all others."""
     worst = transition(7, stream=EVIL, labels={"pump 1": EVIL, "severity": "none", "": ""}, rule="model+x", shares={})
     case.sink.send([worst])
     case.sink.send([transition(8, score=math.inf, threshold=math.nan, shares={"p": math.nan}, time_s=1e18)])
-    told = "\n".join(case.told())
-    assert transition(7).id in told
-    assert "\x1b" not in told
+    received = "\n".join(case.received())
+    assert transition(7).id in received
+    assert "\x1b" not in received
 
 
 def test_a_receiver_that_is_away_is_unavailable_and_heals(case: Case) -> None:
-    """While it is away SinkUnavailableError, afterwards told; a sink never gives up by itself."""
-    if case.cut is None or case.mend is None:
+    """While it is away SinkUnavailableError, afterwards delivered; a sink never gives up by itself."""
+    if case.cut is None or case.restore is None:
         pytest.skip("a log is never away")
     case.sink.send([transition(1)])
     case.cut()
     for _ in range(2):
         with pytest.raises(SinkUnavailableError):
             case.sink.send([transition(2)])
-    case.mend()
+    case.restore()
     case.sink.send([transition(3)])
-    assert transition(3).id in "\n".join(case.told())
+    assert transition(3).id in "\n".join(case.received())
 
 
 def test_a_test_arrives_marked_and_says_what_was_answered(case: Case) -> None:
     """It has the rule of tests, and stands in no state that is kept; a receiver that is away is unavailable."""
     trial = transition(5, rule=TEST_RULE, shares={})
     assert case.sink.try_out(trial)
-    told = "\n".join(case.told())
-    assert (trial.id in told) is not case.keeps
-    assert case.keeps or TEST_RULE in told or "This is a test" in told
+    received = "\n".join(case.received())
+    assert (trial.id in received) is not case.keeps
+    assert case.keeps or TEST_RULE in received or "This is a test" in received
     if case.cut is not None:
         case.cut()
         with pytest.raises(SinkUnavailableError):
@@ -304,7 +304,7 @@ def test_a_storm_is_a_count_and_the_worst() -> None:
     ],
 )
 def test_an_answer_means_poison_or_patience(receiver: Receiver, status: int, expected: type[Exception]) -> None:
-    """What no body could mend (credentials, paths, overload) waits; what this body is to blame for is dead."""
+    """What no body could correct (credentials, paths, overload) waits; what this body is to blame for is dead."""
     receiver.status, receiver.answer = status, b"because\n\x1b[31m" + b"x" * 9999
     sink = WebhookSink(receiver.url + "/s3cret?token=s3cret", {"X-Key": "s3cret"})
     with pytest.raises(expected, match=rf"answered {status} \(because") as caught:
@@ -353,7 +353,7 @@ def test_no_receiver_is_unavailable() -> None:
 
 
 def test_tls_is_verified(receiver: Receiver, certificates: Path) -> None:
-    """A receiver whose certificate no trusted authority signed is told nothing; with the right CA it is."""
+    """A receiver whose certificate no trusted authority signed is given nothing; with the right CA it is."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(certificates / "server.pem", certificates / "server.key")
     receiver.server.socket = server.wrap_socket(receiver.server.socket, server_side=True)
@@ -401,7 +401,7 @@ def test_a_receiver_that_never_accepts_is_bounded_too() -> None:
 # ---- MQTT
 
 
-def test_events_are_told_and_states_are_kept(mosquitto: Mosquitto) -> None:
+def test_events_are_notified_and_states_are_kept(mosquitto: Mosquitto) -> None:
     """An event for each transition; for who comes later, the last state per stream and rule."""
     connection = ConnectionOptions(port=mosquitto.port, client_id="sink", session_expiry_s=0)
     sink = MqttSink(BrokerPublisher(connection), "out/{group}/{stream}/{label_line}/{label_none}")
@@ -521,7 +521,7 @@ def test_each_kind_of_sink_is_made_as_it_is_configured(tmp_path: Path, receiver:
 
 
 def test_a_broker_that_stops_answering_is_unavailable(mosquitto: Mosquitto) -> None:
-    """No acknowledgement within the time-out: not told."""
+    """No acknowledgement within the time-out: not delivered."""
     sink = MqttSink(BrokerPublisher(ConnectionOptions(port=mosquitto.port, client_id="sink")), timeout_s=0.5)
     sink.send([transition(1)])
     mosquitto.freeze()
@@ -586,7 +586,7 @@ def test_a_test_of_the_log_says_when_its_level_hides_alerts() -> None:
 # ---- Alertmanager
 
 
-def test_alertmanager_is_told_in_its_own_terms(receiver: Receiver) -> None:
+def test_alertmanager_is_notified_in_its_own_terms(receiver: Receiver) -> None:
     """Labels of ours beat a topic's; a firing alert lives four refreshes; no time is ahead of the wall clock."""
     clock = Clock()
     sink = AlertmanagerSink(receiver.url + "/am/", clock, refresh_s=30.0, generator_url="http://page/")

@@ -1,4 +1,4 @@
-"""The contract of store.dedup: a redelivered message is told from a new one with the same bytes."""
+"""The contract of store.dedup: a redelivered message is distinguished from a new one with the same bytes."""
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def test_an_old_message_under_the_same_id_is_not_taken_for_a_new_one():
 
 
 def test_what_stands_earlier_in_the_batch_ages_what_is_known():
-    """Messages redelivered together: those taken anew from the batch push an old one under a later id out of play."""
+    """Messages redelivered together: those taken again from the batch push an old one under a later id out of play."""
     taken = CommittedMessages(in_flight_max=10)
     taken.record(1, batch(range(1, 11)))
     again = batch([11, 12, 2], dup=True)

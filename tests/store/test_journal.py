@@ -111,10 +111,10 @@ def test_a_row_that_announces_more_than_it_has_ends_early(plain: bytes) -> None:
         decode_batch(_HEAD.pack(1, 0, 0, 1, 0, len(plain)) + plain)
 
 
-@pytest.mark.parametrize("told", [b"5", b"[[1]]", b"[", b"[3]"])
-def test_a_row_whose_maintenance_has_another_form_is_none_of_ours(told: bytes) -> None:
+@pytest.mark.parametrize("maintenance", [b"5", b"[[1]]", b"[", b"[3]"])
+def test_a_row_whose_maintenance_has_another_form_is_none_of_ours(maintenance: bytes) -> None:
     """No list of four values each, no JSON: the row is damaged."""
-    plain = np.zeros(0).tobytes() + len(told).to_bytes(4, "little") + told
+    plain = np.zeros(0).tobytes() + len(maintenance).to_bytes(4, "little") + maintenance
     with pytest.raises(ValueError):
         decode_batch(_HEAD.pack(1, 16, 0, 0, 0, len(plain)) + plain)
 

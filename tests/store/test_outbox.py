@@ -28,7 +28,7 @@ def keys(store: Store, sink: str = "a", now_s: float = NOW, limit: int = 100) ->
     return [found.key for found, _ in store.outbox.due(sink, now_s, limit)]
 
 
-def test_each_sink_is_told_once_of_each_transition(store: Store) -> None:
+def test_each_sink_is_notified_once_of_each_transition(store: Store) -> None:
     """A sink has a row of its own; what one took still waits for the other; a known transition makes no new row."""
     one = transition(1, shares={"p": 0.1 + 0.2}, labels={"line": "nörd\ud800"})
     store.commit(numbered(1), report(one), NOW)
@@ -92,12 +92,12 @@ def test_a_sink_that_is_gone_leaves_nothing_behind(tmp_path: Path) -> None:
     store.close()
 
 
-def test_open_transitions_are_the_last_told_of_open_alerts(store: Store) -> None:
-    """A sink that forgets is told again of what is open and was told before."""
-    told, waiting, over = transition(1), transition(2), transition(3)
-    store.publish([told, waiting, over, transition(3, 2, "resolved")], NOW)
-    store.outbox.sent("a", [told.key, over.key])
-    assert store.outbox.open_transitions("a", 10) == [told]
+def test_open_transitions_are_the_last_notified_of_open_alerts(store: Store) -> None:
+    """A sink that forgets is notified again of what is open and was notified before."""
+    sent, waiting, over = transition(1), transition(2), transition(3)
+    store.publish([sent, waiting, over, transition(3, 2, "resolved")], NOW)
+    store.outbox.sent("a", [sent.key, over.key])
+    assert store.outbox.open_transitions("a", 10) == [sent]
 
 
 def test_a_damaged_transition_becomes_a_dead_letter(store: Store) -> None:

@@ -427,8 +427,8 @@ def publish(port: int, mark: str, n: int = 300) -> list[bytes]:
     client.loop_start()
     for payload in sent:
         client.publish("plant/pump00", payload, qos=1)
-    told = client.publish("plant/pump00", b"{}", qos=1)
-    told.wait_for_publish(10)
+    published = client.publish("plant/pump00", b"{}", qos=1)
+    published.wait_for_publish(10)
     client.disconnect()
     client.loop_stop()
     return sent

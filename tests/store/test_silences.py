@@ -1,4 +1,4 @@
-"""Silences: stored and shown, not told; told at their end where that still matters; never an end before a beginning."""
+"""Silences: stored and shown; sinks are notified at their end where that still matters; no end before a beginning."""
 
 import sqlite3
 import tempfile
@@ -84,7 +84,7 @@ def test_what_a_name_holds_of_pattern_signs_can_be_named(store: Store) -> None:
     assert due(store) == [fires(2).key]
 
 
-def test_a_silenced_alert_is_stored_and_shown_and_not_told(store: Store) -> None:
+def test_a_silenced_alert_is_stored_and_shown_and_not_notified(store: Store) -> None:
     """Firing, critical, resolved: all in the history, under the silence; no sink hears of any; the counts say so."""
     made = store.silences.create(silence(stream="north/p1", comment="bearing"), NOW)
     steps = [fires(), transition(1, 1, severity="critical"), ends(1, 2)]
@@ -99,10 +99,10 @@ def test_a_silenced_alert_is_stored_and_shown_and_not_told(store: Store) -> None
     stats = store.outbox.stats()["a"]
     assert (stats.withheld, stats.silenced, stats.pending) == (0, 3, 1)
     assert store.silences.apply(NOW + 3601)
-    assert due(store) == [fires(2).key], "what came and went under a silence is never told"
+    assert due(store) == [fires(2).key], "what came and went under a silence is never notified"
 
 
-def test_what_fires_still_at_the_end_of_a_silence_is_told(store: Store) -> None:
+def test_what_fires_still_at_the_end_of_a_silence_is_notified(store: Store) -> None:
     """By time, and each transition in its order; from then on as ever."""
     store.silences.create(silence(), NOW)
     store.publish([fires(), transition(1, 1, severity="critical")], NOW)
@@ -117,8 +117,8 @@ def test_what_fires_still_at_the_end_of_a_silence_is_told(store: Store) -> None:
     assert tell(store) == [ends(1, 2).key]
 
 
-def test_a_sink_that_was_told_of_the_beginning_learns_of_the_end(store: Store) -> None:
-    """Told before the silence, resolved under it: held back, then told at its end; a sink that heard nothing is not."""
+def test_a_sink_that_was_notified_of_the_beginning_learns_of_the_end(store: Store) -> None:
+    """Notified before the silence, resolved under it: held back, then notified at its end; another sink is not."""
     store.publish([fires()], NOW)
     tell(store, "a")
     made = store.silences.create(silence(), NOW)
@@ -132,10 +132,10 @@ def test_a_sink_that_was_told_of_the_beginning_learns_of_the_end(store: Store) -
 
 
 @pytest.mark.parametrize("how", ["in flight", "tried", "crash", "clean stop"])
-def test_a_sink_that_may_have_been_told_is_told_of_the_end(tmp_path: Path, how: str) -> None:
+def test_a_sink_that_may_have_been_notified_learns_of_the_end(tmp_path: Path, how: str) -> None:
     """Handed out and not marked, tried in vain, or unknown after a crash: it may know, so it gets the whole story.
 
-    The control is a clean stop: what was never handed out is known never to have been told.
+    The control is a clean stop: what was never handed out is known never to have been sent.
     """
     store = opened(tmp_path, sinks=["a"])
     store.publish([fires()], NOW)
@@ -218,7 +218,7 @@ def test_silences_survive_a_crash_with_all_that_they_hold_back(tmp_path: Path) -
     store.close()
 
 
-def test_a_damaged_silence_is_dropped_and_what_it_held_back_is_told(tmp_path: Path) -> None:
+def test_a_damaged_silence_is_dropped_and_what_it_held_back_is_notified(tmp_path: Path) -> None:
     """A silence of changed meaning would keep silent about the wrong alert: rather none."""
     store = opened(tmp_path, sinks=["a"])
     store.silences.create(silence(stream="north/p1"), NOW)
@@ -278,7 +278,7 @@ def test_what_is_withheld_is_bounded(tmp_path: Path) -> None:
 
 
 def test_a_sink_that_forgets_is_not_reminded_of_what_is_silenced(store: Store) -> None:
-    """Alertmanager lets a silenced alert go by itself; when the silence ends, it is told again what fires."""
+    """Alertmanager lets a silenced alert go by itself; when the silence ends, it gets again what fires."""
     store.publish([fires(1), fires(2)], NOW)
     tell(store)
     made = store.silences.create(silence(stream="north/p1"), NOW)
@@ -321,7 +321,7 @@ class SilenceMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.clock = Clock(NOW)
-        self.told: list[Transition] = []
+        self.notified: list[Transition] = []
         self.mood = "takes"
         self.open: dict[int, int] = {}  # stream -> its alert that fires
         self.last: dict[int, Transition] = {}
@@ -337,10 +337,10 @@ class SilenceMachine(RuleBasedStateMachine):
     def send(self, transitions: list[Transition]) -> None:
         for one in transitions:
             if self.silenced(one) and self.mood != "late":
-                raise AssertionError(f"told though silenced: {one.key}")
+                raise AssertionError(f"notified though silenced: {one.key}")
         if self.mood == "refuses":
             raise SinkUnavailableError("503")
-        self.told += transitions
+        self.notified += transitions
         if self.mood == "hangs up":
             raise SinkUnavailableError("hung up")
         if self.mood == "dies":
@@ -393,8 +393,8 @@ class SilenceMachine(RuleBasedStateMachine):
     @invariant()
     def no_end_before_its_beginning(self) -> None:
         begun = set()
-        for one in self.told:
-            assert one.sequence == 0 or one.id in begun, f"told of the end first: {one.key}"
+        for one in self.notified:
+            assert one.sequence == 0 or one.id in begun, f"notified of the end first: {one.key}"
             begun.add(one.id)
 
     def teardown(self) -> None:
@@ -404,15 +404,15 @@ class SilenceMachine(RuleBasedStateMachine):
         self.store.silences.apply(self.clock())
         for _ in range(60):
             self.clock.now_s += self.delivery.deliver_due() + 0.001
-        knows = {one.id: one.state for one in self.told}
-        ahead = {one.id for one in self.told if one.state == "resolved"}
+        knows = {one.id: one.state for one in self.notified}
+        ahead = {one.id for one in self.notified if one.state == "resolved"}
         for number, last in self.last.items():
             if last.id in knows:
                 assert last.state == ("resolved" if last.id in ahead else knows[last.id]), (
                     f"left with a wrong end: {number}"
                 )
             else:
-                assert last.state == "resolved", f"never told of what fires: {number}"
+                assert last.state == "resolved", f"never notified of what fires: {number}"
         stats = self.store.outbox.stats()["ear"]
         assert (stats.pending, stats.withheld, stats.dead) == (0, 0, 0)
         self.store.close()

@@ -36,7 +36,7 @@ NOW = 1_700_000_000.0
 
 
 def test_a_second_process_is_refused_by_name(tmp_path: Path) -> None:
-    """The state directory has one owner; the other one is told its pid, and may have it afterwards."""
+    """The state directory has one owner; the other one learns its pid, and may have it afterwards."""
     store = opened(tmp_path)
     with pytest.raises(StoreError, match=f"pid {os.getpid()}"):
         opened(tmp_path)
@@ -95,7 +95,7 @@ def test_a_migration_that_fails_leaves_the_old_version(
 
 
 def test_a_file_system_without_a_wal_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where SQLite cannot keep its WAL (some network mounts), the operator is told; nothing is set aside."""
+    """Where SQLite cannot keep its WAL (some network mounts), the operator learns of it; nothing is set aside."""
 
     class NoWal(sqlite3.Connection):
         def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
@@ -408,11 +408,13 @@ def test_kill_9_loses_nothing_that_was_committed(tmp_path: Path, durability: str
         command = [sys.executable, "-c", textwrap.dedent(WRITER), str(tmp_path), durability]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
         assert process.stdout
-        told = 0
+        committed = 0
         for _ in range(random_.randrange(1, 60)):
-            told = int(process.stdout.readline().split()[-1])
+            committed = int(process.stdout.readline().split()[-1])
         process.send_signal(signal.SIGKILL)
-        told = max([told, *(int(line.split()[-1]) for line in process.stdout if line.strip().split()[-1].isdigit())])
+        committed = max(
+            [committed, *(int(line.split()[-1]) for line in process.stdout if line.strip().split()[-1].isdigit())]
+        )
         process.wait(30)
         store = opened(tmp_path, durability, sinks=["a"])
         assert store.stats().set_aside == 0
@@ -421,7 +423,7 @@ def test_kill_9_loses_nothing_that_was_committed(tmp_path: Path, durability: str
         assert recovery.snapshot == (b"state %d" % covers if covers else None)
         rows = [(text_of(b), now_s) for b, now_s in recovery.journal]
         last = covers + len(rows)
-        assert last >= told
+        assert last >= committed
         assert rows == [(text_of(numbered(n, 20)), float(n)) for n in range(covers + 1, last + 1)], (
             "each batch once, in order"
         )

@@ -41,12 +41,12 @@ NOT_GIVEN = {("Model", "calendar"), ("SilenceNumber", "id")}
 KINDS = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
 
 
-def faults(value: Any, schema: Mapping[str, Any], told: Mapping[str, Any], at: str = "$") -> Iterator[str]:
+def faults(value: Any, schema: Mapping[str, Any], document: Mapping[str, Any], at: str = "$") -> Iterator[str]:
     """Say where an answer is not what a schema describes; a property that no schema names is a fault."""
     if "$ref" in schema:
-        schema = told["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     if "anyOf" in schema:
-        tried = [list(faults(value, one, told, at)) for one in schema["anyOf"]]
+        tried = [list(faults(value, one, document, at)) for one in schema["anyOf"]]
         yield from min(tried, key=len)
         return
     kind = schema["type"]
@@ -58,40 +58,40 @@ def faults(value: Any, schema: Mapping[str, Any], told: Mapping[str, Any], at: s
         yield f"{at}: {value!r} is none of {schema['enum']}"
     if kind == "array":
         for n, item in enumerate(value):
-            yield from faults(item, schema["items"], told, f"{at}[{n}]")
+            yield from faults(item, schema["items"], document, f"{at}[{n}]")
     if kind == "object":
-        yield from _faults_of_object(value, schema, told, at)
+        yield from _faults_of_object(value, schema, document, at)
 
 
-def _faults_of_object(value: Any, schema: Mapping[str, Any], told: Mapping[str, Any], at: str) -> Iterator[str]:
+def _faults_of_object(value: Any, schema: Mapping[str, Any], document: Mapping[str, Any], at: str) -> Iterator[str]:
     known, others = schema.get("properties", {}), schema.get("additionalProperties", "properties" not in schema)
     yield from (f"{at}.{name} is missing" for name in schema.get("required", ()) if name not in value)
     for name, inner in value.items():
         if name in known:
-            yield from faults(inner, known[name], told, f"{at}.{name}")
+            yield from faults(inner, known[name], document, f"{at}.{name}")
         elif others is False:
             yield f"{at}.{name} is undescribed"
         elif others is not True:
-            yield from faults(inner, others, told, f"{at}.{name}")
+            yield from faults(inner, others, document, f"{at}.{name}")
 
 
-def given(value: Any, schema: Mapping[str, Any], told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def given(value: Any, schema: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield each property of each component that an answer has."""
     name = schema.get("$ref", "").rpartition("/")[2]
-    about = told["components"]["schemas"][name] if name else schema
+    about = document["components"]["schemas"][name] if name else schema
     for one in about.get("anyOf", ()):
-        if not list(faults(value, one, told)):
-            yield from given(value, one, told)
+        if not list(faults(value, one, document)):
+            yield from given(value, one, document)
             return
     if isinstance(value, dict):
         for key, inner in value.items():
             if key in about.get("properties", {}):
                 if name:
                     yield name, key
-                yield from given(inner, about["properties"][key], told)
+                yield from given(inner, about["properties"][key], document)
     if isinstance(value, list):
         for item in value:
-            yield from given(item, about["items"], told)
+            yield from given(item, about["items"], document)
 
 
 @dataclass(frozen=True)
@@ -160,14 +160,14 @@ def running(tmp_path_factory, trained):
             return "line9-new" in shown and shown.get(pump, {}).get("score") is not None and "spark" in shown[pump]
 
         wait_until(ready, 60, daemon.log())
-        yield SimpleNamespace(answers=asked(daemon, pump), event=first_event(daemon.port), told=told(daemon))
+        yield SimpleNamespace(answers=asked(daemon, pump), event=first_event(daemon.port), document=document(daemon))
     finally:
         feed.stop()
         daemon.kill()
         broker.kill()
 
 
-def told(daemon) -> Mapping[str, Any]:
+def document(daemon) -> Mapping[str, Any]:
     return ask(daemon.port, "/api/v1/openapi.json").body
 
 
@@ -197,18 +197,18 @@ def first_event(port: int) -> Any:
     return None
 
 
-def schema_of(answer: Answer, told: Mapping[str, Any]) -> Mapping[str, Any]:
-    responses = told["paths"][answer.path][answer.method.lower()]["responses"]
+def schema_of(answer: Answer, document: Mapping[str, Any]) -> Mapping[str, Any]:
+    responses = document["paths"][answer.path][answer.method.lower()]["responses"]
     return responses[str(answer.status)]["content"]["application/json"]["schema"]
 
 
-def all_faults(running, told: Mapping[str, Any]) -> list[str]:
+def all_faults(running, document: Mapping[str, Any]) -> list[str]:
     found = [
         f"{answer.path} {fault}"
         for answer in running.answers
-        for fault in faults(answer.body, schema_of(answer, told), told)
+        for fault in faults(answer.body, schema_of(answer, document), document)
     ]
-    return found + list(faults(running.event, {"$ref": "#/components/schemas/Status"}, told))
+    return found + list(faults(running.event, {"$ref": "#/components/schemas/Status"}, document))
 
 
 def test_a_running_daemon_answers_what_is_described_and_nothing_else(running):
@@ -216,27 +216,27 @@ def test_a_running_daemon_answers_what_is_described_and_nothing_else(running):
     reached = {(answer.path, answer.method) for answer in running.answers}
     assert reached == {(one.path, one.method) for one in API_PATHS}
     assert {answer.status for answer in running.answers} == {200, 201}
-    assert all_faults(running, running.told) == []
+    assert all_faults(running, running.document) == []
 
 
 def test_every_described_property_is_given_by_a_running_daemon(running):
     """What is described and never said is a description of something else."""
     every = {
         (name, key)
-        for name, about in running.told["components"]["schemas"].items()
+        for name, about in running.document["components"]["schemas"].items()
         for key in about["properties"]
         if name not in ("SilenceAsked", "Error")
     }
-    said = {pair for a in running.answers for pair in given(a.body, schema_of(a, running.told), running.told)}
+    said = {pair for a in running.answers for pair in given(a.body, schema_of(a, running.document), running.document)}
     assert every - said == NOT_GIVEN
 
 
 def test_a_property_that_nobody_describes_is_found(running):
     """The control: without any one line of the description, the same answers are at fault."""
-    said = {pair for a in running.answers for pair in given(a.body, schema_of(a, running.told), running.told)}
+    said = {pair for a in running.answers for pair in given(a.body, schema_of(a, running.document), running.document)}
     assert len(said) > 100
     for name, key in said:
-        less = copy.deepcopy(running.told)
+        less = copy.deepcopy(running.document)
         del less["components"]["schemas"][name]["properties"][key]
         assert any(fault.endswith(f".{key} is undescribed") for fault in all_faults(running, less)), (name, key)
 
@@ -244,24 +244,24 @@ def test_a_property_that_nobody_describes_is_found(running):
 def test_a_property_that_nobody_gives_is_found(running):
     """The control: an answer that lacks anything required is at fault, and so is one of another type."""
     for answer in running.answers:
-        schema = schema_of(answer, running.told)
+        schema = schema_of(answer, running.document)
         for key in answer.body:
             less = {name: value for name, value in answer.body.items() if name != key}
             other = answer.body | {key: object()}
-            required = running.told["components"]["schemas"].get(schema.get("$ref", "").rpartition("/")[2], schema)
+            required = running.document["components"]["schemas"].get(schema.get("$ref", "").rpartition("/")[2], schema)
             if key in required.get("required", ()):
-                assert f"$.{key} is missing" in list(faults(less, schema, running.told)), (answer.path, key)
+                assert f"$.{key} is missing" in list(faults(less, schema, running.document)), (answer.path, key)
             if key in required.get("properties", ()):
-                assert list(faults(other, schema, running.told)), (answer.path, key)
+                assert list(faults(other, schema, running.document)), (answer.path, key)
 
 
-def undescribed(told: Mapping[str, Any]) -> list[str]:
+def undescribed(document: Mapping[str, Any]) -> list[str]:
     """Name the properties, components, parameters and operations that have no words."""
     found = []
-    for name, about in told["components"]["schemas"].items():
+    for name, about in document["components"]["schemas"].items():
         parts = {name: about, **{f"{name}.{key}": one for key, one in about["properties"].items()}}
         found += [place for place, part in parts.items() if not part.get("description", "").strip()]
-    for path, methods in told["paths"].items():
+    for path, methods in document["paths"].items():
         for method, about in methods.items():
             found += [f"{path} {one['name']}" for one in about.get("parameters", ()) if not one.get("description")]
             found += [f"{method} {path}"] * (not about.get("summary"))
@@ -288,8 +288,8 @@ def test_everything_is_described():
 
 
 def test_every_reference_of_the_description_leads_somewhere():
-    told = openapi(API)
-    places = {f"#/components/{kind}/{name}" for kind, parts in told["components"].items() for name in parts}
+    document = openapi(API)
+    places = {f"#/components/{kind}/{name}" for kind, parts in document["components"].items() for name in parts}
     found: list[str] = []
 
     def walk(part: Any) -> None:
@@ -298,10 +298,10 @@ def test_every_reference_of_the_description_leads_somewhere():
         for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
             walk(inner)
 
-    walk(told)
+    walk(document)
     assert set(found) <= places
     assert {place for place in places if "/schemas/" in place} <= set(found), "a component that nothing is made of"
-    assert str(READERS_MAX) in told["paths"]["/api/v1/events"]["get"]["description"]
+    assert str(READERS_MAX) in document["paths"]["/api/v1/events"]["get"]["description"]
 
 
 GOOD = {"group": "pumps", "stream": "line1/pump0000", "from_s": "1789990000", "until_s": "1790000000"}

@@ -53,7 +53,7 @@ class FakeView:
     def alerts_version(self) -> int:
         return 7
 
-    def closeup(self, group: str, stream: str, rows: int) -> Mapping[str, Any] | None:
+    def detail(self, group: str, stream: str, rows: int) -> Mapping[str, Any] | None:
         return {"time_s": [1.0][:rows], "channels": []} if stream in ("a", XSS) else None
 
     def past(self, group: str, stream: str, from_s: float, until_s: float, points: int) -> Mapping[str, Any] | None:
@@ -161,10 +161,10 @@ def test_a_stream_that_nobody_can_judge_says_what_it_lacks_and_until_when():
     )  # fmt: skip
     web = client(FakeView(tables={"pumps": shown}))
     found = {one["stream"]: one for one in web.get("/api/v1/streams").json()["streams"]}
-    told = {
+    operations = {
         name: tuple(one.get(key) for key in ("state", "rows", "rows_needed", "eta_s")) for name, one in found.items()
     }
-    assert told == {
+    assert operations == {
         "l": ("learning", 12, 400, 1230.0), "f": ("filling", 3, 64, None), "u": ("filling", 64, 64, 1.0),
         "o": ("ok", None, None, None), "x": ("firing", None, None, None),
     }  # fmt: skip
@@ -553,20 +553,22 @@ def test_the_description_of_the_api_names_exactly_its_routes():
     for route in app.routes:
         if route.path not in ("/", "/static/{name:path}"):
             routes.setdefault(route.path, set()).update(route.methods)
-    told = client().get("/api/v1/openapi.json").json()
-    assert told["openapi"] == "3.1.0"
-    assert set(told["paths"]) == set(routes)
-    for path, methods in told["paths"].items():
+    document = client().get("/api/v1/openapi.json").json()
+    assert document["openapi"] == "3.1.0"
+    assert set(document["paths"]) == set(routes)
+    for path, methods in document["paths"].items():
         assert {m.upper() for m in methods} == routes[path] - {"HEAD"}, path
-    post = told["paths"]["/api/v1/alerts/{alert_id}/{action}"]["post"]
+    post = document["paths"]["/api/v1/alerts/{alert_id}/{action}"]["post"]
     (action,) = (p["schema"]["enum"] for p in post["parameters"] if p["name"] == "action")
     assert action == list(ACTIONS)
     (sort,) = (
-        p["schema"]["enum"] for p in told["paths"]["/api/v1/streams"]["get"]["parameters"] if p.get("name") == "sort"
+        p["schema"]["enum"]
+        for p in document["paths"]["/api/v1/streams"]["get"]["parameters"]
+        if p.get("name") == "sort"
     )
     assert sort == ["score", "peak", "name"]
-    references = set(re.findall(r'"#/components/(\w+)/(\w+)"', json.dumps(told)))
-    assert all(name in told["components"][kind] for kind, name in references)
+    references = set(re.findall(r'"#/components/(\w+)/(\w+)"', json.dumps(document)))
+    assert all(name in document["components"][kind] for kind, name in references)
 
 
 @pytest.fixture
@@ -598,17 +600,17 @@ def test_events_tell_each_new_picture_and_end_with_the_server(served):
     base, server = served(view)
     with httpx.stream("GET", f"{base}/api/v1/events", timeout=30) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
-        told = states(answer)
-        assert next(told)["sequence"] == 0
+        seen = states(answer)
+        assert next(seen)["sequence"] == 0
         view.shown = replace(view.shown, sequence=1, unready=["deaf"])
-        assert (state := next(told))["sequence"] == 1
+        assert (state := next(seen))["sequence"] == 1
         assert (state["ready"], state["reasons"]) == (False, ["deaf"])
         assert server.stop(30)
-        assert list(told) == []
+        assert list(seen) == []
 
 
 def test_no_more_readers_of_events_than_there_is_room_for(served):
-    """The 65th is told to come later; one that leaves makes room again."""
+    """The 65th is asked to come later; one that leaves makes room again."""
     base, _ = served(FakeView())
     with contextlib.ExitStack() as readers, httpx.Client(limits=httpx.Limits(max_connections=200), timeout=30) as web:
         held = []  # a generator that is dropped closes its answer

@@ -38,7 +38,7 @@ def _refuses_topic(topic: str) -> str | None:
         return None
     return (
         "write spBv1.0/{group}/+/{node}/{device}, or without /{device} for the nodes' own metrics: the third "
-        "level tells births, data and deaths"
+        "level is the kind of message, such as NBIRTH or DDATA"
     )
 
 

@@ -1,7 +1,7 @@
 """What the page can look back on: the last rows and verdicts of every stream, in memory of a fixed size.
 
 Each group keeps rings `[S, depth]`; as streams appear, the depth shrinks so that the budget holds (thousands of rows
-for a dozen streams, a few dozen for a hundred thousand). Nothing of it is saved: after a start it fills anew. Only the
+for a dozen streams, a few dozen for a hundred thousand). Nothing of it is saved: after a start it fills again. Only the
 loop's thread touches it, after a step; the web asks for copies between two turns (`daemon.page.mailbox`).
 """
 

@@ -17,10 +17,10 @@ def model_card(artifact: Artifact, group: Group, table: StreamTable | None) -> d
     manifest = artifact.manifest
     known = artifact.profile.calibration
     calibration = {key: v for key, v in known.to_mapping().items() if isinstance(v, str | int | float)}
-    told = {k: v for k, v in manifest.items() if k not in {"golden", "streams", "calibration"}}
+    fields = {k: v for k, v in manifest.items() if k not in {"golden", "streams", "calibration"}}
     budget_per_s = known.budget_per_s if group.false_alarms_per_s is None else group.false_alarms_per_s
     return {
-        **told,
+        **fields,
         "group": group.name,
         "file": artifact.path.name,
         "sha256": artifact.digest,

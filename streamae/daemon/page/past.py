@@ -2,7 +2,8 @@
 
 It runs in the asking thread, beside the daemon, on a connection that cannot write; askers take turns. What it costs is
 bounded: where the journal of the span is larger than that, pieces of it are read, evenly spread and each long
-enough for some windows; where there are more windows than a picture can show, every k-th is scored. Both are told.
+enough for some windows; where there are more windows than a picture can show, every k-th is scored. The answer says
+so in both cases.
 
 The journal is in order of arrival, and a picture in event time. The messages of one stream are in order of both, since
 what is late is refused. So a time is looked for where the wall clock has it; and where the stream's clock turns out to
@@ -39,7 +40,7 @@ _WINDOWS_MAX = 4_000  # to score
 _PIECES_MAX = 48
 _PIECE_WINDOWS = 3  # lengths of a window that a piece is long, at least
 _STEP_MESSAGES = 1_000
-_SAMPLE = 32  # rows of the journal that tell how many messages one holds
+_SAMPLE = 32  # rows of the journal, to estimate how many messages one holds
 _SKEW_MIN_S = 10.0  # by which event time and arrival may differ before the stream's own clock is asked
 
 
@@ -117,7 +118,7 @@ class _Reading:
         """Return the number of the first row of the journal that can hold what the stream measured from then on."""
         guess = self._past.row_at(time_s)
         low, high = self._past.span() or (1, 0)
-        # Where it says nothing from there on, what it said last tells of its clock.
+        # Where it says nothing from there on, what it said last shows its clock.
         back = (max(low, high - n) for n in _BACK)
         said = next((said for n in (guess, *back) if (said := self._said(n)) is not None), None)
         if said is None or abs(said[0] - said[1]) <= self._skew_s:

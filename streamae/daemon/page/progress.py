@@ -38,7 +38,7 @@ class Cadence:
     def _observed(self, rows: I64, row_s: F64) -> F64:
         """Return the seconds between two rows of each stream since it was looked at first, NaN where none came.
 
-        With fewer rows than before a stream begins anew: another window, or the first one after its warm-up.
+        With fewer rows than before, a stream started over: another window, or the first one after its warm-up.
         """
         self._seen = grown(self._seen, len(rows), 0)
         fewer = rows < self._seen[: len(rows)]

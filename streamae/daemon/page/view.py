@@ -124,7 +124,7 @@ class DaemonView:
             "firing": int((states == AlertState.FIRING).sum()),
             "dropped": self._dropped,
             "interrupted": self._interrupted,
-            "thinning": self._loop.pace.thinning,
+            "thinning": self._loop.load_shedding.thinning,
             "lag_s": None if self._loop.lag_s is None else round(self._loop.lag_s, 3),
             "history_bytes": sum(history.nbytes for history in self._histories.values()),
             "sinks": sinks,
@@ -228,7 +228,7 @@ class DaemonView:
         return [{"sink": s, "alert": key.partition(":")[0], "key": key, "error": e} for s, key, e in found[:limit]]
 
     def retry(self, sink: str) -> bool:
-        """Let a sink be told of its dead letters once more; False where it has none."""
+        """Deliver a sink's dead letters once more; False where it has none."""
         return self._store.outbox.revive(sink) > 0
 
     def poison(self) -> Sequence[Mapping[str, Any]]:
@@ -236,17 +236,17 @@ class DaemonView:
         found, texts = [asdict(one) for one in self._store.poison.all()], ("topic", "payload")
         return [one | {name: one[name].decode(errors="backslashreplace") for name in texts} for one in found]
 
-    def closeup(self, group: str, stream: str, rows: int) -> Mapping[str, Any] | None:
-        """Return a stream from near; the loop copies, this thread computes. Raises UnavailableError."""
+    def detail(self, group: str, stream: str, rows: int) -> Mapping[str, Any] | None:
+        """Return a stream in detail; the loop copies, this thread computes. Raises UnavailableError."""
         artifact = self.artifacts.get(group)
         if artifact is None:
             return None
-        raw = self.mailbox.ask(lambda: self._near(group, stream, rows))
+        raw = self.mailbox.ask(lambda: self._copied(group, stream, rows))
         if raw is None:
             return None
         return picture(raw, tuple(artifact.manifest.get("targets", ())), raw.ground.reconstructor)
 
-    def _near(self, group: str, stream: str, rows: int) -> Raw | None:
+    def _copied(self, group: str, stream: str, rows: int) -> Raw | None:
         return copy_stream(self._history(group), stream, rows) if group in self._loop.groups.pipelines else None
 
     def past(self, group: str, stream: str, from_s: float, until_s: float, points: int) -> Mapping[str, Any] | None:
@@ -260,10 +260,10 @@ class DaemonView:
         if known is None:
             return None
         router, mine = known.pipeline(json_loads()).router, (-1, 0)
-        raw, told = self._replay.read(known, lambda topic: router.find(topic) in mine, from_s, until_s)
+        raw, read = self._replay.read(known, lambda topic: router.find(topic) in mine, from_s, until_s)
         targets = tuple(artifact.manifest.get("targets", ()))
-        history = picture(raw, targets, raw.ground.reconstructor, (told["from_s"], until_s), points)
-        return {"history": history, "read": told}
+        history = picture(raw, targets, raw.ground.reconstructor, (read["from_s"], until_s), points)
+        return {"history": history, "read": read}
 
     def _alone(self, group: str, stream: str, from_s: float, onsets: int) -> StreamPast | None:
         pipeline = self._loop.groups.pipelines.get(group)

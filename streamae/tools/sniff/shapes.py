@@ -36,7 +36,7 @@ class Shape:
 
     `entries` is the length of the list of samples where these have no time of their own, else 0; `ignored` are numbers
     that measure nothing. For known formats `values` are names, `labels`, `where` and `name` are as in the
-    configuration, and `family` tells kinds of machines apart that may have the same names.
+    configuration, and `family` distinguishes kinds of machines that may have the same names.
     """
 
     kind: str

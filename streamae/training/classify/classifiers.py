@@ -124,7 +124,7 @@ class FrozenCode(nn.Module):
 def learning_curve(
     encoder: Pretrained, labelled: LabelledWindows, fractions: Sequence[float], seeds: Sequence[int]
 ) -> Curve:
-    """Train all contenders on growing parts of the labels; a function of its arguments."""
+    """Train all classifiers on growing parts of the labels; a function of its arguments."""
     prepare_torch()
     read, y = encoder.read(labelled.windows), torch.from_numpy(labelled.y)
     found: dict[tuple[str, float], list[float]] = {(name, f): [] for name in CLASSIFIERS for f in fractions}

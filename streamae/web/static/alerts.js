@@ -5,7 +5,7 @@ import { sinkList } from "./conditions.js";
 import { badge, el, select } from "./dom.js";
 import { count, duration, moment, number, percent } from "./format.js";
 import { streamHash } from "./overview.js";
-import { askSilence, silenceList, told } from "./silences.js";
+import { askSilence, silenceList, silenceNote } from "./silences.js";
 
 export function alertsPage() {
   let wanted = "";
@@ -124,7 +124,7 @@ function alertCard(alert, readOnly, done, linked) {
   const said = [];
   if (alert.acknowledged_s) said.push(`Acknowledged ${moment(alert.acknowledged_s)}`);
   if (alert.feedback) said.push(`Marked as ${alert.feedback.replaceAll(/[-_]/g, " ")}`);
-  if (alert.silence) said.push(told(alert.silence));
+  if (alert.silence) said.push(silenceNote(alert.silence));
   if (alert.note) said.push(`“${alert.note}”`);
   const name = `${alert.group} ${alert.stream}`;
   const silence = async () => {

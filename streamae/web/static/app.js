@@ -46,12 +46,12 @@ function heard(next) {
   const before = state;
   state = next;
   document.body.classList.remove("lost");
-  tell(next);
+  report(next);
   if (before && next.firing > before.firing) text(announce, `${next.firing} alerts are firing`);
   page.update(next);
 }
 
-function tell(s) {
+function report(s) {
   const parts = [
     [s.connected ? "connected" : "not connected", s.connected && s.ready ? "good" : "bad"],
     [`${number(s.messages_per_s)} messages/s`],
@@ -61,7 +61,7 @@ function tell(s) {
     [`${count(s.dropped ?? 0)} dropped`, s.dropped_per_s > 0 ? "bad" : ""],
   ];
   if (s.thinning > 1) parts.push([`backlog: one window in ${s.thinning} scored`, "bad"]);
-  if (s.interrupted) parts.push([`${count(s.interrupted)} windows begun anew after a loss`]);
+  if (s.interrupted) parts.push([`${count(s.interrupted)} windows started over after a loss`]);
   if (s.learning) parts.push([`${count(s.learning)} learning`]);
   if (s.filling) parts.push([`${count(s.filling)} filling`]);
   if (s.firing) parts.push([`${count(s.firing)} firing`, "bad"]);

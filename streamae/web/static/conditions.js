@@ -1,9 +1,9 @@
-// What a person must mend: a line for each condition that fails, and how each sink is doing.
+// What a person must repair: a line for each condition that fails, and how each sink is doing.
 
 import { badge, el } from "./dom.js";
 import { count, duration, moment } from "./format.js";
 
-/** Bring the list of conditions up to date, without those that the daemon's reasons tell of already. */
+/** Bring the list of conditions up to date, without those that the daemon's reasons name already. */
 export function showConditions(box, state) {
   const untold = (state.conditions ?? []).filter((one) => !state.reasons.some((reason) => reason.includes(one.reason)));
   box.hidden = untold.length === 0;

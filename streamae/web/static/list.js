@@ -33,7 +33,7 @@ export class VirtualList {
     this.age += 1;
   }
 
-  /** Begin anew, as for another search. */
+  /** Start over, as for another search. */
   reset() {
     this.age += 1;
     this.blocks.clear();

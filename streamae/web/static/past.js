@@ -1,4 +1,4 @@
-// A part of a stream's past, which the daemon reads from its journal: asked for when the choice has settled, and told.
+// A part of a stream's past, which the daemon reads from its journal: asked for when the choice has settled.
 
 import { expected, get } from "./api.js";
 import { count, duration, moment } from "./format.js";
@@ -7,9 +7,9 @@ const SETTLED_MS = 200;
 const AGAIN_MS = 1000;
 
 export class Past {
-  /** `draw` is called with each answer, `told` with what to say of it and whether it is being read. */
-  constructor(group, stream, { draw, told }) {
-    Object.assign(this, { group, stream, draw, told });
+  /** `draw` is called with each answer, `note` with what to say of it and whether it is being read. */
+  constructor(group, stream, { draw, note }) {
+    Object.assign(this, { group, stream, draw, note });
     this.span = null; // [from, until] in seconds of event time; null: none is wanted
     this.begins = null; // from when on the journal has the stream, once it is known
     this.waiting = 0;
@@ -19,8 +19,8 @@ export class Past {
   ask(span) {
     this.span = span;
     clearTimeout(this.waiting);
-    if (span === null) return this.told("", false);
-    this.told("Reading the journal …", true);
+    if (span === null) return this.note("", false);
+    this.note("Reading the journal …", true);
     this.waiting = setTimeout(() => this.read(span), SETTLED_MS);
   }
 
@@ -33,11 +33,11 @@ export class Past {
       this.begins = found.read.journal_from_s;
       span[0] = found.read.from_s; // what is there fills the charts
       this.draw(found);
-      this.told(sentences(found, span, from_s).join(" "), false);
+      this.note(sentences(found, span, from_s).join(" "), false);
     } catch (error) {
       expected(error);
       if (this.span !== span) return;
-      this.told(error.status ? error.message : "The daemon does not answer.", true);
+      this.note(error.status ? error.message : "The daemon does not answer.", true);
       if (error.status !== 404 && error.status !== 400) this.waiting = setTimeout(() => this.read(span), AGAIN_MS);
     }
   }
@@ -55,7 +55,7 @@ function points() {
 
 /** What the answer is made of, and what it lacks. */
 function sentences({ history, read }, [from_s, until_s], asked_s) {
-  const said = [`From the journal: ${moment(from_s)} – ${moment(until_s)}, judged anew by today's model.`];
+  const said = [`From the journal: ${moment(from_s)} – ${moment(until_s)}, judged again by today's model.`];
   if (read.journal_from_s === null) return [...said, "There is none: state.durability is none, or nothing came yet."];
   if (!history.time_s.length) said.push("It has nothing of this stream in this time.");
   if (history.point_s) said.push(`Each point stands for ${duration(history.point_s)}, its lowest and its highest value.`);

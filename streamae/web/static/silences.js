@@ -35,7 +35,7 @@ export function askSilence({ group, stream, rule }) {
   const label = (words, field) => el("label", {}, words, field);
   const cancel = el("button", { type: "button", class: "quiet" }, "Cancel");
   const form = el("form", {}, el("h2", { id: "silence-title" }, "Silence"),
-    el("p", {}, "Alerts go on to be found, stored and shown; nobody is told of them until the silence ends."),
+    el("p", {}, "Alerts go on to be found, stored and shown; nobody is notified of them until the silence ends."),
     label("What", select("What to silence", scopes, scope, (value) => { scope = value; })),
     label("For", select("How long", LENGTHS, length, (value) => { length = value; })),
     label("Your name", who), label("Why", why), failed,
@@ -69,8 +69,8 @@ export function askSilence({ group, stream, rule }) {
 }
 
 /** What a silence is about, until when and why, in words. */
-export function told(silence) {
-  if (!silence.ends_s) return "Silenced: nobody was told";
+export function silenceNote(silence) {
+  if (!silence.ends_s) return "Silenced: nobody was notified";
   const what = silence.maintenance ? "In maintenance" : "Silenced";
   const by = silence.created_by ? ` by ${silence.created_by}` : "";
   const why = silence.maintenance ? `: ${silence.maintenance}` : silence.comment ? `: “${silence.comment}”` : "";
@@ -116,6 +116,6 @@ function line(silence, readOnly, changed) {
   const rule = silence.rule === "*" ? [] : [`rule ${silence.rule}`];
   const whom = [`${silence.group} / ${silence.stream}`, ...rule, ...labels].join(", ");
   return el("li", {}, silence.state === "pending" ? badge("pending") : badge(silence.maintenance ? "maintenance" : "silenced"),
-    el("span", { class: "whom" }, whom), el("span", { class: "muted" }, told(silence)), failed,
+    el("span", { class: "whom" }, whom), el("span", { class: "muted" }, silenceNote(silence)), failed,
     readOnly ? null : el("button", { type: "button", class: "quiet", "aria-label": `End the silence of ${whom} now`, on: { click: end } }, "End now"));
 }

@@ -7,7 +7,7 @@ import { badge, el, select, setOptions, text } from "./dom.js";
 import { moment, number, percent } from "./format.js";
 import { progress, showLabelled, streamHash } from "./overview.js";
 import { Past } from "./past.js";
-import { askSilence, told } from "./silences.js";
+import { askSilence, silenceNote } from "./silences.js";
 
 const CHANNELS_MAX = 8;
 const YEAR_S = 365 * 86400;
@@ -38,7 +38,7 @@ export function streamPage(group, stream, from, until) {
   const alerts = el("div", { class: "cards" });
   const more = el("button", { type: "button", class: "quiet more", hidden: true, on: { click: () => { limit = Infinity; refresh(); } } });
   const shown = new Map(); // channel -> {chart, root, ...}
-  const past = new Past(group, stream, { draw: drawPast, told: tellThen });
+  const past = new Past(group, stream, { draw: drawPast, note: tellThen });
   let rows = "512";
   let limit = CHANNELS_MAX;
   let asking = false;
@@ -112,13 +112,13 @@ export function streamPage(group, stream, from, until) {
 
   function draw(found) {
     silence.hidden = state?.read_only ?? true;
-    head.replaceChildren(badge(found.state), found.silence ? el("span", { class: "badge silenced", title: told(found.silence) }, told(found.silence)) : "", ...(found.marks ?? []).map(badge),
+    head.replaceChildren(badge(found.state), found.silence ? el("span", { class: "badge silenced", title: silenceNote(found.silence) }, silenceNote(found.silence)) : "", ...(found.marks ?? []).map(badge),
       fact("score", number(found.score)), fact("threshold", number(found.threshold)),
       fact("worst channel", found.worst_channel ?? "–"), fact("last window", moment(found.time_s)));
     drawLabels(found.labels);
     const lacks = progress(found);
     if (lacks) {
-      const window = found.score === null ? "Filling its first window" : "Filling its window anew, after a gap";
+      const window = found.score === null ? "Filling its first window" : "Filling its window again, after a gap";
       const what = found.state === "learning" ? "Learning what is normal here" : window;
       head.append(el("progress", { max: found.rows_needed, value: found.rows, "aria-label": `${found.state}: rows` }));
       tell(`${what}: ${lacks}. Until then nobody knows whether it is well.`);
