@@ -91,7 +91,13 @@ def fleet() -> Rows:
                     [(f"max by (group) (streamae_score_max{{{GROUP}}})", "{{group}}")],
                     steps=((0, GREEN), (1, RED)),
                 ),
-                Panel("Alerts firing", [(f"sum by (group) (streamae_alerts_firing{{{GROUP}}})", "{{group}}")]),
+                Panel(
+                    "Alerts firing",
+                    [
+                        (f"sum by (group) (streamae_alerts_firing{{{GROUP}}})", "{{group}}"),
+                        (f"sum by (group) (streamae_alerts_firing_critical{{{GROUP}}})", "{{group}}, critical"),
+                    ],
+                ),
                 Panel(
                     "Alerts per hour",
                     [

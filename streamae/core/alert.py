@@ -117,6 +117,10 @@ class Alerts:
         """Return the state of the alert of each of the first S streams, `[S]`."""
         return self._state[:streams].copy()
 
+    def severities(self, streams: int) -> I8:
+        """Return the severity of each stream's alert while it fires, `[S]`: an index of SEVERITIES, 0 for none."""
+        return self._severity[:streams].copy()
+
     def hold(self, stream: int, severity: str, sequence: int, times_s: tuple[float, float], peak: float) -> None:
         """Continue an alert that fires: `times_s` are those of its onset and of the last sample that counts as high.
 

@@ -56,7 +56,8 @@ class Gauges:
         """Set how the streams of each group are doing, and its model."""
         for name, pipeline in pipelines.items():
             streams = len(pipeline.streams)
-            self._metrics.observe_streams(name, states(pipeline), pipeline.maintenance.now(self._now()))
+            maintenance, severity = pipeline.maintenance.now(self._now()), pipeline.alerts.severities(streams)
+            self._metrics.observe_streams(name, states(pipeline), maintenance, severity)
             self._metrics.gauge("streams_quarantined", len(pipeline.quarantine.held(streams)), name)
             self._metrics.observe_health(name, pipeline.verdicts())
             self._metrics.gauge("model_broken", bool(pipeline.broken), name)

@@ -65,6 +65,13 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("alerts", "counter", "Alerts that began to fire, by the severity they began with.", ("group", "severity")),
     Metric("alerts_resolved", "counter", "Alerts that resolved.", ("group",)),
     Metric("alerts_firing", "gauge", "Alerts that fire now.", ("group",), trouble=Trouble("firing")),
+    Metric(
+        "alerts_firing_critical",
+        "gauge",
+        "Those of them that are critical.",
+        ("group",),
+        trouble=Trouble("firing"),
+    ),
     Metric("streams", "gauge", "Streams by the state of their alert.", ("group", "state"), trouble=Trouble("learning")),
     Metric("health_verdicts", "counter", "Verdicts on sensors that began, by rule.", ("group", "rule")),
     Metric(
@@ -236,5 +243,8 @@ PER_STREAM: tuple[Metric, ...] = (
         "gauge",
         "1 while the stream is in maintenance: sinks are not notified of its alerts.",
         ("group", "stream"),
+    ),
+    Metric(
+        "alert_severity", "gauge", "Of the alert that fires: 1 warning, 2 critical; 0 for none.", ("group", "stream")
     ),
 )
