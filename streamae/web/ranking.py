@@ -39,6 +39,9 @@ class Selection:
     ] = ()
     group: Annotated[str | None, meaning("Only streams of this group")] = None
     state: Annotated[StreamState | None, meaning("Only streams in this state")] = None
+    trouble: Annotated[
+        bool, meaning("Only streams with something wrong beside their score: a verdict on a sensor, quarantine")
+    ] = False
     sort: Annotated[
         Sort, meaning("score: by score over threshold now; peak: by state and the highest of the sparkline; name")
     ] = "score"
@@ -63,14 +66,23 @@ def ranked(tables: Sequence[StreamTable], wanted: Selection) -> tuple[int, list[
 
 
 def _order(rows: Sequence[tuple[StreamTable, npt.NDArray[np.int64]]], *, peak: bool) -> npt.NDArray[np.int64]:
+    """What is wrong with a stream beside its score counts as much as a score at its threshold."""
     ratio = np.concatenate([np.nan_to_num(t.score[i] / t.threshold[i], nan=-1.0) for t, i in rows])
+    troubled = np.concatenate([_troubled(t)[i] for t, i in rows])
     if not peak:
-        return np.argsort(-ratio, kind="stable")
-    state = np.concatenate([t.state[i] for t, i in rows]).astype(np.int64)
+        return np.argsort(-np.where(troubled, np.maximum(ratio, 1.0), ratio), kind="stable")
+    state = 2 * np.concatenate([t.state[i] for t, i in rows]).astype(np.int64)
+    state = np.where(troubled, np.maximum(state, 2 * AlertState.FIRING - 1), state)
     highest = np.concatenate(
         [np.fmax.reduce(t.spark[i], axis=1) if t.spark is not None else t.score[i] / t.threshold[i] for t, i in rows]
     )
     return np.lexsort((-ratio, -np.round(np.nan_to_num(highest, nan=-1.0), 2), -np.maximum(state, 0)))
+
+
+def _troubled(table: StreamTable) -> npt.NDArray[np.bool_]:
+    found = np.zeros(len(table.names), np.bool_)
+    found[list(table.troubles)] = True
+    return found
 
 
 def _matching(table: StreamTable, wanted: Selection) -> npt.NDArray[np.int64]:
@@ -80,6 +92,8 @@ def _matching(table: StreamTable, wanted: Selection) -> npt.NDArray[np.int64]:
     if wanted.label:
         asked = dict(wanted.label).items()
         found = np.array([i for i in found.tolist() if asked <= table.labels(i).items()], np.int64)
+    if wanted.trouble:
+        found = found[_troubled(table)[found]]
     return found if wanted.state is None else found[table.state[found] == STREAM_STATES[wanted.state]]
 
 

@@ -12,6 +12,9 @@ from streamae.core.topics import Template
 __all__ = ["SilenceWanted", "Snapshot", "StreamTable", "View"]
 
 
+_NOTES = frozenset({"maintenance", "learning", "filling"})  # marks that no person has to act upon
+
+
 @dataclass(frozen=True, slots=True)
 class SilenceWanted:
     """A silence that somebody asks for: whom, by patterns and labels, and from when until when (wall clock, s)."""
@@ -34,7 +37,8 @@ class StreamTable:
     the event time of the last window (NaN before it), `learned[S]` the rows of `warmup_rows` that a stream has. Of a
     stream that nobody can judge yet, `rows[S]` of the `needed[S]` are there, and the rest come in about `eta_s[S]`
     seconds (NaN: nobody knows). `broken` says why the model can judge nothing at all, if so.
-    `marks` says of a few streams what is special about them beside their state, such as quarantined.
+    `marks` says of a few streams what is special about them beside their state, such as quarantined; `group_marks` says
+    it of the group as a whole.
     `template` finds the labels in a name.
     `spark[S, n]` is the highest score over threshold in each of the last n slots of `slot_s` seconds, NaN for none.
     """
@@ -52,11 +56,18 @@ class StreamTable:
     spark: npt.NDArray[np.float32] | None = None
     slot_s: float = 1.0
     marks: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    group_marks: Sequence[str] = ()
     template: Template | None = None
     rows: npt.NDArray[np.int64] | None = None
     needed: npt.NDArray[np.int64] | None = None
     eta_s: npt.NDArray[np.float64] | None = None
     broken: str = ""
+
+    @property
+    def troubles(self) -> dict[int, list[str]]:
+        """What is wrong with a few streams beside the state of their alert: their marks, without mere notes."""
+        found = {i: [mark for mark in marks if mark not in _NOTES] for i, marks in self.marks.items()}
+        return {i: marks for i, marks in found.items() if marks}
 
     def labels(self, stream: int) -> dict[str, str]:
         """Return the labels of a stream, read back from its name."""

@@ -454,6 +454,26 @@ def test_streams_are_sorted_by_peak_and_by_name_and_cut():
         assert web.get(f"/api/v1/streams?{bad}").status_code == 400
 
 
+def test_what_is_wrong_beside_the_score_sorts_a_stream_up():
+    """A stuck sensor, quarantine: behind what fires, before all else; maintenance does not; a filter finds them."""
+    names = ["calm", "stuck", "kept", "fires", "quarantined", "pending", "learns"]
+    shown = StreamTable(
+        "g", names, ["x"], np.array([0.5, 0.1, 0.2, 3.0, np.nan, 1.1, np.nan]), np.ones(7),
+        np.array([0, 0, 0, 2, 0, 1, -1], np.int8), np.zeros(7, np.int32), np.zeros(7), np.full(7, 7), 9,
+        marks={1: ["stuck: x"], 2: ["maintenance"], 4: ["quarantined"], 6: ["learning"]},
+    )  # fmt: skip
+    web = client(FakeView(tables={"g": shown}))
+
+    def got(query):
+        return [s["stream"] for s in web.get(f"/api/v1/streams?{query}").json()["streams"]]
+
+    assert got("sort=peak") == ["fires", "stuck", "quarantined", "pending", "calm", "kept", "learns"]
+    assert got("sort=score") == ["fires", "pending", "stuck", "quarantined", "calm", "kept", "learns"]
+    assert got("trouble=true&sort=name") == ["quarantined", "stuck"]
+    assert got("trouble=true&state=firing") == []
+    assert len(got("trouble=false")) == 7
+
+
 def test_streams_are_filtered_by_their_labels():
     """Exactly, several at once, and together with a part of the name; a stream says which labels it has."""
     template = Template.parse("{line}/{pump}")

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from streamae.core.groups import Groups
+from streamae.core.pipeline import Pipeline
 from streamae.core.takeover import progress, unjudged
 from streamae.daemon.page.memory import GroupHistory
 from streamae.web.app import StreamTable
 
-__all__ = ["tables"]
+__all__ = ["attention", "tables"]
 
 
 def tables(
@@ -45,5 +46,18 @@ def tables(
             needed=now.needed,
             eta_s=None if history is None else history.cadence.eta_s(pipeline, now),
             broken=pipeline.broken,
+            group_marks=[rule.replace("_", " ") for stream, _, rule, _ in pipeline.health.open() if stream < 0],
         )
     return made
+
+
+def attention(pipelines: Mapping[str, Pipeline], poison: int) -> dict[str, int]:
+    """How much needs a person now: `firing` counts all of it, the others count its kinds."""
+    kinds = {
+        "anomalies": sum(len(one.alerts.firing(len(one.streams))) for one in pipelines.values()),
+        "sensor_faults": sum(len(one.verdicts()) for one in pipelines.values()),
+        "quarantined": sum(len(one.quarantine.held(len(one.streams))) for one in pipelines.values()),
+        "broken_models": sum(bool(one.broken) for one in pipelines.values()),
+        "poison": poison,
+    }
+    return {"firing": sum(kinds.values()), **kinds}
