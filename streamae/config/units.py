@@ -24,6 +24,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from streamae.addresses import http_address
 from streamae.config.yaml_document import Interpolated
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "FilePath",
     "Flag",
     "HiddenText",
+    "HttpText",
     "HttpUrl",
     "Number",
     "Patience",
@@ -147,8 +149,12 @@ def _here(info: ValidationInfo) -> tuple[Path, Any]:
 
 
 def _secret(value: Any, info: ValidationInfo) -> Any:
-    if isinstance(value, SecretStr | Interpolated):
-        return value if isinstance(value, SecretStr) else str(value)
+    if isinstance(value, SecretStr):
+        return value
+    if isinstance(value, Interpolated):
+        if not value.strip():
+            raise ValueError("set the variable to the secret; it is empty")
+        return str(value)
     if isinstance(value, str) and value.startswith(("file:", "credential:")):
         return _read_secret(value, info)
     raise PydanticCustomError(
@@ -163,9 +169,19 @@ def _hidden(value: Any, info: ValidationInfo) -> Any:
 
 
 def _http_url(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith(("http://", "https://")):
-        raise PydanticCustomError("url", "write a url that starts with http:// or https://")
+    _http_text(value.get_secret_value())
     return value
+
+
+def _http_text(url: str) -> str:
+    """An address that is wrong is not shown: it may hold a password."""
+    if not url.startswith(("http://", "https://")):
+        raise PydanticCustomError("url", "write a url that starts with http:// or https://")
+    try:
+        http_address(url)
+    except ValueError as error:
+        raise PydanticCustomError("url", "{remedy}", {"remedy": str(error), "got": "an address"}) from None
+    return url
 
 
 def _read_secret(value: str, info: ValidationInfo) -> str:
@@ -185,14 +201,14 @@ def _read_secret(value: str, info: ValidationInfo) -> str:
     try:
         with path.open("rb") as file:
             raw = file.read(_SECRET_MAX + 1)
-        text = raw.decode()
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"store the secret as UTF-8 text; {path} holds other bytes") from None
     except OSError as error:
         raise ValueError(f"make {path} a readable file ({error.strerror})") from None
-    text = text.removesuffix("\n").removesuffix("\r")
-    if not text or len(raw) > _SECRET_MAX:
-        raise ValueError(f"put the secret alone into {path}; it is {'too long' if text else 'empty'}")
+    text = text.rstrip("\r\n")  # an editor's, echo's, or that of a Kubernetes secret: never part of it
+    if not text.strip() or len(raw) > _SECRET_MAX:
+        raise ValueError(f"put the secret alone into {path}; it is {'too long' if text.strip() else 'empty'}")
     return text
 
 
@@ -248,5 +264,6 @@ Text: TypeAlias = Annotated[str, BeforeValidator(_plain), Strict(), Field(min_le
 Secret: TypeAlias = Annotated[SecretStr, BeforeValidator(_secret)]
 HiddenText: TypeAlias = Annotated[SecretStr, BeforeValidator(_hidden)]
 HttpUrl: TypeAlias = Annotated[HiddenText, AfterValidator(_http_url)]
+HttpText: TypeAlias = Annotated[Text, AfterValidator(_http_text)]
 Zone: TypeAlias = Annotated[Text, AfterValidator(_zone)]
 FilePath: TypeAlias = Annotated[Path, BeforeValidator(_path)]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from streamae.config import Settings
 from streamae.config.check import fits
+from streamae.config.rehearsal import require_files
 from streamae.core.pipeline import Group
 from streamae.daemon.clock import ArrivalClock, Clock
 from streamae.errors import ConfigError
@@ -28,7 +29,8 @@ class Models:
     registry: Path | None = None
 
     def open(self, settings: Settings) -> dict[str, Artifact]:
-        """Open and verify the model of every group. Raises ArtifactError."""
+        """Open and verify the model of every group. Raises ArtifactError, or ConfigError for other files named."""
+        require_files(settings)
         registry = self.registry or default_registry()
         means = replace(settings.scoring, monotonic=Clock().monotonic)
         return {

@@ -34,7 +34,7 @@ from streamae.sinks import SINKS
 from streamae.store.dedup import digest_of
 from streamae.store.outbox import OutboxLimits
 from streamae.store.store import Store, StoreLimits
-from streamae.web.app import API, create_app
+from streamae.web.app import API, Snapshot, create_app
 from streamae.web.openapi import openapi
 from tests import plants
 from tests.brokers import Mosquitto, free_port, wait_until
@@ -272,7 +272,7 @@ def http_case(kind: str) -> Callable[[pytest.FixtureRequest], Case]:
 
         more = ", headers: {Authorization: file:token}"
         text = f'{{type: {kind}, name: ops, url: "{receiver.url}/hook?key={SECRET}"{more}}}'
-        text = text.replace(f"/hook?key={SECRET}", "") if kind == "alertmanager" else text
+        text = text.replace(f"/hook?key={SECRET}", "") if kind == "alertmanager" else text[:-1] + ", group_wait: 0s}"
         return Case(text, turn(401), turn(503), turn(200), "answered 401")
 
     return case
@@ -296,7 +296,7 @@ def apprise_case(request: pytest.FixtureRequest) -> Case:
     case = http_case("webhook")(request)
     receiver: Receiver = request.getfixturevalue("receiver")
     (request.getfixturevalue("tmp_path") / "address").write_text(f"{receiver.url.replace('http:', 'json:')}/{SECRET}")
-    case.text, case.reason = "{type: apprise, name: ops, urls: [file:address]}", "error=401"
+    case.text, case.reason = "{type: apprise, name: ops, urls: [file:address], group_wait: 0s}", "error=401"
     return case
 
 
@@ -356,7 +356,7 @@ def test_a_sink_that_fails_is_in_the_log_on_the_page_and_in_the_metrics(
 
 def test_a_sink_that_works_is_silent(make_world: Callable[..., World], receiver: Receiver, lines: Lines) -> None:
     """The control: what is delivered leaves no line, nothing on the page, and a zero."""
-    world = make_world(f'sinks: [{{type: webhook, name: ops, url: "{receiver.url}/hook"}}]\n')
+    world = make_world(f'sinks: [{{type: webhook, name: ops, url: "{receiver.url}/hook", group_wait: 0s}}]\n')
     world.sink_threads.start()
     world.store.publish([transition(1)], world.clock.now())
     world.sink_threads.wake()
@@ -370,7 +370,7 @@ def test_what_a_sink_refused_for_good_is_notified_until_nothing_of_it_is_left(
     make_world: Callable[..., World], receiver: Receiver, lines: Lines
 ) -> None:
     """The answer and how many; also after a restart, when nobody remembers the answer but the store."""
-    text = f'sinks: [{{type: webhook, name: ops, url: "{receiver.url}/hook"}}]\n'
+    text = f'sinks: [{{type: webhook, name: ops, url: "{receiver.url}/hook", group_wait: 0s}}]\n'
     world = make_world(text)
     receiver.status, receiver.answer = 422, b"no such field"
     world.sink_threads.start()
@@ -622,10 +622,10 @@ def test_home_assistant_that_hears_nothing_is_notified(tmp_path: Path, make_mosq
     """Its own connection: once in the log while it is tried again and again, a condition meanwhile, and its end."""
     port = free_port()
     clock = Impatient()
-    there = HomeAssistantThread(settings_of(tmp_path, "home_assistant: {}\n", port), dict, clock)
+    there = HomeAssistantThread(settings_of(tmp_path, "home_assistant: {}\n", port), lambda: Snapshot(0.0), clock)
     there.start()
     try:
-        telling, _ = there.conditions
+        telling = there.conditions[0]
         wait_until(lambda: telling.failing is not None and telling.failing.failures >= 3, 60, "three attempts")
         assert len(lines.of("Home Assistant hears nothing: broker")) == 1
         make_mosquitto(port=port)
@@ -637,7 +637,12 @@ def test_home_assistant_that_hears_nothing_is_notified(tmp_path: Path, make_mosq
 
 def test_without_home_assistant_there_is_nothing_to_fail(tmp_path: Path) -> None:
     """The control: where it is not configured it has no condition."""
-    assert HomeAssistantThread(settings_of(tmp_path, "sinks: [{type: log}]\n"), dict, Impatient()).conditions == ()
+    assert (
+        HomeAssistantThread(
+            settings_of(tmp_path, "sinks: [{type: log}]\n"), lambda: Snapshot(0.0), Impatient()
+        ).conditions
+        == ()
+    )
 
 
 # ---- nothing is left out
