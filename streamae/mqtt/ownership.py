@@ -7,7 +7,7 @@ busy broker read late. Two such findings within minutes are a rival; rivals meet
 Anybody whom the broker lets may publish on these topics, so a message alone is not believed. A signature counts only as
 the broker's own answer to our subscription (retained): a rival cannot write a new one while we are connected, since its
 connection ends ours first. What is written while we are connected is a forgery, or a last will that comes late. It is
-written over, at most every few seconds for each topic, and the log says so.
+written over, at most every few seconds for each topic, and counted (`forged`).
 """
 
 import logging
@@ -15,7 +15,6 @@ from collections.abc import Callable
 
 import paho.mqtt.client as paho
 
-from streamae.condition import Condition
 from streamae.mqtt.state import Ledger
 
 __all__ = ["OwnTopics"]
@@ -23,7 +22,6 @@ __all__ = ["OwnTopics"]
 _log = logging.getLogger("streamae.mqtt")
 _RIVAL_WITHIN_S = 600.0
 _REPAIR_S = 5.0  # between two repairs of one topic
-_QUIET_S = 600.0  # after which nobody writes them any more
 _ONLINE, _OFFLINE = b"online", b"offline"
 
 
@@ -45,8 +43,6 @@ class OwnTopics:
         self._wrong: dict[str, float] = {}  # topics that somebody else wrote, and when each may be repaired
         self._repaired_s: dict[str, float] = {}
         self._taken_over_s = float("-inf")
-        what = f"topics of ours at broker {broker} were written by somebody else, or by a late last will"
-        self._condition = Condition("broker", broker, what, monotonic, _log)
 
     def announce(self, client: paho.Client, *, fresh: bool) -> None:
         """Say that we are online; sign as the session's owner where it is `fresh`, and so cannot be another's."""
@@ -86,12 +82,7 @@ class OwnTopics:
             del self._wrong[name]
             self._repaired_s[name] = now_s
             client.publish(name, _ONLINE if name == self._status else self._signature, qos=1, retain=True)
-            self._condition.failed(
-                "written again; deny it by the broker's access list, see deploy/docs/broker-access.md"
-            )
-        if now_s - max(self._repaired_s.values(), default=now_s) > _QUIET_S:
-            self._repaired_s.clear()
-            self._condition.works()
+            self._ledger.note(forged=self._ledger.state.forged + 1)
 
     def taken_over(self) -> None:
         """Give up, unless it is the first time for long."""

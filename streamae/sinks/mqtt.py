@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol, TypeVar
 
 from streamae import mqtt
+from streamae.condition import Condition
 from streamae.core.report import Transition
 from streamae.core.setting import Setting, placeholders
 from streamae.errors import ConfigError, UnavailableError
@@ -36,6 +37,7 @@ _FORBIDDEN = re.compile("[+#\0]")
 _STATES_MAX = 20_000  # topics whose newest state is remembered; beyond, the longest unused go
 _IN_FLIGHT_MAX = 256
 _REPAIRS_MAX = 100  # of one look
+_FORGED_S = 600.0  # without a forgery: nobody writes our topics any more
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
@@ -115,8 +117,11 @@ class MqttSink:
         name: str = "mqtt",
         timeout_s: float = 10.0,
         page: str = "",
+        now: Callable[[], float] = float,
     ) -> None:
         self.name = name
+        what = f"states of alerts of sink {name} are written by somebody else"
+        self._now, self._forged, self._forged_s = now, Condition("sink", name, what, now, _log), float("-inf")
         self._publisher = publisher
         self._topic, self._page = topic, page
         self._timeout_s = timeout_s
@@ -177,12 +182,14 @@ class MqttSink:
         """Connect, and repair the retained states that somebody else wrote."""
         heard = self._reached(self._publisher.heard)
         states = {topic: payload for topic, payload in heard.items() if not topic.endswith("/event")}
+        if abs(self._now() - self._forged_s) > _FORGED_S:
+            self._forged.works()
         if not states:
             return
         found = repairs(states, standing(), self._state_topic, self._payload)
         if found:
-            _log.warning("sink %s: somebody else wrote %d of its states, such as %s: written again; deny it by the "
-                         "broker's access list", self.name, len(found), found[0][0])  # fmt: skip
+            self._forged_s = self._now()
+            self._forged.failed("written again; deny it by the broker's access list (deploy/docs/broker-access.md)")
             self._publish([(topic, payload, True) for topic, payload in found[:_REPAIRS_MAX]])
 
     def close(self) -> None:

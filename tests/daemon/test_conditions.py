@@ -638,6 +638,21 @@ def test_a_broker_that_is_away_is_logged_once_and_its_return_too(make_mosquitto:
         source.close()
 
 
+def test_topics_that_somebody_else_writes_are_a_condition_for_some_minutes(lines: Lines) -> None:
+    """Each forgery counts; over when none has come for ten minutes; a source that starts over at zero is none."""
+    clock = Clock()
+    conditions = Conditions("broker:1883", clock)
+
+    def look(forged: int, after_s: float) -> bool:
+        clock.now_s += after_s
+        conditions._observe_forgeries(forged)
+        return any(one.name == "topics" for one in conditions.failing())
+
+    seen = [look(0, 1.0), look(2, 1.0), look(2, 300.0), look(3, 200.0), look(3, 500.0), look(3, 200.0), look(0, 1.0)]
+    assert seen == [False, True, True, True, True, False, False]
+    assert len(lines.of("topics of ours are written by somebody else")) == 2  # its begin, and its end
+
+
 def test_home_assistant_that_hears_nothing_is_notified(tmp_path: Path, make_mosquitto: Any, lines: Lines) -> None:
     """Its own connection: once in the log while it is tried again and again, a condition meanwhile, and its end."""
     port = free_port()

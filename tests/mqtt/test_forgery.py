@@ -87,6 +87,7 @@ def test_a_forged_status_is_written_again(mosquitto: Mosquitto, make_source: Mak
     wait_until(lambda: retained(mosquitto, STATUS) == b"online")
     mosquitto.publish([(STATUS, forged)], retain=True)
     wait_until(lambda: retained(mosquitto, STATUS) == b"online", 15, "online again")
+    wait_until(lambda: source.status().forged == 1, 15, "it is counted")
     source.close()
     wait_until(lambda: retained(mosquitto, STATUS) == b"offline", 15, "offline")
     time.sleep(0.2)
