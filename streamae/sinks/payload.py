@@ -45,6 +45,7 @@ def document(transition: Transition) -> dict[str, Any]:
         "window_start_s": _finite(transition.window_start_s),
         "score": _finite(transition.score),
         "threshold": _finite(transition.threshold),
+        "limit": transition.limit,
         "peak_score": None if transition.peak_score is None else _finite(transition.peak_score),
         "worst_channel": transition.worst_channel,
         "shares": {channel: _finite(share) for channel, share in transition.shares.items()},
@@ -70,9 +71,11 @@ def summary(transition: Transition) -> str:
     else:
         still = f"still firing (reminder {transition.repeat}), " if transition.repeat else ""
         text = (
-            f"{where}: {transition.rule} {still}{transition.severity}, score {transition.score:.3g} over "
-            f"{transition.threshold:.3g}"
+            f"{where}: {transition.rule} {still}{transition.severity}, score {transition.score:.3g} "
+            f"{'under' if transition.limit else 'over'} {transition.threshold:.3g}"
         )
+        if transition.limit:
+            text += f": {transition.limit}"
         if transition.worst_channel:
             text += f", most of it {transition.worst_channel} ({transition.shares[transition.worst_channel]:.0%})"
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

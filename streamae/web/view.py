@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamae.core.topics import Template
+from streamae.web.answers import LimitAnswer, UnjudgedAnswer
 
 __all__ = ["SilenceWanted", "Snapshot", "StreamTable", "View"]
 
@@ -34,6 +35,8 @@ class StreamTable:
     the event time of the last window (NaN before it), `learned[S]` the rows of `warmup_rows` that a stream has. Of a
     stream that nobody can judge yet, `rows[S]` of the `needed[S]` are there, and the rest come in about `eta_s[S]`
     seconds (NaN: nobody knows). `broken` says why the model can judge nothing at all, if so.
+    `ratio[S]` is the score over what it was held against, above 1 in an alarm. `unjudged` says of streams that
+    are heard and not judged since when and why, `limits` of those that are beyond a limit, which and how far.
     `marks` says of a few streams what is special about them beside their state, such as quarantined.
     `template` finds the labels in a name.
     `spark[S, n]` is the highest score over threshold in each of the last n slots of `slot_s` seconds, NaN for none.
@@ -57,6 +60,9 @@ class StreamTable:
     needed: npt.NDArray[np.int64] | None = None
     eta_s: npt.NDArray[np.float64] | None = None
     broken: str = ""
+    ratio: npt.NDArray[np.float64] | None = None
+    unjudged: Mapping[int, UnjudgedAnswer] = field(default_factory=dict)
+    limits: Mapping[int, LimitAnswer] = field(default_factory=dict)
 
     def labels(self, stream: int) -> dict[str, str]:
         """Return the labels of a stream, read back from its name."""

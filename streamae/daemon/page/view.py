@@ -121,6 +121,7 @@ class DaemonView:
             "streams": len(states),
             "learning": int((states == AlertState.LEARNING).sum()),
             "filling": int((states == AlertState.FILLING).sum()),
+            "unjudged": int((states == AlertState.UNJUDGED).sum()),
             "firing": int((states == AlertState.FIRING).sum()),
             "dropped": self._dropped,
             "interrupted": self._interrupted,

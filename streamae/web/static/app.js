@@ -64,6 +64,7 @@ function report(s) {
   if (s.interrupted) parts.push([`${count(s.interrupted)} windows started over after a loss`]);
   if (s.learning) parts.push([`${count(s.learning)} learning`]);
   if (s.filling) parts.push([`${count(s.filling)} filling`]);
+  if (s.unjudged) parts.push([`${count(s.unjudged)} not judged`, "bad"]);
   if (s.firing) parts.push([`${count(s.firing)} firing`, "bad"]);
   line.replaceChildren(
     el("span", { class: `dot ${s.ready && s.healthy ? "good" : "bad"}` }),
