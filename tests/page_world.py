@@ -28,7 +28,7 @@ def attention(anomalies: int, marks: Mapping[int, Sequence[str]]) -> dict[str, i
     quarantined = every.count("quarantined")
     sensors = sum(mark.partition(":")[0] in ("stale", "stuck", "out of range", "flapping") for mark in every)
     kinds = {"anomalies": anomalies, "sensor_faults": sensors, "quarantined": quarantined}
-    return {"firing": sum(kinds.values()), **kinds, "broken_models": 0, "poison": 0}
+    return {"firing": sum(kinds.values()), **kinds, "unjudged": 0, "broken_models": 0, "poison": 0}
 
 
 class Fleet:

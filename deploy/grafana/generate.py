@@ -277,6 +277,7 @@ def daemon() -> Rows:
                     [
                         (own("model_broken"), "{{group}}: model judges nothing"),
                         (own("streams_quarantined"), "{{group}}: streams in quarantine"),
+                        (own("streams_unjudged"), "{{group}}: not judged, {{reason}}"),
                         (own("poison_messages"), "messages kept as poison"),
                         (own("home_assistant_streams_left_out"), "streams left out of Home Assistant"),
                     ],

@@ -82,6 +82,13 @@ CATALOGUE: tuple[Metric, ...] = (
         trouble=Trouble("marks"),
     ),
     Metric(
+        "streams_unjudged",
+        "gauge",
+        "Streams that are heard and yet not judged, by reason.",
+        ("group", "reason"),
+        trouble=Trouble("unjudged"),
+    ),
+    Metric(
         "streams_quarantined",
         "gauge",
         "Streams that the model fails on, and that are not judged.",
@@ -233,9 +240,17 @@ PER_STREAM: tuple[Metric, ...] = (
     Metric(
         "anomaly_score", "gauge", "Score of the last window; above its threshold is anomalous.", ("group", "stream")
     ),
-    Metric("anomaly_threshold", "gauge", "Threshold that the score was held against.", ("group", "stream")),
     Metric(
-        "alert_state", "gauge", "-2 filling, -1 learning, 0 inactive (ok), 1 pending, 2 firing.", ("group", "stream")
+        "anomaly_threshold",
+        "gauge",
+        "Threshold of the score; an average of it may be beyond a limit of its own.",
+        ("group", "stream"),
+    ),
+    Metric(
+        "alert_state",
+        "gauge",
+        "-3 unjudged, -2 filling, -1 learning, 0 inactive (ok), 1 pending, 2 firing.",
+        ("group", "stream"),
     ),
     Metric("last_sample_age_seconds", "gauge", "Time since the stream's last window was scored.", ("group", "stream")),
     Metric(

@@ -33,6 +33,7 @@ from streamae.core.report import Report, Transition
 from streamae.core.sensors.stage import HEALTH_RULES
 from streamae.core.transitions import ANOMALY
 from streamae.core.types import AlertState, Drop
+from streamae.core.unjudged import REASONS
 from streamae.metrics.catalogue import CATALOGUE, Metric
 from streamae.metrics.series import Histogram, StreamSeries
 
@@ -110,6 +111,8 @@ class Metrics:
             self.gauge(name, 0.0, group)
         for name in ("streams_in_maintenance", "alerts_in_maintenance"):
             self.gauge(name, 0.0, group)
+        for reason in REASONS:
+            self.gauge("streams_unjudged", 0.0, group, reason)
         for rule in HEALTH_RULES:
             self._collectors["health_verdicts"].labels(group, rule)
             self.gauge("health_verdicts_firing", 0.0, group, rule)
@@ -187,6 +190,11 @@ class Metrics:
         """Set how many verdicts on sensors stand, from the rule of each."""
         for rule in HEALTH_RULES:
             self.gauge("health_verdicts_firing", sum(one == rule for one in rules), group, rule)
+
+    def observe_unjudged(self, group: str, reasons: npt.NDArray[np.int8]) -> None:
+        """Set how many streams are heard and not judged, from the number of each one's reason, -1 for none: `[S]`."""
+        for number, reason in enumerate(REASONS):
+            self.gauge("streams_unjudged", int(np.count_nonzero(reasons == number)), group, reason)
 
     def observe_streams(
         self,

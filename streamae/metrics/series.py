@@ -72,7 +72,7 @@ class StreamSeries:
             left_out += len(set(verdicts.stream[~kept].tolist()))
             lines: tuple[npt.NDArray[Any], ...] = (
                 verdicts.score,
-                verdicts.threshold,
+                verdicts.own,
                 verdicts.state,
                 np.full(len(verdicts), now_s),
             )

@@ -83,6 +83,7 @@ def line(transition: Transition, page: str = "") -> str:
             ("score", f"{transition.score:.6g}"),
             *([] if peak is None else [("peak", f"{peak:.6g}")]),
             ("threshold", f"{transition.threshold:.6g}"),
+            *([("limit", transition.limit)] if transition.limit else []),
             ("channel", transition.worst_channel),
             ("onset", rfc3339(transition.onset_s)),
             ("time", rfc3339(transition.time_s)),

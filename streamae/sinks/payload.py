@@ -45,6 +45,7 @@ def document(transition: Transition, page: str = "") -> dict[str, Any]:
         "window_start_s": _finite(transition.window_start_s),
         "score": _finite(transition.score),
         "threshold": _finite(transition.threshold),
+        "limit": transition.limit,
         "peak_score": None if transition.peak_score is None else _finite(transition.peak_score),
         "worst_channel": transition.worst_channel,
         "shares": {channel: _finite(share) for channel, share in transition.shares.items()},

@@ -58,7 +58,8 @@ def _printable(text: str) -> str:
 
 
 def _score(t: Transition) -> str:
-    text = f"score {t.score:.3g} over {t.threshold:.3g}"
+    text = f"score {t.score:.3g} {'under' if t.limit else 'over'} {t.threshold:.3g}"
+    text += f": {t.limit}" if t.limit else ""
     return text + (f", most of it {t.worst_channel} ({t.shares[t.worst_channel]:.0%})" if t.worst_channel else "")
 
 

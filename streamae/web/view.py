@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamae.core.topics import Template
+from streamae.web.answers import LimitAnswer, UnjudgedAnswer
 
 __all__ = ["SilenceWanted", "Snapshot", "StreamTable", "View"]
 
@@ -37,6 +38,8 @@ class StreamTable:
     the event time of the last window (NaN before it), `learned[S]` the rows of `warmup_rows` that a stream has. Of a
     stream that nobody can judge yet, `rows[S]` of the `needed[S]` are there, and the rest come in about `eta_s[S]`
     seconds (NaN: nobody knows). `broken` says why the model can judge nothing at all, if so.
+    `ratio[S]` is the score over what it was held against, above 1 in an alarm. `unjudged` says of streams that
+    are heard and not judged since when and why, `limits` of those that are beyond a limit, which and how far.
     `marks` says of a few streams what is special about them beside their state, such as quarantined; `group_marks` says
     it of the group as a whole.
     `template` finds the labels in a name.
@@ -62,11 +65,16 @@ class StreamTable:
     needed: npt.NDArray[np.int64] | None = None
     eta_s: npt.NDArray[np.float64] | None = None
     broken: str = ""
+    ratio: npt.NDArray[np.float64] | None = None
+    unjudged: Mapping[int, UnjudgedAnswer] = field(default_factory=dict)
+    limits: Mapping[int, LimitAnswer] = field(default_factory=dict)
 
     @property
     def troubles(self) -> dict[int, list[str]]:
-        """What is wrong with a few streams beside the state of their alert: their marks, without mere notes."""
+        """What is wrong with a few streams beside their score: their marks, without mere notes, and why not judged."""
         found = {i: [mark for mark in marks if mark not in _NOTES] for i, marks in self.marks.items()}
+        for i, why in self.unjudged.items():
+            found[i] = [*found.get(i, ()), f"not judged: {why['words']}"]
         return {i: marks for i, marks in found.items() if marks}
 
     def labels(self, stream: int) -> dict[str, str]:

@@ -215,6 +215,9 @@ def test_a_mark_that_nobody_has_to_act_upon_is_no_trouble():
         np.full(3, 9), 9, marks={0: ["maintenance"], 1: ["filling", "stale: x"], 2: ["flapping"]},
     )  # fmt: skip
     assert _streams(made).troubles == {1: ["stale: x"], 2: ["flapping"]}
+    why = {"since_s": 5.0, "reason": "late", "words": "its clock is wrong"}
+    unjudged = replace(made, marks={0: ["maintenance"]}, unjudged={0: why, 2: why})
+    assert _streams(unjudged).troubles == {n: ["not judged: its clock is wrong"] for n in (0, 2)}
 
 
 def test_what_is_no_single_streams_is_a_device_of_the_instance():

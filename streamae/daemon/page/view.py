@@ -121,7 +121,7 @@ class DaemonView:
             "streams": len(states),
             "learning": int((states == AlertState.LEARNING).sum()),
             "filling": int((states == AlertState.FILLING).sum()),
-            **attention(pipelines, self._store.poison.fresh(self._now())),
+            **attention(pipelines, int((states == AlertState.UNJUDGED).sum()), self._store.poison.fresh(self._now())),
             "dropped": self._dropped,
             "interrupted": self._interrupted,
             "thinning": self._loop.load_shedding.thinning,

@@ -98,7 +98,8 @@ function scored(alert) {
   const { worst_channel: worst, shares, peak_score: peak } = alert;
   const over = alert.state === "resolved";
   return [
-    over ? "" : `score ${number(alert.score)} over ${number(alert.threshold)}`,
+    over ? "" : `score ${number(alert.score)} ${alert.limit ? "under" : "over"} ${number(alert.threshold)}`,
+    over || !alert.limit ? "" : alert.limit,
     peak === null || peak === undefined ? "" : `peak ${number(peak)}`,
     worst ? `${worst} ${over ? "carried" : "carries"} ${percent(shares[worst])} of the error${over ? " when it began" : ""}` : "",
   ];

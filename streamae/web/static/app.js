@@ -80,7 +80,7 @@ function report(s) {
 function kinds(s) {
   const words = [
     [s.sensor_faults, "sensor fault", "sensor faults"], [s.quarantined, "in quarantine", "in quarantine"],
-    [s.broken_models, "model broken", "models broken"], [s.poison, "poison message", "poison messages"],
+    [s.unjudged, "not judged", "not judged"], [s.broken_models, "model broken", "models broken"], [s.poison, "poison message", "poison messages"],
   ];
   const said = words.filter(([n]) => n).map(([n, one, several]) => `${count(n)} ${n === 1 ? one : several}`);
   return said.length ? ` (${[s.anomalies ? `${count(s.anomalies)} by score` : "", ...said].filter(Boolean).join(", ")})` : "";

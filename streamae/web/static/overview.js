@@ -35,7 +35,7 @@ export function overviewPage() {
     on: { input: () => { clearTimeout(waiting); waiting = setTimeout(() => choose("q")(search.value), 150); } },
   });
   const groups = select("Group", [["", "All groups"]], chosen.group, choose("group"));
-  const states = ["firing", TROUBLE, "pending", "ok", "learning", "filling"];
+  const states = ["firing", TROUBLE, "unjudged", "pending", "ok", "learning", "filling"];
   const empty = el("p", { class: "empty", hidden: true }, "No stream matches. Streams appear with their first message.");
   const root = el("section", { class: "streams" },
     el("h1", { class: "hidden" }, "Streams"),
@@ -131,7 +131,7 @@ function streamLine() {
       }
       text(score, number(item.score));
       text(threshold, number(item.threshold));
-      text(worst, progress(item) ?? item.worst_channel ?? "");
+      text(worst, item.unjudged?.words ?? progress(item) ?? item.worst_channel ?? "");
       draw(path, limit, item.spark ?? []);
     },
   };
