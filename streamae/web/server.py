@@ -8,16 +8,17 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from streamae.errors import UnavailableError
+from streamae.web.connections import ConnectionLimits, WebConnection, close_overdue
 
 __all__ = ["WebServer"]
 
 _BACKLOG = 128
-_CONNECTIONS_MAX = 256
 _START_TIMEOUT_S = 30.0
 _BEAT_S = 1.0
 
@@ -26,7 +27,7 @@ class WebServer:
     """An HTTP server on `host:port`; port 0 takes a free one, which `.port` names after `start`.
 
     `on_stop` is called first when it stops, to end what would never end by itself; `beat` about once a second by the
-    thread, as long as it answers.
+    thread, as long as it answers. `limits` are what one client may take from the others.
     """
 
     def __init__(
@@ -36,7 +37,9 @@ class WebServer:
         port: int,
         on_stop: Callable[[], object] = lambda: None,
         beat: Callable[[], object] = lambda: None,
+        limits: ConnectionLimits | None = None,
     ) -> None:
+        self._limits = limits or ConnectionLimits()
         self._app, self._on_stop, self._beat = app, on_stop, beat
         self._address = (host, port)
         self._socket: socket.socket | None = None
@@ -50,6 +53,11 @@ class WebServer:
         if self._socket is None:
             return self._address[1]
         return int(self._socket.getsockname()[1])
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return 0 if self._server is None else len(self._server.server_state.connections)
 
     @property
     def alive(self) -> bool:
@@ -75,7 +83,7 @@ class WebServer:
             lifespan="off",
             server_header=False,
             ws="none",
-            limit_concurrency=_CONNECTIONS_MAX,
+            http=partial(WebConnection, self._limits),  # type: ignore[arg-type]  # is called as a class is
             timeout_graceful_shutdown=1,
         )
         self._server = uvicorn.Server(config)
@@ -94,8 +102,10 @@ class WebServer:
         while not server.started and not task.done():
             await asyncio.sleep(0.01)
         self._started.set()
+        loop = asyncio.get_running_loop()
         while not task.done():
             self._beat()
+            close_overdue(server.server_state.connections, loop.time())
             await asyncio.wait([task], timeout=_BEAT_S)
         await task
 
