@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from streamae.pacing import Rests
+
 __all__ = ["ConnectionLimits", "WebConnection", "close_overdue"]
 
 Phase = Literal["works", "request", "body", "answer"]
@@ -33,22 +35,24 @@ class ConnectionLimits:
 
 
 class WebConnection(H11Protocol):
-    """One connection; `limits` are those of its server."""
+    """One connection; `limits` and `rests` are those of its server, whose thread rests after what connections cost."""
 
-    def __init__(self, limits: ConnectionLimits, **given: Any) -> None:
+    def __init__(self, limits: ConnectionLimits, rests: Rests, **given: Any) -> None:
         super().__init__(**given)
-        self.limits = limits
+        self.limits, self._rests = limits, rests
         self._seen: tuple[Phase, object] = ("request", None)
         self._since_s = self.loop.time()
 
     def connection_made(self, transport: Any) -> None:
         """Take the connection in, and let another give way for it where there are too many."""
         super().connection_made(transport)
+        self._rests.rest()
         _make_room(self, self.limits.connections_max)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in, and see whether something else is waited for now."""
         super().data_received(data)
+        self._rests.rest()
         self.waits_since_s(self.loop.time())
 
     @property

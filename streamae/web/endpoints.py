@@ -11,6 +11,7 @@ from typing import Annotated
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
+from streamae.pacing import paced
 from streamae.web.alert_answers import (
     AlertList,
     DeadLetterList,
@@ -126,7 +127,7 @@ class Endpoints:
 
     def alerts(self, asked: AlertsAsked) -> AlertList:
         """Alerts, the most recently changed first."""
-        return {"alerts": [finite(alert) for alert in self._view.alerts(asked.state, asked.limit)]}
+        return {"alerts": [finite(alert) for alert in paced(self._view.alerts(asked.state, asked.limit))]}
 
     def act(self, alert_id: Annotated[str, meaning("Id of the alert")], action: Action, body: _Note) -> DoneAnswer:
         """Acknowledge an alert, mark it as false alarm, or take that back."""
@@ -136,7 +137,7 @@ class Endpoints:
 
     def feedback(self, asked: PageAsked) -> FeedbackList:
         """What people said of alerts, newest first, with the windows of time."""
-        return {"feedback": [finite(one) for one in self._view.feedback(asked.limit)]}
+        return {"feedback": [finite(one) for one in paced(self._view.feedback(asked.limit))]}
 
     def dead_letters(self, asked: PageAsked) -> DeadLetterList:
         """Notices that sinks refused for good, sink by sink, newest first."""

@@ -89,8 +89,8 @@ def make_pools() -> Mapping[PoolName, Pool]:
     """Return the rooms of one server."""
     return {
         "metrics": Pool(threads=1, waiting_max=64, share=0.25),
-        "read": Pool(threads=2, waiting_max=64, share=0.25),
-        "detail": Pool(threads=2, waiting_max=32, share=0.25),  # waits for the loop between two batches
+        "read": Pool(threads=1, waiting_max=64, share=0.25),
+        "detail": Pool(threads=1, waiting_max=32, share=0.25),  # waits for the loop between two batches
         "past": Pool(threads=1, waiting_max=8, share=0.5),  # reads the journal for seconds
         "change": Pool(threads=2, waiting_max=32),  # has shown the token
     }

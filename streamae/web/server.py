@@ -5,6 +5,7 @@ in a log. `stop` lets open requests end for a moment; streams of events are cut.
 """
 
 import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Callable
@@ -14,11 +15,12 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from streamae.errors import UnavailableError
+from streamae.pacing import Rests
 from streamae.web.connections import ConnectionLimits, WebConnection, close_overdue
 
 __all__ = ["WebServer"]
 
-_BACKLOG = 128
+_BACKLOG = 256
 _START_TIMEOUT_S = 30.0
 _BEAT_S = 1.0
 
@@ -55,11 +57,6 @@ class WebServer:
         return int(self._socket.getsockname()[1])
 
     @property
-    def connections(self) -> int:
-        """How many connections there are."""
-        return 0 if self._server is None else len(self._server.server_state.connections)
-
-    @property
     def alive(self) -> bool:
         """Whether the server's thread runs."""
         return self._thread is not None and self._thread.is_alive()
@@ -83,9 +80,11 @@ class WebServer:
             lifespan="off",
             server_header=False,
             ws="none",
-            http=partial(WebConnection, self._limits),  # type: ignore[arg-type]  # is called as a class is
+            backlog=_BACKLOG,
+            http=partial(WebConnection, self._limits, Rests()),  # type: ignore[arg-type]  # is called as a class is
             timeout_graceful_shutdown=1,
         )
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a line for each stranger's nonsense fills a disk
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="web", daemon=True)
         self._thread.start()

@@ -6,7 +6,7 @@ A daemon with 20,000 streams is sent 300 messages a second. Then one attack afte
 own at the lowest priority, while /healthz is asked on a new connection every quarter of a second, /metrics once a
 second. Printed for each attack: the longest that /healthz took (`none` where no answer came in 10 s or the answer was a
 refusal), the longest of /metrics, the 99th percentile of the time from a sample to its score in units of the one
-without any attack, measured just before, and the daemon's memory. With `--tree` the same is done with the code there.
+without any attack, measured turn by turn with it, and the daemon's memory. With `--tree` the code there does the same.
 Exit code 1 where /healthz took a second or more, or scoring more than 1.5 times as long, with this checkout's code.
 """
 
@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 STREAMS = 20_000
 ACTIVE = 300  # streams that send a row a second
 PATIENCE_S = 10.0
+ROUNDS = 3
 LISTING = "GET /api/v1/streams?limit={} HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HELD = 300  # connections of an attack that only holds them: more than there are places
 CONFIG = """\
@@ -239,6 +240,13 @@ def watch(port: int, seconds: float, pid: int, ages: Path) -> Found:
     return Found(worst["/healthz"], worst["/metrics"], p99_s, rss)
 
 
+def joined(rounds: Sequence[Found]) -> Found:
+    """The worst of all rounds; of scoring the round in the middle, for the others may be somebody else's doing."""
+    p99_s = sorted(one.p99_s for one in rounds)[len(rounds) // 2]
+    healthz_s, metrics_s = max(one.healthz_s for one in rounds), max(one.metrics_s for one in rounds)
+    return Found(healthz_s, metrics_s, p99_s, max(one.rss for one in rounds))
+
+
 @contextlib.contextmanager
 def process(*arguments: str, nice: int = 0, tree: Path = ROOT) -> Iterator[subprocess.Popen[bytes]]:
     """Run this file as a program, with the code of `tree`."""
@@ -276,11 +284,15 @@ def measure(
                 ages = config.parent / "ages"
                 wait_until(lambda: ages.exists() and len(ages.read_text().splitlines()) > 20, 120, "scores")
                 for name in names:
-                    time.sleep(3.0)
-                    before = watch(port, seconds, daemon.pid, ages)
-                    with process("--attack", name, str(port), nice=19):
-                        time.sleep(3.0)
-                        found[name] = (before, watch(port, seconds, daemon.pid, ages))
+                    rounds = []
+                    for _ in range(ROUNDS):  # turn by turn, so that what else the machine does is in both
+                        time.sleep(1.0)
+                        before = watch(port, seconds / ROUNDS, daemon.pid, ages)
+                        with process("--attack", name, str(port), nice=19):
+                            time.sleep(3.0)
+                            rounds.append((before, watch(port, seconds / ROUNDS, daemon.pid, ages)))
+                    before, after = zip(*rounds, strict=True)
+                    found[name] = (joined(before), joined(after))
                     print(line(name, *found[name]), flush=True)
     finally:
         broker.kill()
@@ -297,7 +309,7 @@ def line(name: str, before: Found, found: Found) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tree", type=Path, action="append", default=[], help="another checkout to compare with")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each attack, and before it")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of each attack, and without it: %(default)s")
     parser.add_argument("--only", default=",".join(ATTACKS), help="%(default)s")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--send", type=int, help=argparse.SUPPRESS)
