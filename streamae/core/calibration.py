@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from streamae.errors import ArtifactError
 
-__all__ = ["Calibration", "StreamCalibration"]
+__all__ = ["Calibration", "FieldReader", "StreamCalibration"]
 
 _F64 = npt.NDArray[np.float64]
 _I64 = npt.NDArray[np.int64]
@@ -63,7 +63,7 @@ class StreamCalibration:
 
         Raises ArtifactError on a key that is missing, and on values of other types or shapes.
         """
-        read = _Reader(kept, f"streams.{name}")
+        read = FieldReader(kept, f"streams.{name}")
         return cls(
             location=read.numbers("location", channels),
             scale=read.numbers("scale", channels, above=0.0),
@@ -163,7 +163,7 @@ class Calibration:
 
         Raises ArtifactError on a key that is missing, and on values of other types or shapes.
         """
-        read = _Reader(kept, "calibration")
+        read = FieldReader(kept, "calibration")
         channel = read.wholes("channel", None, at_least=-1, below=channels)
         E = len(channel)
         kind = read.choice("kind", ("groups", "mahalanobis"))
@@ -207,8 +207,11 @@ def _plain(record: Calibration | StreamCalibration) -> dict[str, Any]:
     return plain
 
 
-class _Reader:
-    """A mapping of JSON values, read key by key; every refusal names the key and what was found there."""
+class FieldReader:
+    """A mapping of JSON values of the place `where`, read key by key.
+
+    Every refusal is an ArtifactError that names the key and what was found there.
+    """
 
     def __init__(self, kept: Any, where: str) -> None:
         self._where = where
@@ -217,32 +220,36 @@ class _Reader:
         self._kept = kept
 
     def has(self, key: str) -> bool:
+        """Whether there is something at a key."""
         return self._kept.get(key) is not None
 
     def choice(self, key: str, known: tuple[str, ...]) -> str:
+        """Return one of the words that are known."""
         value = self._get(key)
-        if value not in known:
-            self._refuse(key, f"this streamae knows {' and '.join(known)}")
+        if not isinstance(value, str) or value not in known:
+            self.refuse(key, f"this streamae knows {' and '.join(known)}")
         return str(value)
 
     def number(self, key: str) -> float:
+        """Return a finite number."""
         return float(self.numbers(key))
 
-    def whole(self, key: str) -> int:
-        return int(self.wholes(key))
+    def whole(self, key: str, *, at_least: int = 0, below: float = math.inf) -> int:
+        """Return a whole number in a range."""
+        return int(self.wholes(key, at_least=at_least, below=below))
 
     def numbers(self, key: str, *shape: int | None, above: float = -math.inf) -> Any:
         """Return finite numbers of this shape; None: of any length."""
         value = self._get(key)
         if not _are_numbers(value):
-            self._refuse(key, f"it must be {_shape_text(shape)}")
+            self.refuse(key, f"it must be {_shape_text(shape)}")
         try:
             found = np.asarray(value, np.float64)
         except (ValueError, OverflowError):  # rows of different lengths, or beyond a float
-            self._refuse(key, f"it must be {_shape_text(shape)}")
+            self.refuse(key, f"it must be {_shape_text(shape)}")
         fits = len(found.shape) == len(shape) and all(b in (None, a) for a, b in zip(found.shape, shape, strict=True))
         if not fits or not np.isfinite(found).all() or not (found > above).all():
-            self._refuse(key, f"it must be {_shape_text(shape)}" + ("" if above == -math.inf else f" above {above:g}"))
+            self.refuse(key, f"it must be {_shape_text(shape)}" + ("" if above == -math.inf else f" above {above:g}"))
         return found
 
     def wholes(self, key: str, *shape: int | None, at_least: int = 0, below: float = math.inf) -> Any:
@@ -250,22 +257,32 @@ class _Reader:
         found = self.numbers(key, *shape)
         if not ((found == np.floor(found)) & (found >= at_least) & (found < min(below, 2.0**53))).all():
             span = f"from {at_least} on" if below == math.inf else f"from {at_least} to {below - 1:g}"
-            self._refuse(key, f"it must be {_shape_text(shape)}, whole and {span}")
+            self.refuse(key, f"it must be {_shape_text(shape)}, whole and {span}")
         return found.astype(np.int64)
 
-    def texts(self, key: str, length: int) -> tuple[str, ...]:
+    def texts(self, key: str, length: int | None = None) -> tuple[str, ...]:
+        """Return a list of so many names; None: of any number."""
         value = self._get(key)
-        if not (isinstance(value, list) and len(value) == length and all(isinstance(x, str) for x in value)):
-            self._refuse(key, f"it must be a list of {length} names")
+        wanted = isinstance(value, list) and length in (None, len(value)) and all(isinstance(x, str) for x in value)
+        if not wanted:
+            self.refuse(key, "it must be a list of names" if length is None else f"it must be a list of {length} names")
         return tuple(value)
+
+    def within(self, key: str) -> "FieldReader":
+        """Return a reader of the mapping at a key."""
+        return FieldReader(self._get(key), f"{self._where}.{key}".removeprefix("."))
 
     def _get(self, key: str) -> Any:
         if key not in self._kept:
-            raise ArtifactError(f"{self._where}.{key}: got nothing; {_REMEDY}")
+            raise ArtifactError(f"{self._name(key)}: got nothing; {_REMEDY}")
         return self._kept[key]
 
-    def _refuse(self, key: str, wanted: str) -> NoReturn:
-        raise ArtifactError(f"{self._where}.{key}: got {_shown(self._kept[key])}; {wanted}. {_REMEDY}")
+    def refuse(self, key: str, wanted: str) -> NoReturn:
+        """Raise for what stands at a key, which is not what is `wanted`."""
+        raise ArtifactError(f"{self._name(key)}: got {_shown(self._kept[key])}; {wanted}. {_REMEDY}")
+
+    def _name(self, key: str) -> str:
+        return f"{self._where}.{key}".removeprefix(".")
 
 
 _REMEDY = "The model file was changed, or written by another streamae: train the model again with `streamae train`"
@@ -279,9 +296,13 @@ def _are_numbers(value: Any) -> bool:
 
 def _shape_text(shape: Iterable[int | None]) -> str:
     sizes = ["" if n is None else f"{n} " for n in shape]
-    return {0: "a finite number", 1: "a list of {}finite numbers", 2: "{}rows of {}finite numbers"}[len(sizes)].format(
-        *sizes
+    words = (
+        "a finite number",
+        "a list of {}finite numbers",
+        "{}rows of {}finite numbers",
+        "{}times {}rows of {}numbers",
     )
+    return words[len(sizes)].format(*sizes)
 
 
 def _shown(value: Any) -> str:

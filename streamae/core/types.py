@@ -52,6 +52,7 @@ class Drop(StrEnum):
     UNKNOWN_CHANNEL = "unknown_channel"  # the topic names a channel that the model does not have, or the payload none
     EMPTY = "empty_payload"
     TOO_LARGE = "payload_too_large"
+    TOO_MANY_POINTS = "too_many_points"  # more samples, lines or metrics in one message than `max_points`
     NOT_A_NUMBER = "not_a_number"  # text, bool or null where a number belongs
     NOT_FINITE = "not_finite"  # NaN, inf, or beyond float32
     MALFORMED = "malformed_payload"  # not JSON, nested too deep, bad UTF-8

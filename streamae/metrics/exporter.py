@@ -36,6 +36,7 @@ from streamae.core.types import AlertState, Drop
 from streamae.core.unjudged import REASONS
 from streamae.metrics.catalogue import CATALOGUE, Metric
 from streamae.metrics.series import Histogram, StreamSeries
+from streamae.pacing import paced
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
@@ -234,7 +235,7 @@ class Metrics:
     def render(self) -> bytes:
         """Return the text of /metrics; never raises for a collector that fails."""
         parts, wrong = [], []
-        for collector in (*self._collectors.values(), *self._platform):
+        for collector in paced((*self._collectors.values(), *self._platform)):
             try:
                 parts.append(generate_latest(_One(collector)))
             except Exception as error:  # if a collector raises (ours or /proc's), the others are still served

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from streamae.core.report import Report
 from streamae.metrics.catalogue import PER_STREAM, Metric
+from streamae.pacing import paced
 
 __all__ = ["Histogram", "StreamSeries"]
 
@@ -118,7 +119,7 @@ class StreamSeries:
             name = f"streamae_{metric.name}"
             lines += [f"# HELP {name} {metric.help}", f"# TYPE {name} gauge"]
             values = now_s - row if metric.name == "last_sample_age_seconds" else row
-            lines += [f"{name}{{{self._names[slot]}}} {_value(float(values[slot]))}" for slot in slots]
+            lines += [f"{name}{{{self._names[slot]}}} {_value(float(values[slot]))}" for slot in paced(slots)]
         return ("\n".join(lines) + "\n").encode() if slots else b""
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
+from streamae.pacing import paced
 from streamae.web.alert_answers import (
     AlertList,
     DeadLetterList,
@@ -25,6 +26,7 @@ from streamae.web.answers import DoneAnswer, ModelList, StatusAnswer, StreamList
 from streamae.web.events import Events
 from streamae.web.operations import BODY_MAX_BYTES, Operation
 from streamae.web.parameters import Action, AlertsAsked, Number, PageAsked, PastAsked, SilencesAsked, StreamAsked
+from streamae.web.pools import Pool
 from streamae.web.ranking import Selection, finite, line, ranked
 from streamae.web.silences import SilenceAsked, silence_of
 from streamae.web.view import View
@@ -40,8 +42,8 @@ _Note = Annotated[str, meaning(f"A note, at most {BODY_MAX_BYTES} bytes of UTF-8
 class Endpoints:
     """The functions behind the paths; each docstring is what the API's description says of its path."""
 
-    def __init__(self, view: View, *, read_only: bool) -> None:
-        self._view, self._read_only = view, read_only
+    def __init__(self, view: View, metrics_pool: Pool, *, read_only: bool) -> None:
+        self._view, self._metrics_pool, self._read_only = view, metrics_pool, read_only
         self.readers = Events(self.status)
 
     def status(self) -> StatusAnswer:
@@ -125,7 +127,7 @@ class Endpoints:
 
     def alerts(self, asked: AlertsAsked) -> AlertList:
         """Alerts, the most recently changed first."""
-        return {"alerts": [finite(alert) for alert in self._view.alerts(asked.state, asked.limit)]}
+        return {"alerts": [finite(alert) for alert in paced(self._view.alerts(asked.state, asked.limit))]}
 
     def act(self, alert_id: Annotated[str, meaning("Id of the alert")], action: Action, body: _Note) -> DoneAnswer:
         """Acknowledge an alert, mark it as false alarm, or take that back."""
@@ -135,7 +137,7 @@ class Endpoints:
 
     def feedback(self, asked: PageAsked) -> FeedbackList:
         """What people said of alerts, newest first, with the windows of time."""
-        return {"feedback": [finite(one) for one in self._view.feedback(asked.limit)]}
+        return {"feedback": [finite(one) for one in paced(self._view.feedback(asked.limit))]}
 
     def dead_letters(self, asked: PageAsked) -> DeadLetterList:
         """Notices that sinks refused for good, sink by sink, newest first."""
@@ -167,15 +169,16 @@ class Endpoints:
             raise HTTPException(404, "there is no such silence that has not ended")
         return {"done": "end"}
 
-    def metrics(self) -> Response:
+    async def metrics(self) -> Response:
         """Metrics in Prometheus' text format."""
-        return Response(self._view.metrics(), headers={"content-type": _METRICS_TYPE})
+        text = await self._metrics_pool.run_once("metrics", self._view.metrics)
+        return Response(text, headers={"content-type": _METRICS_TYPE})
 
-    def healthz(self) -> Response:
+    async def healthz(self) -> Response:
         """Whether the process lives: 503 with the reasons where it should be restarted."""
         return _probe(self._view.snapshot().unhealthy)
 
-    def readyz(self) -> Response:
+    async def readyz(self) -> Response:
         """Whether messages arrive and are judged: 503 with the reasons where they are not."""
         snapshot = self._view.snapshot()
         return _probe([*snapshot.unhealthy, *snapshot.unready])
@@ -188,12 +191,12 @@ def _probe(reasons: Sequence[str]) -> Response:
 _E = Endpoints
 _API = "/api/v1"
 OPERATIONS = (
-    Operation(f"{_API}/status", _E.status, "The state"),
+    Operation(f"{_API}/status", _E.status, "The state", errors=(503,)),
     Operation(f"{_API}/events", _E.events, "The events", media="text/event-stream", errors=(503,)),
-    Operation(f"{_API}/streams", _E.streams, "How many match, and the lines asked for"),
-    Operation(f"{_API}/stream", _E.stream, "The stream", errors=(404, 503)),
-    Operation(f"{_API}/stream/past", _E.past, "The span", errors=(404, 503)),
-    Operation(f"{_API}/models", _E.models, "The manifests, without their bulk"),
+    Operation(f"{_API}/streams", _E.streams, "How many match, and the lines asked for", errors=(503,)),
+    Operation(f"{_API}/stream", _E.stream, "The stream", errors=(404, 503), pool="detail"),
+    Operation(f"{_API}/stream/past", _E.past, "The span", errors=(404, 503), pool="past"),
+    Operation(f"{_API}/models", _E.models, "The manifests, without their bulk", errors=(503,)),
     Operation(f"{_API}/alerts", _E.alerts, "The alerts", errors=(503,)),
     Operation(f"{_API}/alerts/{{alert_id}}/{{action}}", _E.act, "Done", "POST", errors=(404, 503)),
     Operation(f"{_API}/feedback", _E.feedback, "The feedback", errors=(503,)),
@@ -203,7 +206,7 @@ OPERATIONS = (
     Operation(f"{_API}/silences", _E.silences, "The silences", errors=(503,)),
     Operation(f"{_API}/silences", _E.silence, "The silence that was made", "POST", 201, errors=(400, 503)),
     Operation(f"{_API}/silences/{{number}}/end", _E.end_silence, "Done", "POST", errors=(404, 503)),
-    Operation("/metrics", _E.metrics, "The metrics", media="text/plain"),
+    Operation("/metrics", _E.metrics, "The metrics", media="text/plain", errors=(503,)),
     Operation("/healthz", _E.healthz, "ok", media="text/plain", errors=(503,)),
     Operation("/readyz", _E.readyz, "ok", media="text/plain", errors=(503,)),
 )

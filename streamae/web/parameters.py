@@ -49,7 +49,7 @@ def _real(text: Any) -> float:
 
 
 Digits = BeforeValidator(_whole)
-Limit = Annotated[int, Field(ge=1, le=10_000, description="How many to give at most"), Digits]
+Limit = Annotated[int, Field(ge=1, le=1000, description="How many to give at most"), Digits]
 Time = Annotated[float, Field(gt=-_TIME_MAX_S, lt=_TIME_MAX_S, allow_inf_nan=False), BeforeValidator(_real)]
 Number = Annotated[int, Field(ge=0, le=999_999_999, description="Number of the silence"), Digits]
 Action = Annotated[

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from streamae.core.types import AlertState
+from streamae.pacing import paced
 from streamae.web.answers import STREAM_STATES, StreamAnswer, StreamState, meaning
 from streamae.web.parameters import Digits, Limit
 from streamae.web.view import StreamTable
@@ -62,7 +63,7 @@ def ranked(tables: Sequence[StreamTable], wanted: Selection) -> tuple[int, list[
     else:
         order = _order(rows, peak=wanted.sort == "peak")
     shown = order[wanted.offset : wanted.offset + wanted.limit]
-    return len(place), [line(tables[which[k]], int(place[k])) for k in shown]
+    return len(place), [line(tables[which[k]], int(place[k])) for k in paced(shown.tolist())]
 
 
 def _order(rows: Sequence[tuple[StreamTable, npt.NDArray[np.int64]]], *, peak: bool) -> npt.NDArray[np.int64]:
@@ -98,10 +99,10 @@ def _troubled(table: StreamTable) -> npt.NDArray[np.bool_]:
 def _matching(table: StreamTable, wanted: Selection) -> npt.NDArray[np.int64]:
     found = np.arange(len(table.names))
     if wanted.q:
-        found = np.array([i for i, name in enumerate(table.names) if wanted.q in name.lower()], np.int64)
+        found = np.array([i for i, name in paced(enumerate(table.names)) if wanted.q in name.lower()], np.int64)
     if wanted.label:
         asked = dict(wanted.label).items()
-        found = np.array([i for i in found.tolist() if asked <= table.labels(i).items()], np.int64)
+        found = np.array([i for i in paced(found.tolist()) if asked <= table.labels(i).items()], np.int64)
     if wanted.trouble:
         found = found[_troubled(table)[found]]
     return found if wanted.state is None else found[table.state[found] == STREAM_STATES[wanted.state]]

@@ -26,6 +26,7 @@ from streamae.web.events import READERS_MAX
 from streamae.web.openapi import openapi
 from streamae.web.operations import Operation
 from streamae.web.parameters import ParameterError, Reader
+from streamae.web.pools import make_pools
 from streamae.web.silences import SilenceAsked
 from tests import brokers
 from tests.brokers import Mosquitto, wait_until
@@ -414,7 +415,7 @@ def test_a_parameter_that_nothing_could_give_cannot_be_declared():
             return Response()
 
     with pytest.raises(TypeError, match="lost"):
-        Operation("/wrong", Wrong.answer, "It").route(Wrong())
+        Operation("/wrong", Wrong.answer, "It").route(Wrong(), make_pools())
 
 
 def test_a_body_is_read_strictly():

@@ -288,7 +288,9 @@ def test_silences_cannot_be_changed_without_the_token(path):
         ({"stream": 7}, "stream is a text"), ({"comment": "x" * 1001}, "comment is a text"),
         ({"duration_s": "1h"}, "duration_s is a number"), ({"duration_s": True}, "duration_s is a number"),
         ({"duration_s": -5}, "duration_s is a number"), ({"duration_s": 0}, "ends after its start"),
-        ({"duration_s": 1e9}, "a year at most"), ({"starts_s": 10, "duration_s": 5}, "and after now"),
+        ({"duration_s": 1e9}, "a year at most"), ({"starts_s": 9e10, "duration_s": 5}, "within a year"),
+        ({"starts_s": 1e3 + 366 * 86400 + 1, "duration_s": 5}, "within a year"),
+        ({"starts_s": 10, "duration_s": 5}, "and after now"),
         ({"ends_s": 5000}, "either ends_s or duration_s"), ({"until": 5}, "until is not known"),
         ({"labels": ["a"]}, "labels is an object"), ({"labels": {"a": 1}}, "labels is an object"),
         ({"labels": {str(i): "" for i in range(33)}}, "labels is an object"),
@@ -342,6 +344,26 @@ def test_beyond_loopback_an_address_is_served_and_a_name_still_is_not():
     web = client(loopback=False, token=TOKEN)
     assert web.get("/healthz", headers={"host": "10.0.0.7:9469"}).status_code == 200
     assert web.get("/healthz", headers={"host": "evil.example"}).status_code == 421
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "[::1]evil.com", "[::1]:80evil.com", "[::1].evil.com", "localhost:evil.com", "localhost:80@evil.com",
+        "localhost:", "127.0.0.1:80:80", "[localhost]", "evil.com:localhost", "a@localhost", "localhost/", "[::1",
+        "::1]",
+    ],
+)  # fmt: skip
+def test_a_host_header_that_is_none_is_not_the_one_within_it(host):
+    """Whatever a name is hidden in: what is no host and port of a URL is refused, on loopback and beyond."""
+    for web in (client(), client(loopback=False, token=TOKEN)):
+        status = web.get("/healthz", headers={"host": host}).status_code
+        assert status == (200 if host == "localhost:" else 421)
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:9469", "127.0.0.1:1", "[::1]:9469", "[::1]", "::1"])
+def test_a_host_header_of_this_machine_is_let_through(host):
+    assert client().get("/healthz", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/api/v1/status", "/nothing", "/api/v1/streams?limit=x"])

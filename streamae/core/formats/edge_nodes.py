@@ -24,6 +24,7 @@ from streamae.core.formats.sparkplug_payload import (
     Address,
     SparkplugMessage,
     SparkplugMetric,
+    TooManyMetricsError,
     address_of,
     parse,
     value_of,
@@ -111,8 +112,8 @@ def _packed(nodes: Mapping[str, Any]) -> State:
 class SparkplugReader:
     """All messages of one topic template; one that only `listens` takes their order and deaths, no samples."""
 
-    def __init__(self, nodes: EdgeNodes, names: Names, *, listens: bool) -> None:
-        self._nodes, self._names, self._listens = nodes, names, listens
+    def __init__(self, nodes: EdgeNodes, names: Names, *, listens: bool, metrics_max: int) -> None:
+        self._nodes, self._names, self._listens, self._metrics_max = nodes, names, listens, metrics_max
 
     def read(self, topic: bytes, route: Route, payload: bytes, times: tuple[float, float], out: ReadingSink) -> None:
         """Add the readings of one message; `times` are its arrival and the latest time that is believed."""
@@ -120,9 +121,10 @@ class SparkplugReader:
         if address is None or address.type.endswith("CMD"):
             return
         try:
-            message = parse(payload)
-        except ValueError:
-            out.drops[Drop.MALFORMED] += 1
+            message = parse(payload, self._metrics_max)
+        except ValueError as error:
+            many = isinstance(error, TooManyMetricsError)
+            out.drops[Drop.TOO_MANY_POINTS if many else Drop.MALFORMED] += 1
             return
         node = self._nodes.node(address.node)
         if node is None:

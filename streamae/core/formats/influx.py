@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from streamae.core.formats.points import points_sighting
 from streamae.core.formats.sighting import document, records_in
-from streamae.core.formats.spec import MEASUREMENT, Format, Loads, PayloadSpec, Record, Sighting
+from streamae.core.formats.spec import MEASUREMENT, VALUES_A_POINT, Format, Loads, PayloadSpec, Record, Sighting
 from streamae.core.formats.values import to_seconds
 from streamae.core.types import Drop
 
@@ -34,6 +34,9 @@ def _records(
     topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float
 ) -> Iterator[Record | Drop]:
     del topic, loads, arrival_s
+    if payload.count(b"\n") > spec.max_points or payload.count(b"=") > VALUES_A_POINT * spec.max_points:
+        yield Drop.TOO_MANY_POINTS
+        return
     try:
         text = payload.decode()
     except UnicodeDecodeError:

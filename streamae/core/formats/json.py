@@ -12,7 +12,7 @@ import numpy as np
 
 from streamae.core.formats.columns import ColumnReader, ReadingColumns, TopicRun, documents, typed_paths
 from streamae.core.formats.parsed import parsed
-from streamae.core.formats.spec import Format, Loads, Opening, PayloadSpec, Record, Sequencing
+from streamae.core.formats.spec import VALUES_A_POINT, Format, Loads, Opening, PayloadSpec, Record, Sequencing
 from streamae.core.formats.values import Path, lookup, parse_path, to_number, to_seconds
 from streamae.core.routes import Route
 from streamae.core.types import Drop
@@ -86,11 +86,20 @@ class JsonReader:
         if not isinstance(entries, list):
             out.drops[Drop.MISSING_VALUE] += 1
             return
+        channels = len(self.paths) if route.channel < 0 else 1
+        if len(entries) * channels > VALUES_A_POINT * self.spec.max_points:
+            out.drops[Drop.TOO_MANY_POINTS] += 1
+            return
         step_s = self.spec.sample_every_s
         start_s = self._start(document, arrival_s, len(entries))
+        missing = out.drops[Drop.MISSING_VALUE]
         for i, entry in enumerate(entries):
             time_s = start_s + i * step_s if step_s is not None and not isinstance(start_s, Drop) else start_s
             self._entry(entry, document, route, (time_s, limit_s), out)
+        # A channel that a message lacks is missing once, however many samples it has.
+        again = out.drops[Drop.MISSING_VALUE] - missing - channels
+        if again > 0:
+            out.drops[Drop.MISSING_VALUE] -= again
 
     def _start(self, document: object, arrival_s: float, entries: int) -> float | Drop:
         """Return the time of an array's first entry, where its entries have none of their own."""

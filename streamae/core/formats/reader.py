@@ -7,10 +7,11 @@ publishes only what changes, where such messages are as common as others.
 
 import math
 from collections.abc import Mapping
+from itertools import islice
 from typing import Protocol
 
 from streamae.core.formats.names import Names, selected
-from streamae.core.formats.spec import Format, Opening, Record
+from streamae.core.formats.spec import VALUES_A_POINT, Format, Opening, Record
 from streamae.core.formats.values import to_number
 from streamae.core.routes import Route
 from streamae.core.types import Drop, Drops
@@ -62,7 +63,13 @@ class RecordReader:
         if self._format.skips(topic):
             return
         asked = known = 0
-        for record in self._records(topic, payload, self._spec, self._loads, times[0]):
+        limit = self._spec.max_points
+        found = list(islice(self._records(topic, payload, self._spec, self._loads, times[0]), limit + 1))
+        values = sum(len(one.values) for one in found if isinstance(one, Record))
+        if len(found) > limit or values > VALUES_A_POINT * limit:
+            out.drops[Drop.TOO_MANY_POINTS] += 1
+            return
+        for record in found:
             if isinstance(record, Drop):
                 out.drops[record] += 1
                 known += 1

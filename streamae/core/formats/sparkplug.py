@@ -19,7 +19,8 @@ _CONTROL = ("Node Control/", "Device Control/")
 
 def _open(opening: Opening) -> SparkplugReader:
     names = Names(opening.spec, opening.channels, opening.streams)
-    return SparkplugReader(opening.memory, names, listens=opening.spec.listens)
+    spec = opening.spec
+    return SparkplugReader(opening.memory, names, listens=spec.listens, metrics_max=spec.max_points)
 
 
 def _beside(topic: str) -> Iterable[str]:

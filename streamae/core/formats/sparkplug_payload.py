@@ -14,7 +14,10 @@ from typing import NamedTuple
 
 from streamae.core.formats.protobuf import BYTES, FIXED32, FIXED64, VARINT, fields
 
-__all__ = ["NAMESPACE", "Address", "SparkplugMessage", "SparkplugMetric", "address_of", "parse", "value_of"]
+__all__ = [
+    "NAMESPACE", "Address", "SparkplugMessage", "SparkplugMetric", "TooManyMetricsError", "address_of", "parse",
+    "value_of",
+]  # fmt: skip
 
 NAMESPACE = "spBv1.0"
 _TYPES = {f"{who}{what}" for who in "ND" for what in ("BIRTH", "DATA", "DEATH", "CMD")}
@@ -22,6 +25,7 @@ _SIGNED_BITS = {1: 8, 2: 16, 3: 32, 4: 64}  # Int8 to Int64
 _UNSIGNED_BITS = {5: 8, 6: 16, 7: 32, 8: 64}
 _TEXT = {12, 13, 14, 15}  # String, DateTime, Text, UUID: no measurements, even where the bytes look like numbers
 _ALIAS_MAX = (1 << 63) - 1
+_FIELDS_MAX = 100  # of a metric, and of a payload beside its metrics; the schema has a dozen
 
 
 class Address(NamedTuple):
@@ -72,10 +76,16 @@ def address_of(topic: bytes) -> Address | None:
     return Address(f"{group}/{node}", kind, device)
 
 
-def parse(payload: bytes) -> SparkplugMessage:
-    """Read a payload. Raises ValueError where it is none."""
+class TooManyMetricsError(ValueError):
+    """A payload has more metrics than it may."""
+
+
+def parse(payload: bytes, metrics_max: int = 1_000_000) -> SparkplugMessage:
+    """Read a payload. Raises ValueError where it is none, TooManyMetricsError before it reads more than it may."""
     message = SparkplugMessage()
-    for number, kind, value in fields(payload):
+    for count, (number, kind, value) in enumerate(fields(payload)):
+        if count >= metrics_max + _FIELDS_MAX or len(message.metrics) > metrics_max:
+            raise TooManyMetricsError
         if number == 1 and kind == VARINT:
             message.time_s = int(value) / 1e3
         elif number == 2 and kind == BYTES:
@@ -83,6 +93,8 @@ def parse(payload: bytes) -> SparkplugMessage:
             message.metrics.append(_metric(value))
         elif number == 3 and kind == VARINT:
             message.seq = int(value)
+    if len(message.metrics) > metrics_max:
+        raise TooManyMetricsError
     return message
 
 
@@ -91,7 +103,9 @@ def _metric(block: bytes) -> SparkplugMetric:
     alias: int | None = None
     time_s: float | None = None
     raw: float | int | None = None
-    for number, kind, value in fields(block):
+    for count, (number, kind, value) in enumerate(fields(block)):
+        if count == _FIELDS_MAX:
+            raise ValueError("a metric of too many fields")
         if isinstance(value, int):
             if number == 2:
                 alias = value if value <= _ALIAS_MAX else None

@@ -13,12 +13,13 @@ from streamae.core.topics import Template
 from streamae.core.types import Drop, State
 
 __all__ = [
-    "MEASUREMENT", "Format", "Loads", "Memory", "MessageReader", "Opening", "PayloadSpec", "Record", "Records",
-    "RunReader",
+    "MEASUREMENT", "VALUES_A_POINT", "Format", "Loads", "Memory", "MessageReader", "Opening", "PayloadSpec", "Record",
+    "Records", "RunReader",
     "Sequencing", "Sighting",
 ]  # fmt: skip
 
 Loads = Callable[[bytes], Any]  # JSON: bytes -> document, raising ValueError
+VALUES_A_POINT = 4  # on average, where a message has as many points as it may
 MEASUREMENT = "_measurement"  # the tag that stands for a point's measurement, as in Flux
 
 
@@ -60,6 +61,9 @@ class PayloadSpec:
     """For JSON: path of a list with several samples in one message; the other paths are relative to each of them."""
     sample_every_s: Annotated[float | None, Setting(gt=0)] = None
     """For JSON with `samples` that carry no time of their own: their spacing."""
+    max_points: Annotated[int, Setting(ge=1, le=1_000_000)] = 2000
+    """Points of one message, at most: samples, lines, records or metrics, of four values on average. A message with
+    more is refused and counted."""
     listens: Annotated[bool, INTERNAL] = False
     """Whether the template is there for what its topics say of others: no samples come from it."""
 

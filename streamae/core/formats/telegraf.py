@@ -19,6 +19,8 @@ def _records(topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arri
     metrics = found.get("metrics") if isinstance(found, dict) and "fields" not in found else [found]
     if not isinstance(metrics, list):
         return [Drop.MALFORMED]
+    if len(metrics) > spec.max_points:
+        return [Drop.TOO_MANY_POINTS]
     return [_metric(metric, spec.time_unit) for metric in metrics]
 
 
