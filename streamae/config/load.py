@@ -166,7 +166,7 @@ def _explain(root: type[BaseModel], document: Document, error: ErrorDetails) -> 
     if kind == "forget":
         return document.mistake((*loc, "forget_after"), error["msg"])
     if kind == "url":
-        return document.mistake(loc, error["msg"], got="another scheme")
+        return document.mistake(loc, error["msg"], got=error["ctx"]["got"])
     if loc[-1:] == ("align",):
         return document.mistake(loc, "write row, or a mapping with `every`")
     limits = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}

@@ -13,9 +13,19 @@ __all__ = ["make_sink", "notify_test"]
 
 
 def make_sink(settings: Settings, sink: SinkSettings, clock: Clock) -> TriableSink:
-    """Return one sink, not yet connected."""
+    """Return one sink, not yet connected. Raises ConfigError, with its name, where it cannot be made."""
     discovery = settings.discovery
     page = "" if discovery is None else discovery.page or ""
+    try:
+        return _made(settings, sink, clock, page)
+    except ConfigError as error:
+        raise ConfigError(f"sinks: {sink.name}: {str(error).removeprefix('sinks: ')}") from None
+    except OSError as error:
+        cause = error.strerror or type(error).__name__
+        raise ConfigError(f"sinks: {sink.name}: ca: {cause}; name a readable PEM file") from None
+
+
+def _made(settings: Settings, sink: SinkSettings, clock: Clock, page: str) -> TriableSink:
     return SINKS[sink.type].make(sink, Installation(settings.connection, clock.now, clock.monotonic, page))
 
 
