@@ -9,7 +9,7 @@ from pathlib import Path
 from streamae.config.load import load
 from streamae.config.maintenance import next_window
 from streamae.config.rehearsal import require_files
-from streamae.config.rules import warnings
+from streamae.config.rules import GAP_PERIODS_MAX, warnings
 from streamae.config.settings import Settings
 from streamae.config.streams import StreamGroup, TopicSpec
 from streamae.config.units import duration_text
@@ -75,6 +75,12 @@ def fits(name: str, group: StreamGroup, profile: Profile) -> list[str]:
         lines.append(
             f"streams.{name}.align.every: got {duration_text(group.align.every_s)}; "
             f"write the model's own period, {duration_text(profile.period_s)}"
+        )
+    if isinstance(group.align, GridAlign) and profile.gap_max_s > GAP_PERIODS_MAX * group.align.every_s:
+        lines.append(
+            f"streams.{name}.align.every: got {duration_text(group.align.every_s)}; the model bridges "
+            f"{duration_text(profile.gap_max_s)}, {GAP_PERIODS_MAX} rows at most: write the model's own period, "
+            f"{duration_text(profile.period_s)}"
         )
     if group.align == "row" and len(profile.channels) > 1 and any(CHANNEL in t.labels for t in group.templates):
         lines.append(

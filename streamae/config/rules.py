@@ -19,8 +19,9 @@ from streamae.core.formats.values import parse_path
 from streamae.core.topics import CHANNEL, Template
 from streamae.sinks.spec import SinkSettings
 
-__all__ = ["conflicts", "overlap", "warnings"]
+__all__ = ["GAP_PERIODS_MAX", "conflicts", "overlap", "warnings"]
 
+GAP_PERIODS_MAX = 100_000  # rows that one message after a silence can make of a stream
 _PERIODS_LATE_MAX = 10_000  # rows that a stream holds back; each costs memory for every stream
 
 # Keys of a topic beside `topic` and `payload`.
@@ -214,6 +215,8 @@ def _stream_name(loc: Loc, group: StreamGroup) -> Iterator[Finding]:
 def _grid(here: Loc, grid: GridAlign) -> Iterator[Finding]:
     if grid.gap_max_s is not None and grid.gap_max_s < grid.every_s:
         yield (*here, "gap_max"), f"raise it to `every` ({grid.every_s:g} s) or more, or there is never a window"
+    if grid.gap_max_s is not None and grid.gap_max_s > GAP_PERIODS_MAX * grid.every_s:
+        yield (*here, "gap_max"), f"lower it to {GAP_PERIODS_MAX} periods of the grid or less; each becomes a row"
     if grid.lateness_s > _PERIODS_LATE_MAX * grid.every_s:
         yield (*here, "lateness"), f"lower it to {_PERIODS_LATE_MAX} periods of the grid or less; each waits in memory"
 

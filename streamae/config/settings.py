@@ -7,10 +7,11 @@ its key in the file is without (`keepalive: 15s`). What must agree between keys 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from streamae.config.base import Name, Section
@@ -18,7 +19,7 @@ from streamae.config.block import Checked, block
 from streamae.config.maintenance import Window
 from streamae.config.sinks import DEFAULT_SINKS, SinkOptions
 from streamae.config.streams import StreamGroup
-from streamae.config.units import HttpText, Secret, Text
+from streamae.config.units import HttpText, Secret, Text, shown_secret
 from streamae.core.setting import INTERNAL, Setting
 from streamae.errors import ConfigError
 from streamae.ingest.mqtt import ReceiveLimits
@@ -29,8 +30,6 @@ from streamae.sinks.spec import Installation
 from streamae.store.journal import JournalLimits
 
 __all__ = ["BrokerOptions", "Log", "Settings", "StateOptions", "StreamMetrics", "Web"]
-
-_LOOPBACK = ("127.", "localhost", "[::1]")
 
 
 @block("State", first=("dir", "durability", "snapshot_every_s"))
@@ -80,7 +79,7 @@ class Web(Section):
         "127.0.0.1:9469"
     )
     """Address and port to listen on. Beyond loopback only with a token."""
-    token: Secret | None = None
+    token: Annotated[Secret, AfterValidator(shown_secret)] | None = None
     """What a client must show to change anything (acknowledge, silence). Without it, everything is read-only."""
     external_url: HttpText | None = None
     """Address of the page as people reach it: notifications and Home Assistant link to it. Without it, no links."""
@@ -99,8 +98,11 @@ class Web(Section):
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        return self.listen.startswith(_LOOPBACK)
+        """Whether only this machine can reach it; of a name other than localhost nobody knows."""
+        try:
+            return self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
 
 @block("Metrics")

@@ -46,6 +46,7 @@ __all__ = [
     "parse_duration",
     "parse_size",
     "patience_text",
+    "shown_secret",
     "size_text",
     "zone_name",
 ]
@@ -58,6 +59,9 @@ _SIZE = r"^[0-9]+(\.[0-9]+)?(B|kB|KiB|MB|MiB|GB|GiB)$"
 _RATE = r"^[0-9]+(\.[0-9]+)?/(hour|day|week|month|year)$"
 _SECRET_MAX = 65536
 PATIENCE_MIN_S = 30.0
+DURATION_MAX_S = 100 * 365 * 86400.0  # what every clock and timer of the system can still wait for
+_SIZE_MAX_BYTES = 10**18
+_RATE_MIN_PER_S = 0.0009 / 31536000.0
 
 
 def parse_duration(value: Any) -> float:
@@ -66,7 +70,10 @@ def parse_duration(value: Any) -> float:
     if match is None:
         example = f", for example {value:g}s" if isinstance(value, int | float) and not isinstance(value, bool) else ""
         raise ValueError(f"write a number with its unit (ms, s, m, h, d or w){example or ', for example 90s'}")
-    return float(match[1]) * _SECONDS[match[2]]
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if seconds > DURATION_MAX_S:
+        raise ValueError(f"write {duration_text(DURATION_MAX_S)} or less")
+    return seconds
 
 
 def _parse_patience(value: Any) -> float | None:
@@ -100,7 +107,10 @@ def parse_size(value: Any) -> int:
     match = re.match(r"^([0-9]+(?:\.[0-9]+)?)(B|kB|KiB|MB|MiB|GB|GiB)$", value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("write a number with its unit (B, kB, KiB, MB, MiB, GB or GiB), for example 64KiB")
-    return round(float(match[1]) * _BYTES[match[2]])
+    size = float(match[1]) * _BYTES[match[2]]
+    if size > _SIZE_MAX_BYTES:
+        raise ValueError(f"write {size_text(_SIZE_MAX_BYTES)} or less")
+    return round(size)
 
 
 def size_text(size: int) -> str:
@@ -115,7 +125,10 @@ def _parse_rate(value: Any) -> float:
     match = re.match(r"^([0-9]+(?:\.[0-9]+)?)/(hour|day|week|month|year)$", value) if isinstance(value, str) else None
     if match is None or float(match[1]) == 0:
         raise ValueError("write how many false alarms are acceptable, for example 1/week")
-    return float(match[1]) / _PERIOD_S[match[2]]
+    per_s = float(match[1]) / _PERIOD_S[match[2]]
+    if not _RATE_MIN_PER_S <= per_s <= 1.0:
+        raise ValueError("write a rate from 1 in a thousand years (0.001/year) to one a second (3600/hour)")
+    return per_s
 
 
 def _rate_text(per_s: float) -> str:
@@ -152,9 +165,7 @@ def _secret(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, SecretStr):
         return value
     if isinstance(value, Interpolated):
-        if not value.strip():
-            raise ValueError("set the variable to the secret; it is empty")
-        return str(value)
+        return _one_line(value)
     if isinstance(value, str) and value.startswith(("file:", "credential:")):
         return _read_secret(value, info)
     raise PydanticCustomError(
@@ -165,7 +176,24 @@ def _secret(value: Any, info: ValidationInfo) -> Any:
 def _hidden(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, str) and value.startswith(("file:", "credential:")):
         return _read_secret(value, info)
+    if isinstance(value, Interpolated):
+        return _one_line(value)
     return str(value) if isinstance(value, str) else value
+
+
+def _one_line(value: Interpolated) -> str:
+    """Return a secret from the environment without the line end that a file or a pipe has left on it."""
+    if value.blank:
+        raise ValueError(f"set the environment variable {value.blank[0]}: it is empty")
+    return str(value).rstrip("\r\n")
+
+
+def shown_secret(value: SecretStr) -> SecretStr:
+    """Return a secret that can be shown in a header of HTTP; ValueError for one that no client could show."""
+    text = value.get_secret_value()
+    if not text or text != text.strip() or not text.isprintable():
+        raise ValueError("use a secret of one line of printable characters, without spaces around it")
+    return value
 
 
 def _http_url(value: SecretStr) -> SecretStr:
@@ -206,7 +234,7 @@ def _read_secret(value: str, info: ValidationInfo) -> str:
         raise ValueError(f"store the secret as UTF-8 text; {path} holds other bytes") from None
     except OSError as error:
         raise ValueError(f"make {path} a readable file ({error.strerror})") from None
-    text = text.rstrip("\r\n")  # an editor's, echo's, or that of a Kubernetes secret: never part of it
+    text = text.rstrip("\r\n")
     if not text.strip() or len(raw) > _SECRET_MAX:
         raise ValueError(f"put the secret alone into {path}; it is {'too long' if text.strip() else 'empty'}")
     return text

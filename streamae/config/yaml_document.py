@@ -27,15 +27,17 @@ Loc = tuple[str | int, ...]
 OR_WRITE_IT = ", or write the value here"  # where a variable is unset; not for a secret
 
 _NODES_MAX = 100_000  # aliases of aliases can blow a short file up; no honest configuration comes near
+_BYTES_MAX = 1 << 20  # a configuration of hundreds of groups has a tenth of it; YAML is slow to read
 _SHOWN_MAX = 60
 _VARIABLE = re.compile(r"\$(\$\{)|\$\{([^}]*)\}")
 _TAG = "tag:yaml.org,2002:"
 
 
 class Interpolated(str):
-    """Text that was, at least in part, taken from the environment."""
+    """Text that was, at least in part, taken from the environment; `blank` are variables that hold no text."""
 
-    __slots__ = ()
+    __slots__ = ("blank",)
+    blank: tuple[str, ...]
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -143,7 +145,13 @@ def read(path: Path, environ: Mapping[str, str]) -> Document:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            raw = file.read(_BYTES_MAX + 1)
+        if len(raw) > _BYTES_MAX:
+            raise ConfigError(
+                f"{path}:1:1: (file): got more than {_BYTES_MAX >> 20} MiB; is it a configuration? Remove what is none"
+            )
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{path}:1:1: (file): got byte {error.start} that is not UTF-8; save the file as UTF-8"
@@ -252,6 +260,7 @@ class _Builder:
         if "${" not in text:
             return text
         replaced = False
+        blank: list[str] = []
 
         def put(match: re.Match[str]) -> str:
             nonlocal replaced
@@ -265,10 +274,16 @@ class _Builder:
             value = self._environ[name].rstrip("\r\n")  # of `$(cat file)`'s kin and of Kubernetes' secrets
             if not _utf8(value):
                 self._refuse(node, loc, f"set the environment variable {name} to text in UTF-8")
+            if not value.strip():
+                blank.append(name)
             return value
 
         result = _VARIABLE.sub(put, text)
-        return Interpolated(result) if replaced else result
+        if not replaced:
+            return result
+        taken = Interpolated(result)
+        taken.blank = tuple(blank)
+        return taken
 
     def _refuse(self, node: Node, loc: Loc, remedy: str, got: str | None = None) -> None:
         mark = node.start_mark

@@ -40,6 +40,8 @@ def estimate(values: F64) -> tuple[F64, F64]:
 
 def roughness(values: F64) -> F64:
     """Return how far rows `values[..., n, C]` move from one to the next: the upper quartile of |difference|."""
+    if values.shape[-2] < 2:  # one row moves nowhere
+        return np.zeros((*values.shape[:-2], values.shape[-1]))
     rough: F64 = np.quantile(np.abs(np.diff(values, axis=-2)), 0.75, axis=-2)
     return rough
 

@@ -11,32 +11,41 @@ from pathlib import Path
 from streamae.config import Settings
 from streamae.config.check import fits
 from streamae.config.rehearsal import require_files
+from streamae.config.streams import StreamGroup
+from streamae.core.groups import Groups
 from streamae.core.pipeline import Group
 from streamae.daemon.clock import ArrivalClock, Clock
+from streamae.daemon.json_parser import json_loads
 from streamae.errors import ConfigError
 from streamae.ingest.mqtt import MqttSource
 from streamae.model.artifact import Artifact, open_artifact
 from streamae.model.save import default_registry
 from streamae.mqtt import Subscription
 
-__all__ = ["Models", "batch_wait_s", "groups_of", "make_source", "subscriptions_of"]
+__all__ = ["Models", "batch_wait_s", "groups_of", "make_source", "pipelines", "subscriptions_of"]
 
 
 @dataclass(slots=True)
 class Models:
-    """Opened artifacts by path and digest of the file, so that a reload opens only what has changed."""
+    """Opens the models of a configuration."""
 
     registry: Path | None = None
 
     def open(self, settings: Settings) -> dict[str, Artifact]:
         """Open and verify the model of every group. Raises ArtifactError, or ConfigError for other files named."""
         require_files(settings)
-        registry = self.registry or default_registry()
+        return {name: self.open_one(settings, group) for name, group in settings.streams.items()}
+
+    def open_one(self, settings: Settings, group: StreamGroup) -> Artifact:
+        """Open and verify the model of one group. Raises ArtifactError."""
         means = replace(settings.scoring, monotonic=Clock().monotonic)
-        return {
-            name: open_artifact(Path(group.model.path), group.model.sha256, registry, means=means)
-            for name, group in settings.streams.items()
-        }
+        registry = self.registry or default_registry()
+        return open_artifact(Path(group.model.path), group.model.sha256, registry, means=means)
+
+
+def pipelines(settings: Settings, artifacts: Mapping[str, Artifact]) -> Groups:
+    """Return the pipelines of all groups with their models. Raises ConfigError where the two cannot work together."""
+    return Groups(settings.instance, groups_of(settings, artifacts), json_loads())
 
 
 def groups_of(settings: Settings, artifacts: Mapping[str, Artifact]) -> list[Group]:

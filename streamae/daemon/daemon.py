@@ -21,13 +21,12 @@ from streamae.config.maintenance import planned
 from streamae.config.reload import applicable, changes
 from streamae.core.groups import Groups
 from streamae.core.report import Report
-from streamae.daemon.build import Models, groups_of, make_source, subscriptions_of
+from streamae.daemon.build import Models, make_source, pipelines, subscriptions_of
 from streamae.daemon.clock import ArrivalClock, Clock
 from streamae.daemon.conditions import Conditions
 from streamae.daemon.gauges import Gauges
 from streamae.daemon.heartbeat import Heartbeat
 from streamae.daemon.homeassistant import HomeAssistantThread
-from streamae.daemon.json_parser import json_loads
 from streamae.daemon.loop import Loop
 from streamae.daemon.page.view import DaemonView
 from streamae.daemon.recover import keep, recover
@@ -67,7 +66,7 @@ class Daemon:
         """Open everything, recover the state, and begin to listen. Raises StreamaeError, leaving nothing running."""
         settings, clock = self.settings, self.clock
         artifacts = self.models.open(settings)
-        groups = Groups(settings.instance, groups_of(settings, artifacts), json_loads())
+        groups = pipelines(settings, artifacts)
         self.store = Store.open(
             settings.state.dir,
             settings.state.durability,
@@ -213,7 +212,7 @@ class Daemon:
             wanted = load(self.path)
             settings = applicable(self.settings, wanted)
             artifacts = self.models.open(settings)
-            groups = Groups(settings.instance, groups_of(settings, artifacts), json_loads())
+            groups = pipelines(settings, artifacts)
             found = recover(self.store, groups, self.loop.groups, self._alive)
             # Once it stands, a crash leaves what the old rules and models made of the rows before.
             self.loop.adopt(groups, found.resolved)

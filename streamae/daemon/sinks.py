@@ -11,8 +11,14 @@ __all__ = ["make_sink", "notify_test"]
 
 
 def make_sink(settings: Settings, sink: SinkSettings, clock: Clock) -> TriableSink:
-    """Return one sink, not yet connected."""
-    return SINKS[sink.type].make(sink, settings.installation(clock.now, clock.monotonic))
+    """Return one sink, not yet connected. Raises ConfigError, with its name, where it cannot be made."""
+    try:
+        return SINKS[sink.type].make(sink, settings.installation(clock.now, clock.monotonic))
+    except ConfigError as error:
+        raise ConfigError(f"sinks: {sink.name}: {str(error).removeprefix('sinks: ')}") from None
+    except OSError as error:
+        cause = error.strerror or type(error).__name__
+        raise ConfigError(f"sinks: {sink.name}: ca: {cause}; name a readable PEM file") from None
 
 
 def notify_test(settings: Settings, name: str, clock: Clock) -> str:

@@ -28,6 +28,7 @@ _MANIFEST_MAX = 64 << 20
 _UNPACKED_MIN = 64 << 20  # a file may unpack to so much, however small it is; beyond, to a few times its size
 _UNPACKED_TIMES = 4
 _CHUNK = 1 << 20
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _SPAN_MAX_S = 1e10
 _WARMUP_MAX = 10_000_000
 
@@ -41,6 +42,8 @@ def unpacked(content: bytes) -> Any:
         entries = file.infolist()
         if sum(entry.file_size for entry in entries) > max(_UNPACKED_MIN, _UNPACKED_TIMES * len(content)):
             raise ValueError("it would unpack to many times its size")
+        if any(entry.compress_type not in _COMPRESSIONS for entry in entries):
+            raise ValueError("it is compressed in a way that torch does not know")
         (name,) = (entry.filename for entry in entries if entry.filename.endswith("/extra/manifest.json"))
         if file.getinfo(name).file_size > _MANIFEST_MAX:
             raise ValueError(f"its manifest has more than {_MANIFEST_MAX >> 20} MiB")

@@ -37,6 +37,8 @@ from streamae.mqtt.state import Deliver, Ledger, SessionState, Subscription
 
 __all__ = ["Session"]
 
+_NO_TLS_THERE = ("[Errno 104]", "EOF occurred", "WRONG_VERSION_NUMBER", "record layer", "handshake operation timed out")
+_NOTHING_SAID = ("[Errno 104]", "closed before CONNACK", "connection lost", "no CONNACK")
 _log = logging.getLogger("streamae.mqtt")
 
 
@@ -152,6 +154,8 @@ class Session:
             reason = Connection(self._terms, self._protocol).live()
             if self.connection.protocol == "auto" and not self.state.connects:
                 self._try_other_protocol(reason)
+            if self.state.connects == connects:
+                reason += self._about_tls(reason)
             self._ledger.note(connected=False, subscribed=False)
             if self._terms.stopping.is_set():
                 return
@@ -166,6 +170,15 @@ class Session:
             delay_s = min(delay_s * 2, 30.0 if long_down else 4.0)
             self._terms.beat(delay_s)
             self._terms.stopping.wait(delay_s * (0.5 + 0.5 * self._jitter()))
+
+    def _about_tls(self, reason: str) -> str:
+        """Return what to look at where a broker hung up before it spoke: so it ends where one side alone speaks TLS."""
+        port = self.connection.port
+        if self.connection.tls is not None and any(said in reason for said in _NO_TLS_THERE):
+            return f"; mqtt.tls is set: does the broker speak TLS on port {port}?"
+        if self.connection.tls is None and reason.startswith(_NOTHING_SAID):
+            return f"; if the broker speaks TLS on port {port}, set mqtt.tls"
+        return ""
 
     def _try_other_protocol(self, reason: str) -> None:
         """Before the first CONNACK of this process, let 5 and 3.1.1 take turns where a broker does not answer 5.

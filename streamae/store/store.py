@@ -24,7 +24,7 @@ from streamae.store.attempts import Attempts
 from streamae.store.database import Database, Durability
 from streamae.store.dedup import CommittedMessages
 from streamae.store.journal import Entry, Journal, JournalLimits
-from streamae.store.lock import StateLock
+from streamae.store.lock import StateLock, cautions
 from streamae.store.outbox import Outbox, OutboxLimits, Queued
 from streamae.store.past import Past
 from streamae.store.poison import Poison, PoisonLimits
@@ -73,8 +73,7 @@ class Store:
     """The state directory of one daemon; open it with `Store.open`."""
 
     def __init__(self, directory: Path, durability: Durability, now_s: float, limits: StoreLimits) -> None:
-        self.notes: list[str] = []
-        self.damage: list[str] = []  # of `notes`, what was lost
+        self.damage: list[str] = []  # what was lost, of `notes`
         self.unclean = False
         self._durability: Durability = durability
         self._limits = limits
@@ -82,6 +81,7 @@ class Store:
         self._uncovered = 0
         self._snapshot_s: float | None = None
         self._lock = _locked(directory)
+        self.notes = cautions(directory, directory / _FILE)
         try:
             self.attempts = Attempts(directory)
             self._open_or_set_aside(directory / _FILE, now_s)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from streamae.core.decode import Decoder, PayloadSpec
+from streamae.core.formats import FORMATS
+from streamae.core.formats.spec import Sighting
 from streamae.core.formats.values import FLOAT32_MAX
 from streamae.core.routes import Route, Router, Streams
 from streamae.core.topics import Template
@@ -146,3 +148,38 @@ def lets_through(pattern: str, topic: str) -> bool:
         if i == len(levels) or level not in ("+", levels[i]):
             return False
     return len(wanted) == len(levels)
+
+
+# ---- sniff
+
+
+def sniff() -> FuzzTarget:
+    """Whatever was heard, every format says what it sees, why it is nothing, or that it is another's."""
+
+    def bite(data: bytes) -> bool:
+        first, *payloads = data.split(MARK)[:6]
+        topic = first.decode(errors="replace").replace("\0", "")
+        found = [form.recognise(topic, payloads) for form in FORMATS.values()] if topic and payloads else []
+        for one in found:
+            assert one is None or isinstance(one, str | Sighting)
+        return any(isinstance(one, Sighting) for one in found)
+
+    seeds = []
+    for case in every_case():
+        by_topic: dict[bytes, list[bytes]] = {}
+        for topic, body in case.messages:
+            by_topic.setdefault(topic, []).append(body)
+        seeds += [MARK.join([topic, *bodies[:4]]) for topic, bodies in by_topic.items()]
+    words = [
+        MARK,
+        b"null",
+        b"1e400",
+        b"[" * 60,
+        b"{}",
+        b"\xff",
+        b"/status/switch:0",
+        b"/SENSOR",
+        b"spBv1.0/",
+        b"N/1/a/0/",
+    ]
+    return FuzzTarget(bite, seeds, words)

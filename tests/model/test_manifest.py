@@ -159,6 +159,20 @@ def test_json_that_no_trainer_writes_is_no_model(tmp_path, text):
         read_manifest(path)
 
 
+@pytest.mark.parametrize("how", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("damage", [False, True])
+def test_an_archive_that_torch_could_not_read_is_refused(tmp_path, how, damage):
+    """By the way in which it is compressed, before it is unpacked; damaged or not."""
+    path = tmp_path / "odd.pt"
+    with zipfile.ZipFile(path, "w", how) as file:
+        file.writestr("model/extra/manifest.json", "{}" * 100)
+    content = bytearray(path.read_bytes())
+    content[70:75] = b"\xff" * 5 * damage or content[70:75]
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match="damaged or no streamae model"):
+        read_manifest(path)
+
+
 def bomb(path: Path, entries: int, bytes_each: int, name: str = "model/data/{}") -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("model/extra/manifest.json", "{}")
