@@ -48,6 +48,9 @@ class Groups:
         self.arrival_s = max(self.arrival_s, float(batch.arrival_s.max(initial=-np.inf)))
         if batch.maintenance is not None:
             self._plan(batch.maintenance)
+        for one in batch.confirmed:
+            if one.group in self.pipelines:
+                self.pipelines[one.group].confirm(one.stream, one.alert)
         drops = Drops(batch.lost)
         reports = [pipeline.step(part, now_s) for pipeline, part in self._split(batch, drops)]
         ticked = not (len(batch) or batch.lost or batch.broken)

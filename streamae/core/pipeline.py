@@ -76,7 +76,8 @@ class Pipeline:
         read = len(channels) + len(self.calendar)
         self.rings = Rings(self.profile.window, read, gap_max_s=gap_max_s, stride=group.stride)
         self.scoring = Scoring(self.profile.calibration, len(channels))
-        self.threshold = Threshold(self.profile.calibration, group.false_alarms_per_s)
+        keep_s = group.alert.keep_firing_for_s
+        self.threshold = Threshold(self.profile.calibration, group.false_alarms_per_s, keep_s)
         self.alerts = Alerts(group.alert)
         self.quarantine = Quarantine()
         self.maintenance = MaintenancePlan(group.name, self.streams)
@@ -216,6 +217,15 @@ class Pipeline:
             self._transitions.anomaly(v, int(index[at]), changes, n, self.threshold.holding(int(s[at])))
             for n, at in enumerate(changes.position)
         ]
+
+    def confirm(self, name: str, alert: str) -> None:
+        """Learn that the last alert of a stream was real, if it has this id: its threshold is as before it."""
+        stream = self.streams.index(name)
+        if stream is None or stream >= self._begun:
+            return
+        (onset_s,) = self.alerts.onset_s(np.array([stream])).tolist()
+        if self._transitions.anomaly_id(stream, onset_s) == alert:
+            self.threshold.confirm(stream)
 
     def firing_ids(self) -> list[str]:
         """Return the ids of the alerts and of the verdicts on sensors that fire now."""

@@ -23,6 +23,7 @@ __all__ = [
     "BACKOFF_MAX_S",
     "AlertState",
     "Batch",
+    "Confirmed",
     "Drop",
     "Drops",
     "Maintenance",
@@ -85,6 +86,14 @@ class Maintenance(NamedTuple):
     end_s: float
 
 
+class Confirmed(NamedTuple):
+    """An alert, by its id, of which people say that it was real."""
+
+    group: str
+    stream: str
+    alert: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Messages as one connection delivered them, in receive order: what is journalled, and then acknowledged.
@@ -95,7 +104,8 @@ class Batch:
     here, so that it is journalled: `holes` are topics of which messages are known to be lost just before this batch
     (None: of any topic), of the windows that are due only every `thinning`-th is scored (above 1 under a backlog), and
     `maintenance` is the whole plan from this batch on (None: as before). `resumed`: it is the first of a connection,
-    and what the broker did not keep of the time before is lost.
+    and what the broker did not keep of the time before is lost. `confirmed` are alerts that people called real before
+    this batch.
     """
 
     topics: Sequence[bytes]
@@ -109,6 +119,7 @@ class Batch:
     thinning: int = 1
     maintenance: Sequence[Maintenance] | None = None
     resumed: bool = False
+    confirmed: Sequence[Confirmed] = ()
 
     def __len__(self) -> int:
         """Return N, the number of messages."""
@@ -124,7 +135,9 @@ class Batch:
             mid=self.mid[keep] if len(self.mid) else self.mid,
             dup=self.dup[keep] if len(self.dup) else self.dup,
         )
-        return picked if first else replace(picked, lost=Drops(), holes=(), maintenance=None, resumed=False)
+        return (
+            picked if first else replace(picked, lost=Drops(), holes=(), maintenance=None, resumed=False, confirmed=())
+        )
 
     @property
     def broken(self) -> bool:

@@ -7,6 +7,7 @@ A row's body is the batch as a struct of arrays, compressed when that pays:
     | topics joined | payloads joined | per reason: length u8, name, count u64
     | thinning u32, holes u32 (2^32 - 1: all topics), lengths u32[holes], topics joined ?
     | maintenance: length u32, a JSON list of [group, stream, start_s, end_s] ?
+    | confirmed alerts: length u32, a JSON list of [group, stream, id] ?
 
 Its crc32 covers the row's number and time too, so that a row cannot stand in for another. Sensor topics repeat
 themselves: deflate at its fastest level takes 2 µs a message and leaves about a quarter.
@@ -24,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamae.core.setting import Setting
-from streamae.core.types import Batch, Drop, Drops, Maintenance
+from streamae.core.types import Batch, Confirmed, Drop, Drops, Maintenance
 
 __all__ = ["Entry", "Journal", "JournalLimits", "crc_of", "decode_batch", "encode_batch", "read_rows"]
 
@@ -32,7 +33,8 @@ _CODEC = 1
 _HEAD = struct.Struct("<BBHIqQ")
 _COUNT = struct.Struct("<Q")
 _STAMP = struct.Struct("<qd")
-_HAS_MID, _HAS_DUP, _DEFLATED, _BACKLOG, _MAINTENANCE, _RESUMED = 1, 2, 4, 8, 16, 64
+_HAS_MID, _HAS_DUP, _DEFLATED, _BACKLOG, _MAINTENANCE = 1, 2, 4, 8, 16
+_RESUMED, _CONFIRMED = 64, 128
 _LENGTH = struct.Struct("<I")
 _THIN = struct.Struct("<II")
 _ALL_TOPICS = 0xFFFFFFFF
@@ -74,6 +76,10 @@ def encode_batch(batch: Batch) -> bytes:
         maintenance = json.dumps(batch.maintenance, separators=(",", ":")).encode("ascii")
         parts += [_LENGTH.pack(len(maintenance)), maintenance]
     flags |= _RESUMED if batch.resumed else 0
+    if batch.confirmed:
+        flags |= _CONFIRMED
+        confirmed = json.dumps(batch.confirmed, separators=(",", ":")).encode("ascii")
+        parts += [_LENGTH.pack(len(confirmed)), confirmed]
     plain = b"".join(parts)
     packed = zlib.compress(plain, 1)
     if len(packed) < len(plain):
@@ -114,12 +120,13 @@ def decode_batch(body: bytes, wanted: Callable[[bytes], bool] | None = None) -> 
             lost[_REASONS[name]] = count
     thinning, holes = _decode_backlog(take) if flags & _BACKLOG else (1, ())
     maintenance = _decode_maintenance(take) if flags & _MAINTENANCE else None
+    confirmed = _decode_confirmed(take) if flags & _CONFIRMED else ()
     take.finish()
     if at is not None:
         topics, arrival_s = [topics[i] for i in at], arrival_s[at]
         mid, dup = mid[at] if len(mid) else mid, dup[at] if len(dup) else dup
     resumed = bool(flags & _RESUMED)
-    return Batch(topics, payloads, arrival_s, mid, dup, epoch, lost, holes, thinning, maintenance, resumed)
+    return Batch(topics, payloads, arrival_s, mid, dup, epoch, lost, holes, thinning, maintenance, resumed, confirmed)
 
 
 def _encode_backlog(batch: Batch) -> list[bytes]:
@@ -144,6 +151,14 @@ def _decode_maintenance(take: "_Cutter") -> list[Maintenance]:
         return [Maintenance(*one) for one in json.loads(take(length))]
     except TypeError as error:
         raise ValueError("a journal row's maintenance has another form") from error
+
+
+def _decode_confirmed(take: "_Cutter") -> tuple[Confirmed, ...]:
+    (length,) = _LENGTH.unpack(take(_LENGTH.size))
+    try:
+        return tuple(Confirmed(*one) for one in json.loads(take(length)))
+    except TypeError as error:
+        raise ValueError("a journal row's confirmed alerts have another form") from error
 
 
 class _Cutter:
