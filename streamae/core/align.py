@@ -195,7 +195,8 @@ class GridRows:
         carried = np.maximum(self._held_tick[streams].max(axis=1, initial=_NEVER), _NEVER)
         at_rank = np.concatenate([np.arange(len(streams)), rank])
         at_tick = np.concatenate([self._mark[streams], tick])  # the span that is carried over starts at the mark
-        until = np.concatenate([carried, tick]) + self._gap_ticks
+        lives = np.where(carried == _NEVER, _NEVER, carried + self._gap_ticks)  # what never was does not live on
+        until = np.concatenate([lives, tick + self._gap_ticks])
         order = np.lexsort((at_tick, at_rank))
         at_rank, at_tick, until = at_rank[order], at_tick[order], until[order]
         last = np.r_[at_rank[1:] != at_rank[:-1], True] if len(at_rank) else np.zeros(0, np.bool_)
