@@ -227,6 +227,7 @@ def test_a_range_of_qualities_begins_with_the_smaller():
     ("spec", "document", "names"),
     [
         (PayloadSpec("json"), {"temp": "21.5", "serial": "12", "on": True, "x": 4}, ["temp", "x"]),
+        (PayloadSpec("json", words={"open": 1}, unit="V"), {"d": "open", "s": "12", "u": "12 V"}, ["d", "u"]),
         (PayloadSpec("json", labels={"d": "id"}, where={"m": "A"}), {"m": "A", "id": 12, "x": 4}, ["x"]),
         (PayloadSpec("json", labels={"d": "id"}, where={"m": "A"}), {"m": "B", "id": 12, "x": 4}, []),
         (KEPWARE, kepware(tag("l.p1.a", 1.5), tag("l.p1.b", "x"), tag("l.p2.c", 2)), ["a", "c"]),

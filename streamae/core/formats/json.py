@@ -15,7 +15,7 @@ import numpy as np
 from streamae.core.formats.columns import ColumnReader, ReadingColumns, TopicRun, documents, typed_paths
 from streamae.core.formats.json_addressed import AddressedReader
 from streamae.core.formats.json_document import JsonDocument
-from streamae.core.formats.number_rule import NumberRule
+from streamae.core.formats.number_rule import PLAIN_NUMBERS, NumberRule
 from streamae.core.formats.parsed import parsed
 from streamae.core.formats.spec import Format, Loads, MessageReader, Opening, PayloadSpec, Record, Sequencing
 from streamae.core.formats.values import Path, parse_path, to_number
@@ -128,8 +128,9 @@ def _keys(spec: PayloadSpec, topic: bytes, payload: bytes) -> list[Record]:
 
 
 def _measured(rule: NumberRule, value: object) -> float | None:
-    """Return a number; text is one with a decimal sign, since without one it may as well name a device."""
-    read = rule.number(value) if isinstance(value, str) and _DECIMAL.search(value) else to_number(value)
+    """Return a number. Text is one with a decimal sign, or as the topic declares: digits may as well name a device."""
+    said = isinstance(value, str) and (_DECIMAL.search(value) or isinstance(PLAIN_NUMBERS.number(value), Drop))
+    read = rule.number(value) if said else to_number(value)
     return None if isinstance(read, Drop) else read
 
 
