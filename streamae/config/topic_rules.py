@@ -37,7 +37,7 @@ def topic_conflicts(here: Loc, topic: TopicSpec, template: Template) -> Iterator
             yield (*here, "unit"), 'write the unit as it stands behind the number, such as "°C"'
     if topic.kind == "json":
         yield from _json(here, topic, template)
-    elif topic.kind != "number":
+    else:
         yield from _known_format(here, topic, template)
 
 
@@ -93,8 +93,11 @@ def _known_format(here: Loc, topic: TopicSpec, template: Template) -> Iterator[_
     """What a format that is known by name demands of its topic, its names and its labels."""
     if CHANNEL in template.labels and not FORMATS[topic.kind].channel:
         yield (*here, "topic"), "leave {channel} out; the payload names its channels"
-    if CHANNEL in template.labels and topic.values is not None:
-        yield (*here, "values"), "remove it; {channel} in the topic already says which channel it is"
+    for channel, source in (topic.values or {}).items() if CHANNEL in template.labels else ():
+        if channel != source:
+            yield (*here, "values", channel), f"write {source}: {source}; the topic calls it so at {{channel}}"
+    if FORMATS[topic.kind].plain and topic.values is not None and CHANNEL not in template.labels:
+        yield (*here, "values"), "put {channel} into the topic, or remove it: a plain value does not say what it is"
     yield from _labels(here, topic, template)
     sources: set[str] = set()
     for channel, source in (topic.values or {}).items():

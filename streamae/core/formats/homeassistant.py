@@ -25,7 +25,11 @@ def _recognise(topic: str, payloads: Sequence[bytes]) -> Sighting | str | None:
     if not stated or all(isinstance(document(payload), dict) for payload in payloads):
         return None
     records = records_in(_records, FORMAT.name, topic, payloads)
-    return Sighting(("value",)) if any(numbers_of(x, words=True) for x in records) else "states that are no numbers"
+    return (
+        Sighting(("value",), family=f"{levels[-3]}s")
+        if any(numbers_of(x, words=True) for x in records)
+        else "states that are no numbers"
+    )
 
 
 FORMAT = Format(
@@ -35,6 +39,7 @@ FORMAT = Format(
     example='{topic: "homeassistant/sensor/{room}_{channel}/state", payload: homeassistant}',
     records=_records,
     recognise=_recognise,
+    keys=("values",),
     plain=True,
     channel=True,
     words=True,

@@ -41,6 +41,7 @@ FORMAT = Format(
     link="https://docs.oasis-open.org/mqtt/mqtt/v5.0/mqtt-v5.0.html",
     example='{topic: "plant/{line}/{pump}/{channel}", payload: number}',
     open=_open,
+    keys=("values",),
     plain=True,
     channel=True,
     by_topic=True,

@@ -16,7 +16,7 @@ from streamae.core.types import Drop, State
 
 __all__ = [
     "COMMON_KEYS", "MEASUREMENT", "Format", "Loads", "Memory", "MessageReader", "Opening", "PayloadSpec", "Record",
-    "Records", "RunReader", "Sequencing", "Sighting",
+    "Records", "RunReader", "Sequencing", "Sighting", "Sightings",
 ]  # fmt: skip
 
 Loads = Callable[[bytes], Any]  # JSON: bytes -> document, raising ValueError
@@ -41,7 +41,8 @@ class PayloadSpec:
     kind: Annotated[str, Setting(key="payload")] = "number"
     """The name of its format in the registry."""
     values: Mapping[str, str] | None = None
-    """Channel -> what the payload calls it; for JSON a path (`sensors.flow`, `readings[0].v`). Without it, the same."""
+    """Channel -> what the payload calls it; for JSON a path (`sensors.flow`, `readings[0].v`). Without it, the same.
+    Beside {channel} in the topic: which of its channels are meant, each as the topic calls it."""
     labels: Mapping[Annotated[str, Setting(check=_check_label)], str] = field(default_factory=dict)
     """Label of the stream -> where the payload says it: for JSON a path to text or a whole number, for InfluxDB's
     formats a tag."""
@@ -133,6 +134,9 @@ class Sighting:
     nothing: str = ""
 
 
+Sightings = tuple[Sighting, ...]  # of a topic that carries several kinds of records
+
+
 class MessageReader(Protocol):
     """Reads the messages of one topic template."""
 
@@ -216,7 +220,7 @@ class Format:
     """Whether a topic never carries samples."""
     refuses_topic: Callable[[str], str | None] = _none_of
     """What to write instead of a topic template that cannot work, or None."""
-    recognise: Callable[[str, Sequence[bytes]], Sighting | str | None] = _none_of
+    recognise: Callable[[str, Sequence[bytes]], Sightings | Sighting | str | None] = _none_of
     """(topic, payloads) -> what `sniff` sees, why there are no samples, or None where this is another format."""
     declared: Callable[[PayloadSpec, bytes, bytes], list[Record]] | None = None
     """(spec, topic, payload) -> records whose names are those of numbers, where `records` does not say them."""

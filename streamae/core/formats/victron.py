@@ -22,6 +22,7 @@ _DEPTH = 4  # levels above the path
 _OF_THE_DEVICE = re.compile(  # what a service says of itself; the same on every service
     r"(Mgmt|Settings|Devices?|ModificationTime)(/.*)?|DeviceInstance|Connected|ProductId|ProductName|CustomName|Serial"
     r"|(Firmware|Hardware)Version|.*/(Firmware|Hardware)Version|(.*/)?ProductId|(.*/)?DeviceInstance"
+    r"|(Alarms|History|Timers|Capabilities|Link)/.*|(.*/)?(ErrorCode|DeviceOffReason)"
 )
 _NOT_MEASURED = {"settings", "platform", "logger", "modem", "vecan", "adc"}  # services
 
@@ -87,6 +88,7 @@ FORMAT = Format(
     skips=_skips,
     refuses_topic=_refuses_topic,
     recognise=_recognise,
+    keys=("values",),
     plain=True,
     channel=True,
     empty_ends=True,
