@@ -194,7 +194,8 @@ class GridRows:
         carried = np.maximum(self._held_tick[streams].max(axis=1, initial=_NEVER), _NEVER)
         at_rank = np.concatenate([np.arange(len(streams)), rank])
         at_tick = np.concatenate([self._mark[streams], tick])  # the span that is carried over starts at the mark
-        until = np.concatenate([carried, tick]) + self._gap_ticks
+        lives = np.where(carried == _NEVER, _NEVER, carried + self._gap_ticks)  # what never was does not live on
+        until = np.concatenate([lives, tick + self._gap_ticks])
         order = np.lexsort((at_tick, at_rank))
         at_rank, at_tick, until = at_rank[order], at_tick[order], until[order]
         last = np.r_[at_rank[1:] != at_rank[:-1], True] if len(at_rank) else np.zeros(0, np.bool_)
@@ -229,10 +230,12 @@ class GridRows:
         if len(tick) == 0:
             return rank, tick, value
         first = np.flatnonzero(firsts(rank, tick))
-        if self._set.method == "mean":
-            counts = np.diff(np.r_[first, len(tick)])
-            return rank[first], tick[first], np.add.reduceat(value, first) / counts
         last = np.r_[first[1:] - 1, len(tick) - 1]
+        if self._set.method == "mean":
+            there = ~np.isnan(value)  # a value that was gone for a moment does not take the others of its tick away
+            counts = np.add.reduceat(there.astype(np.int64), first)
+            mean = np.add.reduceat(np.where(there, value, 0.0), first) / np.maximum(counts, 1)
+            return rank[first], tick[first], np.where(there[last], mean, np.nan)
         return rank[last], tick[last], value[last]
 
     def state(self, streams: int) -> State:

@@ -28,14 +28,14 @@ _RUN = 512  # messages that are read at once; one unusual message among them cos
 
 def deferred(specs: Sequence[PayloadSpec]) -> list[int]:
     """Return the positions of the specs whose payloads, not topics alone, decide the stream, or if there is one."""
-    return [i for i, spec in enumerate(specs) if not FORMATS[spec.kind].by_topic]
+    return [i for i, spec in enumerate(specs) if spec.addressed or not FORMATS[spec.kind].by_topic]
 
 
 class Decoder:
     """All payload specs of one group, by the index of the topic template that they belong to.
 
-    Event times more than `future_max_s` ahead of the arrival are refused: one such sample would make all that
-    follow it late. `loads` parses JSON: bytes -> document, raising ValueError.
+    Event times more than `future_max_s` ahead of the arrival, or before 2000, are refused: one sample of the future
+    would make all that follow it late. `loads` parses JSON: bytes -> document, raising ValueError.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Decoder:
         places = zip(run.stream.tolist(), run.channel.tolist(), strict=True)
         times = zip(run.arrival_s.tolist(), run.latest_s.tolist(), strict=True)
         for at, payload, place, seconds in zip(run.at.tolist(), run.payloads, places, times, strict=True):
-            out.at = at
+            out.begin(at, *seconds)
             self._read(topics[at], Route(*place, template), payload, seconds, out)
 
     def _read_in_order(
@@ -119,7 +119,8 @@ class Decoder:
         route_of = self._router.route
         seconds = zip(*(column.tolist() for column in times), strict=True)
         for at, (topic, payload, now_and_limit_s) in enumerate(zip(topics, payloads, seconds, strict=True)):
-            route, out.at = route_of(topic), at
+            route = route_of(topic)
+            out.begin(at, *now_and_limit_s)
             if isinstance(route, Drop):
                 out.drops[route] += 1
             elif route is not None:
