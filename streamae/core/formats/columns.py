@@ -36,7 +36,9 @@ class TopicRun:
 class ReadingColumns:
     """The readings of a batch while it is read: one list per column, and arrays of runs that were read at once."""
 
-    __slots__ = ("at", "channel", "drops", "message", "origin", "origins", "parts", "stream", "time_s", "value")
+    __slots__ = (
+        "at", "channel", "drops", "foreign", "message", "origin", "origins", "parts", "stream", "time_s", "value",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.stream: list[int] = []
@@ -48,7 +50,8 @@ class ReadingColumns:
         self.parts: list[tuple[I64, I32, I32, F64, F64]] = []
         self.origins = 0
         self.at = 0  # number of the message that is being read
-        self.drops = Drops()
+        self.drops = Drops()  # of that message
+        self.foreign = False  # what was dropped of it may be meant for another group
 
     def add(self, stream: int, channel: int, time_s: float, value: float) -> None:
         """Append one reading of the message `at`."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from streamae.core.formats.columns import ColumnReader, ReadingColumns, TopicRun, documents, typed_paths
 from streamae.core.formats.parsed import parsed
-from streamae.core.formats.spec import Format, Loads, Opening, PayloadSpec, Record, Sequencing
+from streamae.core.formats.spec import Format, Loads, Opening, PayloadSpec, Record
 from streamae.core.formats.values import Path, lookup, parse_path, to_number, to_seconds
 from streamae.core.routes import Route
 from streamae.core.types import Drop
@@ -23,8 +23,11 @@ __all__ = ["FORMAT", "JsonReader"]
 class JsonReader:
     """One compiled payload spec: paths parsed, channels numbered."""
 
-    def __init__(self, spec: PayloadSpec, channels: Sequence[str], loads: Loads, sequences: Sequencing) -> None:
-        self.sequences, self.sequence = sequences, None if spec.sequence is None else parse_path(spec.sequence)
+    def __init__(self, opening: Opening) -> None:
+        spec, channels, loads = opening.spec, opening.channels, opening.loads
+        self._streams, self._elsewhere = opening.streams, opening.elsewhere
+        self._whole = len(channels) == 1  # where the topic names the channel
+        self.sequences, self.sequence = opening.sequences, None if spec.sequence is None else parse_path(spec.sequence)
         values = spec.values if spec.values is not None else {name: f'"{name}"' for name in channels}
         number = {name: i for i, name in enumerate(channels)}
         self.paths = [(number[name], parse_path(path)) for name, path in values.items() if name in number]
@@ -68,21 +71,42 @@ class JsonReader:
         out.add_run(run.at, run.stream, channel, time_s, values)
         return True
 
+    def covers(self, topic: bytes, route: Route, payload: bytes) -> bool:
+        """Return whether an entry of a message, or all of it, has every channel that its topic could give."""
+        del topic
+        entries = self._entries(parsed(payload, self.loads))
+        return isinstance(entries, list) and any(self._has_all(entry, route) for entry in entries)
+
+    def _entries(self, document: object) -> object:
+        return [document] if self.samples is None else lookup(document, self.samples)
+
+    def _paths(self, route: Route) -> Sequence[tuple[int, Path]]:
+        return self.paths if route.channel < 0 else ((route.channel, self.value),)
+
+    def _has_all(self, entry: object, route: Route) -> bool:
+        there = all(lookup(entry, path) is not Drop.MISSING_VALUE for _, path in self._paths(route))
+        return there and (route.channel < 0 or self._whole)
+
     def read(self, topic: bytes, route: Route, payload: bytes, times: tuple[float, float], out: ReadingColumns) -> None:
         """Add the readings of one message; `times` are its arrival and the latest time that is believed."""
-        del topic
         arrival_s, limit_s = times
         document = parsed(payload, self.loads)
         if document is Drop.MALFORMED:
             out.drops[Drop.MALFORMED] += 1
             return
-        if self.sequence is not None:
+        entries = self._entries(document)
+        if isinstance(entries, list) and route.stream < 0:
+            found = self._placed((topic, payload), route, entries)
+            if isinstance(found, Drop):
+                out.drops[found] += 1
+                return
+            route = found
+        if self.sequence is not None and route.stream >= 0:
             key = (route.stream, route.template, route.channel)
             self.sequences.step(key, lookup(document, self.sequence))
         if self.samples is None:
             self._entry(document, document, route, (arrival_s, limit_s), out)
             return
-        entries = lookup(document, self.samples)
         if not isinstance(entries, list):
             out.drops[Drop.MISSING_VALUE] += 1
             return
@@ -91,6 +115,16 @@ class JsonReader:
         for i, entry in enumerate(entries):
             time_s = start_s + i * step_s if step_s is not None and not isinstance(start_s, Drop) else start_s
             self._entry(entry, document, route, (time_s, limit_s), out)
+
+    def _placed(self, message: tuple[bytes, bytes], route: Route, entries: Sequence[object]) -> Route | Drop:
+        """Return the route to a stream that has not appeared, which the first number makes; as it is without one."""
+        paths = self._paths(route)
+        if all(isinstance(to_number(lookup(entry, path)), Drop) for entry in entries for _, path in paths):
+            return route
+        if not any(self._has_all(entry, route) for entry in entries) and self._elsewhere(*message):
+            return Drop.UNKNOWN_CHANNEL
+        stream = self._streams.find(route.labels)
+        return Drop.MAX_STREAMS if stream is None else Route(stream, route.channel, route.template)
 
     def _start(self, document: object, arrival_s: float, entries: int) -> float | Drop:
         """Return the time of an array's first entry, where its entries have none of their own."""
@@ -111,19 +145,16 @@ class JsonReader:
             time_s = to_seconds(found, self.spec.time_unit)
         if isinstance(time_s, Drop) or time_s > limit_s:
             out.drops[time_s if isinstance(time_s, Drop) else Drop.FUTURE] += 1
+            out.foreign = all(lookup(entry, path) is Drop.MISSING_VALUE for _, path in self._paths(route))
             return
         out.origins += 1
-        for channel, path in self.paths if route.channel < 0 else ((route.channel, self.value),):
+        for channel, path in self._paths(route):
             found = lookup(entry, path)
             number = found if isinstance(found, Drop) else to_number(found)
             if isinstance(number, Drop):
                 out.drops[number] += 1
             else:
                 out.add(route.stream, channel, time_s, number)
-
-
-def _open(opening: Opening) -> JsonReader:
-    return JsonReader(opening.spec, opening.channels, opening.loads, opening.sequences)
 
 
 def _keys(spec: PayloadSpec, topic: bytes, payload: bytes) -> list[Record]:
@@ -145,7 +176,7 @@ FORMAT = Format(
     link="https://www.rfc-editor.org/rfc/rfc8259",
     example='{topic: "plant/{pump}", payload: json, values: {flow: sensors.flow, pressure: "p[0]"}, time: ts}',
     keys=("values", "value", "time", "time_unit", "samples", "sample_every", "sequence"),
-    open=_open,
+    open=JsonReader,
     declared=_keys,
     timed=False,  # only where `time` says where it stands
     channel=True,
