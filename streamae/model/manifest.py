@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from streamae.core.calendar import ANGLES, Calendar
-from streamae.core.calibration import Calibration, FieldReader, StreamCalibration
+from streamae.core.calibration import Calibration, StreamCalibration
+from streamae.core.fields import FieldReader
 from streamae.core.profile import Profile
 from streamae.errors import ArtifactError
 from streamae.model.spec import DetectorSpec

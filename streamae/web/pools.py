@@ -7,7 +7,6 @@ Probes, questions of a person and changes have rooms of their own and never wait
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeVar
 
@@ -25,8 +24,8 @@ _BURST_S = 0.25  # of work that may be done at once, however much it was before
 class Allowance:
     """How much work may be done: `share` seconds of it a second, and `_BURST_S` at once."""
 
-    def __init__(self, share: float, now_s: float) -> None:
-        self._share, self._debt_s, self._counted_s = share, 0.0, now_s
+    def __init__(self, share: float) -> None:
+        self._share, self._debt_s, self._counted_s = share, 0.0, 0.0
 
     def charge(self, work_s: float, now_s: float) -> None:
         """Count work that was done."""
@@ -46,7 +45,7 @@ class Pool:
 
     def __init__(self, threads: int, waiting_max: int, share: float = 1.0) -> None:
         self._free, self._waiting_max = asyncio.Semaphore(threads), waiting_max
-        self._allowance = Allowance(share, time.monotonic())
+        self._allowance = Allowance(share)
         self._waiting = 0
         self._queued: dict[str, asyncio.Task[object]] = {}
 
@@ -59,15 +58,15 @@ class Pool:
             await self._free.acquire()
         finally:
             self._waiting -= 1
+        now = asyncio.get_running_loop().time
         try:
-            while (pause_s := self._allowance.pause_s(time.monotonic())) > 0:
+            while (pause_s := self._allowance.pause_s(now())) > 0:
                 await asyncio.sleep(min(pause_s, 1.0))
-            began_s = time.monotonic()
+            began_s = now()
             try:
                 return await run_in_threadpool(work)
             finally:
-                now_s = time.monotonic()
-                self._allowance.charge(now_s - began_s, now_s)
+                self._allowance.charge(now() - began_s, now())
         finally:
             self._free.release()
 

@@ -214,7 +214,7 @@ def test_metrics_that_many_ask_for_are_made_a_few_times_only():
 
 def test_work_beyond_its_share_waits():
     """A quarter of a second at once, then a quarter of each second; what is not used is not saved up."""
-    allowance = Allowance(0.25, 100.0)
+    allowance = Allowance(0.25)
     assert allowance.pause_s(100.0) == 0
     allowance.charge(0.25, 100.0)
     assert allowance.pause_s(100.0) == 0
