@@ -11,12 +11,13 @@ a sample for a closed tick is `late`, so a row is the same for every order in wh
 after that it is missing, and the row does not exist.
 """
 
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
 from streamae.core.align_rule import GridAlign, RowAlign
-from streamae.core.arrays import firsts, grown, rounds
+from streamae.core.arrays import firsts, grown, rounds, without
 from streamae.core.types import F64, I32, I64, Bool, Drop, Drops, Readings, Rows, State
 
 __all__ = ["Align", "GridRows", "MessageRows", "align_stage"]
@@ -40,6 +41,10 @@ class Align(Protocol):
 
     def interrupt(self, stream: I32) -> None:
         """Build no row of what these streams sent before: samples of theirs are known to be lost."""
+        ...
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream; the last one takes its number."""
         ...
 
     def state(self, streams: int) -> State:
@@ -97,6 +102,10 @@ class MessageRows:
             drops[Drop.LATE] += int((time_s < last_s).sum())
             self._last_s[s] = np.maximum(time_s, last_s)
         return Rows(rows.stream[keep], rows.time_s[keep], rows.values[keep]), +drops
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream; the last one takes its number."""
+        self._last_s = without(self._last_s, stream)
 
     def state(self, streams: int) -> State:
         """Return what a snapshot keeps."""
@@ -235,6 +244,16 @@ class GridRows:
             return rank[first], tick[first], np.add.reduceat(value, first) / counts
         last = np.r_[first[1:] - 1, len(tick) - 1]
         return rank[last], tick[last], value[last]
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream; the last one takes its number."""
+        last = len(self._mark) - 1
+        pending = _taken(self._pending, self._pending.stream != stream)
+        self._pending = replace(
+            pending, stream=np.where(pending.stream == last, stream, pending.stream).astype(np.int32)
+        )
+        for name in ("newest_s", "mark", "held", "held_tick"):
+            setattr(self, f"_{name}", without(getattr(self, f"_{name}"), stream))
 
     def state(self, streams: int) -> State:
         """Return what a snapshot keeps."""

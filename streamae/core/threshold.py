@@ -36,7 +36,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from streamae.core.arrays import grown
+from streamae.core.arrays import grown, without
 from streamae.core.calibration import Calibration, StreamCalibration
 from streamae.core.types import F64, I32, Bool, round_score
 
@@ -144,6 +144,10 @@ class Threshold:
         low, high = _CLEARANCE - now["offset"], np.maximum(now["theta"], 0.0)
         then = {"theta": np.clip(theta, low, high), "on": np.zeros(1, np.bool_), "last_s": np.full(1, np.nan)}
         return {name: array for name, array in (now | then).items() if name != "average"}
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream; the last one takes its number."""
+        self._state = {name: without(array, stream) for name, array in self._state.items()}
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that `restore` needs, as arrays."""

@@ -29,6 +29,7 @@ __all__ = [
     "Readings",
     "Rows",
     "ScaledRows",
+    "StreamChange",
     "Verdicts",
     "Windows",
     "round_score",
@@ -84,6 +85,19 @@ class Maintenance(NamedTuple):
     end_s: float
 
 
+class StreamChange(NamedTuple):
+    """A change of one stream that a person asks for: `kind` is relearn, remove or rename.
+
+    `name` is the new name, `rows` what the stream is to learn from, as `core.changes.packed` writes rows.
+    """
+
+    kind: str
+    group: str
+    stream: str
+    name: str = ""
+    rows: str = ""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Messages as one connection delivered them, in receive order: what is journalled, and then acknowledged.
@@ -92,8 +106,9 @@ class Batch:
     process, so that an acknowledgement can never reach another session than the one its message came from.
     `lost` counts what was refused before the inbox (overflow, oversized, retained). What else the step depends on is
     here, so that it is journalled: `holes` are topics of which messages are known to be lost just before this batch
-    (None: of any topic), of the windows that are due only every `thinning`-th is scored (above 1 under a backlog), and
-    `maintenance` is the whole plan from this batch on (None: as before).
+    (None: of any topic), of the windows that are due only every `thinning`-th is scored (above 1 under a backlog),
+    `maintenance` is the whole plan from this batch on (None: as before), and `changes` of streams come before its
+    messages.
     """
 
     topics: Sequence[bytes]
@@ -106,6 +121,7 @@ class Batch:
     holes: Sequence[bytes] | None = ()
     thinning: int = 1
     maintenance: Sequence[Maintenance] | None = None
+    changes: Sequence[StreamChange] = ()
 
     def __len__(self) -> int:
         """Return N, the number of messages."""
@@ -121,7 +137,7 @@ class Batch:
             mid=self.mid[keep] if len(self.mid) else self.mid,
             dup=self.dup[keep] if len(self.dup) else self.dup,
         )
-        return picked if first else replace(picked, lost=Drops(), holes=(), maintenance=None)
+        return picked if first else replace(picked, lost=Drops(), holes=(), maintenance=None, changes=())
 
     @property
     def broken(self) -> bool:

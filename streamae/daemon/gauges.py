@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
 from streamae import __version__
+from streamae.core.blind import blind
 from streamae.core.pipeline import Pipeline
 from streamae.core.takeover import states
 from streamae.ingest.source import SourceStatus
@@ -58,6 +59,8 @@ class Gauges:
             streams = len(pipeline.streams)
             self._metrics.observe_streams(name, states(pipeline), pipeline.maintenance.now(self._now()))
             self._metrics.gauge("streams_quarantined", len(pipeline.quarantine.held(streams)), name)
+            self._metrics.gauge("streams_blind", len(blind(pipeline)), name)
+            self._metrics.gauge("streams_resting", int((pipeline.scale.waits(streams) >= 0).sum()), name)
             self._metrics.observe_health(name, pipeline.verdicts())
             self._metrics.gauge("model_broken", bool(pipeline.broken), name)
 
