@@ -282,6 +282,8 @@ def daemon() -> Rows:
                         (own("model_broken"), "{{group}}: model judges nothing"),
                         (own("streams_quarantined"), "{{group}}: streams in quarantine"),
                         (own("streams_unjudged"), "{{group}}: not judged, {{reason}}"),
+                        (own("streams_blind"), "{{group}}: streams that are blind"),
+                        (own("streams_resting"), "{{group}}: streams that rest and do not learn"),
                         (own("poison_messages"), "messages kept as poison"),
                         (own("home_assistant_streams_left_out"), "streams left out of Home Assistant"),
                     ],

@@ -11,13 +11,16 @@ a sample for a closed tick is `late`, so a row is the same for every order in wh
 after that it is missing, and the row does not exist. Nor does a row that a stream has only because its values were held
 over a time in which the daemon was away (`absent`): nobody knows what they were then.
 
+
 The time of a stream begins again where its clock has fallen back (`core.refused`).
 """
+
+from dataclasses import replace
 
 import numpy as np
 
 from streamae.core.align_rule import GridAlign, RowAlign
-from streamae.core.arrays import firsts, grown, rounds
+from streamae.core.arrays import firsts, grown, rounds, without
 from streamae.core.message_rows import Align, MessageRows
 from streamae.core.refused import Refused
 from streamae.core.types import F64, I32, I64, Bool, Drop, Drops, Readings, Rows, State
@@ -237,6 +240,17 @@ class GridRows:
             mean = np.add.reduceat(np.where(there, value, 0.0), first) / np.maximum(counts, 1)
             return rank[first], tick[first], np.where(there[last], mean, np.nan)
         return rank[last], tick[last], value[last]
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream; the last one takes its number."""
+        last = len(self._mark) - 1
+        pending = _taken(self._pending, self._pending.stream != stream)
+        self._pending = replace(
+            pending, stream=np.where(pending.stream == last, stream, pending.stream).astype(np.int32)
+        )
+        for name in ("newest_s", "mark", "held", "held_tick"):
+            setattr(self, f"_{name}", without(getattr(self, f"_{name}"), stream))
+        self.refused.drop(stream)
 
     def state(self, streams: int) -> State:
         """Return what a snapshot keeps."""

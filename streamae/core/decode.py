@@ -88,6 +88,12 @@ class Decoder:
         """Return what `restore` takes for a decoder of this stream alone, which is number 0 there."""
         return {name: kept for memory in self._memories.values() for name, kept in memory.births(stream).items()}
 
+    def drop(self, stream: int, last: int) -> None:
+        """Forget a stream; the last one takes its number."""
+        self.sequences.drop(stream, last)
+        for memory in self._memories.values():
+            memory.drop(stream, last)
+
     def state(self) -> State:
         """Return what a snapshot keeps: what later messages depend on."""
         kept = {name: kept for memory in self._memories.values() for name, kept in memory.state().items()}

@@ -10,17 +10,19 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from streamae.core.align_rule import GridAlign
+from streamae.core.changes import Changed, change, make_room
 from streamae.core.intake import unclaimed
 from streamae.core.pipeline import Group, Pipeline
-from streamae.core.report import Report
+from streamae.core.report import GroupReport, Report
 from streamae.core.takeover import refill
-from streamae.core.types import I64, Batch, Drop, Drops, Maintenance, State
+from streamae.core.types import I64, Batch, Drop, Drops, Maintenance, ScaledRows, State, StreamChange, Verdicts
 
 __all__ = ["Groups"]
 
@@ -53,13 +55,24 @@ class Groups:
         for one in batch.confirmed:
             if one.group in self.pipelines:
                 self.pipelines[one.group].confirm(one.stream, one.alert)
+        changed = self._change(batch.changes) if batch.changes else {}
         drops = Drops(batch.lost)
-        parts = self._split(batch, drops)
-        reports = [pipeline.step(part, now_s) for pipeline, part, _ in parts]
-        intakes = [(at, report.groups[x.group.name].intake) for (x, _, at), report in zip(parts, reports, strict=True)]
-        drops += unclaimed(len(batch), [(at, intake) for at, intake in intakes if intake is not None])
-        ticked = not (len(batch) or batch.lost or batch.broken)
+        if batch.changes and not (len(batch) or batch.broken):  # else every group would learn that nothing comes
+            reports = [_said(self.pipelines[name], done) for name, done in changed.items()]
+        else:
+            parts = self._split(batch, drops)
+            reports = [_step(x, part, now_s, changed.get(x.group.name)) for x, part, _ in parts]
+            taken = [(at, done.groups[x.group.name].intake) for (x, _, at), done in zip(parts, reports, strict=True)]
+            drops += unclaimed(len(batch), [(at, intake) for at, intake in taken if intake is not None])
+        ticked = not (len(batch) or batch.lost or batch.broken or batch.changes)
         return Report.of(len(batch), drops, reports, ticked=ticked)
+
+    def _change(self, changes: Sequence[StreamChange]) -> dict[str, Changed]:
+        found: dict[str, Changed] = {}
+        for one in changes:
+            if one.group in self.pipelines and one.group not in self.aside:
+                change(self.pipelines[one.group], one, found.setdefault(one.group, Changed()))
+        return found
 
     def _plan(self, maintenance: Sequence[Maintenance]) -> None:
         self.maintenance = tuple(maintenance)
@@ -132,6 +145,9 @@ class Groups:
             pipeline = self.pipelines[name]
             if batch.maintenance is not None:
                 pipeline.maintenance.plan(batch.maintenance)
+            for one in batch.changes:
+                if one.group == name:
+                    change(pipeline, one, Changed())
             at = [i for i, topic in enumerate(batch.topics) if pipeline in self.takers(topic)]
             refill(pipeline, self._only(batch, pipeline, np.array(at, np.int64)), now_s)
 
@@ -183,6 +199,48 @@ class Groups:
                 same = all(said.get(key) == now[key] for key in ("channels", "every_s"))
                 found[name] = said["streams"], _part(arrays, name) if same else {}
         return found
+
+
+def _said(pipeline: Pipeline, done: Changed, report: Report | None = None) -> Report:
+    """Return a report that begins with changes; without one, of these alone."""
+    report = _nothing(pipeline) if report is None else report
+    name = pipeline.group.name
+    news = replace(report.groups[name], removed=done.removed, renamed=done.renamed, forgotten=done.forgotten)
+    return replace(
+        report,
+        groups={name: news},
+        transitions=[*done.transitions, *report.transitions],
+        notices=[*done.notices, *report.notices],
+    )
+
+
+def _nothing(pipeline: Pipeline) -> Report:
+    none, empty, C = np.zeros(0, np.int32), np.zeros(0), len(pipeline.profile.channels)
+    rows = ScaledRows(none, empty, np.zeros((0, C), np.float32))
+    verdicts = Verdicts(none, empty, empty, empty, empty, np.zeros((0, C), np.float32), none.astype(np.int8))
+    news = GroupReport(pipeline.streams.names, rows, verdicts, pipeline.broken)
+    return Report(0, 0, 0, Drops(), {pipeline.group.name: news}, [])
+
+
+def _step(pipeline: Pipeline, batch: Batch, now_s: float, changed: Changed | None) -> Report:
+    """Step one group, after these changes; where it is full, streams that are long silent give way meanwhile."""
+    cuts = pipeline.places.cuts(batch, one_each=not pipeline.router.deferred)
+    reports, done, first = [], changed, 0
+    for at, minute_s in [*cuts, (len(batch), None)]:
+        if at > first or minute_s is None:
+            part = batch if (first, at) == (0, len(batch)) else batch.only(np.arange(first, at), first=first == 0)
+            report = pipeline.step(part, now_s)
+            reports.append(report if done is None else _said(pipeline, done, report))
+            done, first = None, at
+        if minute_s is not None and pipeline.streams.refused:
+            made = make_room(pipeline, minute_s)
+            if made.forgotten:
+                reports.append(_said(pipeline, made))
+    if len(reports) == 1:
+        return reports[0]
+    name = pipeline.group.name
+    whole = Report.of(len(batch), Drops(), reports, ticked=False)
+    return replace(whole, groups={name: GroupReport.joined([report.groups[name] for report in reports])})
 
 
 def _about(pipeline: Pipeline) -> dict[str, Any]:

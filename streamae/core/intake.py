@@ -39,6 +39,26 @@ class Intake:
     values: I64
     examples: Sequence[tuple[int, int, bool]]
 
+    @classmethod
+    def joined(cls, parts: "Sequence[Intake]") -> "Intake":
+        """Return the intakes of the parts of one batch, which follow one another, as one."""
+        first = np.cumsum([0, *(len(part.known) for part in parts)]).tolist()
+        placed = list(zip(first, parts, strict=False))
+        examples: dict[tuple[int, bool], int] = {}
+        for start, part in placed:
+            for template, at, read in part.examples:
+                examples.setdefault((template, read), start + at)
+        return cls(
+            np.concatenate([part.known for part in parts]),
+            [(start + at, drops) for start, part in placed for at, drops in part.refused],
+            [(start + at, drops) for start, part in placed for at, drops in part.of_message],
+            np.sum([part.messages for part in parts], axis=0),
+            np.sum([part.read for part in parts], axis=0),
+            [sum(drops, Drops()) for drops in zip(*(part.unread for part in parts), strict=True)],
+            np.sum([part.values for part in parts], axis=0),
+            [(template, at, read) for (template, read), at in examples.items()],
+        )
+
 
 class Tally:
     """Keeps the account of one batch of N messages while it is decoded, for K templates."""

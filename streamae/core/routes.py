@@ -17,6 +17,7 @@ __all__ = ["Route", "Router", "Streams"]
 
 _REASONS = (*Drop, None)  # None: passed over
 _NEW = -1 - (1 << 60)  # the code of a topic whose stream has not appeared
+_REFUSED_MAX = 1000
 
 
 class Streams:
@@ -30,6 +31,7 @@ class Streams:
         self.max_streams = max_streams
         self.names: list[str] = []
         self._ids: dict[str, int] = {}
+        self.refused: dict[str, None] = {}  # names for which there was no place, in order
         self.parsed = Template.parse(template)
 
     def __len__(self) -> int:
@@ -47,11 +49,32 @@ class Streams:
     def add(self, name: str) -> int | None:
         """Return the id of the stream of this name, registering it if there is room, else None."""
         known = self._ids.get(name)
-        if known is not None or len(self.names) >= self.max_streams:
+        if known is not None:
             return known
+        if len(self.names) >= self.max_streams:
+            if len(self.refused) < _REFUSED_MAX:
+                self.refused[name] = None
+            return None
         self._ids[name] = len(self.names)
         self.names.append(name)
         return self._ids[name]
+
+    def remove(self, stream: int) -> None:
+        """Forget a stream; the last one takes its number. Those that were refused may ask again."""
+        self.refused = {}
+        names = list(self.names)  # who has the old list keeps the names of its numbers
+        gone, last = names[stream], names.pop()
+        del self._ids[gone]
+        if last != gone:
+            names[stream], self._ids[last] = last, stream
+        self.names = names
+
+    def rename(self, stream: int, name: str) -> None:
+        """Give a stream another name, that no other stream has."""
+        del self._ids[self.names[stream]]
+        self.refused.pop(name, None)
+        self.names = [*self.names[:stream], name, *self.names[stream + 1 :]]
+        self._ids[name] = stream
 
     def index(self, name: str) -> int | None:
         """Return the id of the stream of this name; None where there is none."""

@@ -43,7 +43,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamae.core.arrays import grown
+from streamae.core.arrays import grown, without
 from streamae.core.calibration import Calibration, StreamCalibration
 from streamae.core.types import F64, I8, I32, Bool, round_score
 
@@ -242,6 +242,11 @@ class Threshold:
         then = {"theta": np.clip(theta, low, high), "on": np.zeros(1, np.bool_), "last_s": np.full(1, np.nan)}
         then |= {"by": np.zeros(1, np.int8), "by_s": np.full(1, np.nan), "real": np.zeros(1, np.bool_)}
         return {name: array for name, array in (now | then).items() if name != "average"}
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream; the last one takes its number."""
+        self._state = {name: without(array, stream) for name, array in self._state.items()}
+        self._own = without(self._own, stream)
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that `restore` needs, as arrays."""

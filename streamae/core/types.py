@@ -30,6 +30,7 @@ __all__ = [
     "Readings",
     "Rows",
     "ScaledRows",
+    "StreamChange",
     "Verdicts",
     "Windows",
     "round_score",
@@ -94,6 +95,19 @@ class Confirmed(NamedTuple):
     alert: str
 
 
+class StreamChange(NamedTuple):
+    """A change of one stream that a person asks for: `kind` is relearn, remove or rename.
+
+    `name` is the new name, `rows` what the stream is to learn from, as `core.changes.packed` writes rows.
+    """
+
+    kind: str
+    group: str
+    stream: str
+    name: str = ""
+    rows: str = ""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Messages as one connection delivered them, in receive order: what is journalled, and then acknowledged.
@@ -105,7 +119,7 @@ class Batch:
     (None: of any topic), of the windows that are due only every `thinning`-th is scored (above 1 under a backlog), and
     `maintenance` is the whole plan from this batch on (None: as before). `resumed`: it is the first of a connection,
     and what the broker did not keep of the time before is lost. `confirmed` are alerts that people called real before
-    this batch.
+    this batch, and `changes` of streams come before its messages.
     """
 
     topics: Sequence[bytes]
@@ -120,6 +134,7 @@ class Batch:
     maintenance: Sequence[Maintenance] | None = None
     resumed: bool = False
     confirmed: Sequence[Confirmed] = ()
+    changes: Sequence[StreamChange] = ()
 
     def __len__(self) -> int:
         """Return N, the number of messages."""
@@ -135,9 +150,9 @@ class Batch:
             mid=self.mid[keep] if len(self.mid) else self.mid,
             dup=self.dup[keep] if len(self.dup) else self.dup,
         )
-        return (
-            picked if first else replace(picked, lost=Drops(), holes=(), maintenance=None, resumed=False, confirmed=())
-        )
+        if first:
+            return picked
+        return replace(picked, lost=Drops(), holes=(), maintenance=None, resumed=False, confirmed=(), changes=())
 
     @property
     def broken(self) -> bool:

@@ -124,6 +124,7 @@ class Daemon:
         self.home_assistant = HomeAssistantThread(settings, self.view.snapshot, clock)
         self.view.thread_faults, self.view.artifacts = self.thread_faults, artifacts
         self.view.conditions = lambda: self.conditions.all
+        self.view.change.wake = lambda: self.sink_threads.wake()  # noqa: PLW0108  (a reload makes others)
         token = settings.web.token.get_secret_value() if settings.web.token else None
         access = Access(frozenset(settings.web.allowed_hosts), token, settings.web.loopback)
         app = create_app(self.view, access)

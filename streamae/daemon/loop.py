@@ -15,7 +15,7 @@ import numpy as np
 from streamae.condition import Condition
 from streamae.core.groups import Groups
 from streamae.core.report import Report, Transition
-from streamae.core.types import Batch, Confirmed
+from streamae.core.types import Batch, Confirmed, StreamChange
 from streamae.daemon.load_shedding import LoadShedding
 from streamae.errors import StoreError
 from streamae.ingest.source import Source
@@ -160,6 +160,25 @@ class Loop:
         """Go on with another pipeline, once its state and the ends of alerts stand in the store; else StoreError."""
         self._store_state(groups, resolved)
         self.groups = groups
+
+    def change(self, wanted: StreamChange) -> Report | None:
+        """Make a change of a stream that somebody asked for, between two turns; it stands in the store then.
+
+        None where the daemon is to stop first.
+        """
+        if self._given_up:
+            return None
+        batch, now_s = Batch([], [], np.zeros(0), changes=(wanted,)), self._now()
+        self._given_up = True  # as in a turn
+        report = self.groups.step(batch, now_s)
+        for notice in report.notices:
+            log.warning("%s", notice)
+        self._given_up = not self._insist(lambda _: self.store.commit(batch, report, now_s, self.groups.snapshot()))
+        if self._given_up:
+            return None
+        self._snapshot_taken()
+        self.metrics.observe(report, batch.arrival_s, 0.0, 0.0)
+        return report
 
     def _store_state(self, groups: Groups, resolved: Sequence[Transition] = ()) -> None:
         nothing = Batch([], [], np.zeros(0))

@@ -117,7 +117,7 @@ class Store:
         A step in which nothing came in and nothing came out is not written, unless it was a tick.
         """
         idle = not len(batch) and not batch.lost and not batch.broken and not report.rows and not report.windows
-        to_keep = report.ticked or batch.maintenance is not None
+        to_keep = report.ticked or batch.maintenance is not None or len(batch.changes) > 0
         journalled = (not idle or to_keep) and self._durability != "none"
         if not journalled and not report.transitions and snapshot is None:
             self._taken.record(self._journal.last, batch)

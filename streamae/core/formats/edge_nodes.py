@@ -115,6 +115,15 @@ class EdgeNodes:
                 kept[name] = [None, None, {device: birth for device, birth in mine.items() if birth}]
         return _packed(kept)
 
+    def drop(self, stream: int, last: int) -> None:
+        """Forget what was said of a stream; the last one takes its number."""
+        for node in self._nodes.values():
+            for device, birth in list(node.births.items()):
+                kept = {key: entry for key, entry in birth.items() if entry[0] != stream}
+                node.births[device] = {k: (stream if s == last else s, c, kind) for k, (s, c, kind) in kept.items()}
+                if birth and not kept:
+                    del node.births[device]  # its data by alias ask for a birth again
+
     def state(self) -> State:
         """Return what a snapshot keeps; nothing where there are no edge nodes."""
         return _packed({name: [node.seq, node.bd_seq, node.births] for name, node in self._nodes.items()})

@@ -178,6 +178,10 @@ class Memory(Protocol):
         """Return as `state` does what concerns this stream alone, which is number 0 there."""
         ...
 
+    def drop(self, stream: int, last: int) -> None:
+        """Forget a stream; the last one takes its number."""
+        ...
+
     def state(self) -> State:
         """Return what a snapshot keeps."""
         ...

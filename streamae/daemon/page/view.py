@@ -22,6 +22,7 @@ from streamae.core.transitions import ANOMALY
 from streamae.core.types import AlertState, Confirmed
 from streamae.daemon.json_parser import json_loads
 from streamae.daemon.loop import Loop
+from streamae.daemon.page.change import StreamChanges
 from streamae.daemon.page.detail import Raw, copy_stream, picture
 from streamae.daemon.page.health import unhealthy, unready
 from streamae.daemon.page.mailbox import Mailbox
@@ -63,6 +64,7 @@ class DaemonView:
         self.conditions: Callable[[], Iterable[Condition]] = list
         self.artifacts: Mapping[str, Artifact] = {}
         self.mailbox = Mailbox()
+        self.change = StreamChanges(loop, store, self.mailbox, self.note)
         self._replay = StreamReplay(store.past, json_loads())
         self._histories: dict[str, GroupHistory] = {}
         self._groups: Mapping[str, Group] = {}  # as published, like the next
