@@ -196,6 +196,30 @@ def test_a_reader_that_forgets_the_bound_cannot_pass_it():
         assert out.add_run(run, zero[:, None], np.array([time_s]), np.ones((1, 1))) is taken
 
 
+@pytest.mark.parametrize(
+    ("stamp", "kind"), [(EARLIEST_S + 1, "DDEATH"), (NOW - 3600, "DDEATH"), (NOW, "DDEATH"), (None, "NDEATH")]
+)
+@pytest.mark.parametrize("ahead_s", [0.0, 30.0])
+def test_a_death_comes_after_the_data_before_it(stamp, kind, ahead_s):
+    """With a time long past, or that of the last sample, or by a clock that is ahead: nothing is held beyond it."""
+    decoder, _ = open_decoder(PayloadSpec("sparkplug"), "spBv1.0/{group}/+/{node}/{device}")
+    grid = GridRows(GridAlign(every_s=1.0, gap_max_s=600.0, lateness_s=0.5), 2, 600.0)
+    metrics = [sp.metric(name, alias=i, datatype=sp.DOUBLE, double_value=1.0) for i, name in enumerate("ab")]
+    birth = sp.payload(*metrics, seq=1, time_s=NOW + ahead_s)
+    again = sp.payload(*metrics, seq=3, time_s=NOW + 500)
+    death = sp.payload(seq=None if kind[0] == "N" else 2, time_s=stamp if stamp != NOW else NOW + ahead_s)
+    rows = []
+    for what, body, arrival_s in (("DBIRTH", birth, NOW), (kind, death, NOW + 0.5), ("DBIRTH", again, NOW + 500)):
+        topic = f"spBv1.0/g/{what}/n" + ("/d" if what[0] == "D" else "")
+        readings, drops = decoder.decode([topic.encode()], [body], np.array([arrival_s]))
+        assert +drops == {}, (what, drops)
+        grid.grow(1)
+        found, late = grid.step(readings)
+        assert +late == {}
+        rows += found.time_s.tolist()
+    assert rows == [NOW + ahead_s]  # and the one of the second birth is open still
+
+
 @pytest.mark.parametrize("stamp", [YEAR_2100, UNSET, None])
 def test_a_death_with_a_strange_time_ends_the_device_and_blinds_nothing(stamp):
     """After it nothing is held, and after the next birth the device is read again, with no sample late."""

@@ -4,7 +4,8 @@ births       which alias is which channel of which stream, and of which type; da
 seq          each message of a node has the next number, 0 to 255; what is missing between two was lost, and is counted
 bdSeq        which birth a death belongs to: the will of an earlier session, delivered late, ends nothing
 
-A death ends the validity of every value that the node or device had: nothing is held beyond it. A null and a quality
+A death ends the validity of every value that the node or device had: nothing is held beyond it, and what came before a
+death is older, whatever the clock says that wrote it. A null and a quality
 that is not good end that of their own value.
 Of metrics only those that are channels of the group are kept, so the state is bounded by its streams and channels; it
 is part of the snapshot. Of other devices it is kept that they were born: nobody waits for their births. Data that come
@@ -40,6 +41,7 @@ __all__ = ["EdgeNodes", "SparkplugReader"]
 _NODES_SPARE = 1_000  # beyond the streams a group may have: nodes without metrics of its own
 _BEHIND = 128  # a number this far ahead is one from before, which came late
 _ADVICE = "data by alias came before a birth; restart it, or write true to its Node Control/Rebirth"
+_NEVER_S, _MOMENT_S = 0.0, 1e-3  # a thousandth of a second: what Sparkplug's times can distinguish
 _Entry = tuple[int, int, int]  # stream, channel, datatype
 
 
@@ -50,6 +52,11 @@ class _Node:
     seq: int | None = None
     bd_seq: int | None = None
     births: dict[str, dict[str, _Entry]] = field(default_factory=dict)
+    newest_s: float = _NEVER_S  # of what was measured
+
+    def ended_s(self, stamp_s: float, arrival_s: float) -> float:
+        """Return when what was alive ended: as its death says, else at the arrival; but after its data."""
+        return max(stamp_s if stamp_s >= self.newest_s else arrival_s, self.newest_s + _MOMENT_S)
 
     @property
     def others(self) -> int:
@@ -126,14 +133,16 @@ class EdgeNodes:
 
     def state(self) -> State:
         """Return what a snapshot keeps; nothing where there are no edge nodes."""
-        return _packed({name: [node.seq, node.bd_seq, node.births] for name, node in self._nodes.items()})
+        return _packed(
+            {name: [node.seq, node.bd_seq, node.births, node.newest_s] for name, node in self._nodes.items()}
+        )
 
     def restore(self, state: State) -> None:
         """Take over what `state` returned."""
         kept: Mapping[str, Any] = json.loads(state["edge_nodes"].tobytes()) if "edge_nodes" in state else {}
         self._nodes = {
-            name: _Node(seq, bd_seq, {d: {k: tuple(e) for k, e in birth.items()} for d, birth in births.items()})
-            for name, (seq, bd_seq, births) in kept.items()
+            name: _Node(seq, bd_seq, {d: {k: tuple(e) for k, e in birth.items()} for d, birth in births.items()}, *more)
+            for name, (seq, bd_seq, births, *more) in kept.items()
         }
         self._others = sum(node.others for node in self._nodes.values())
 
@@ -154,6 +163,9 @@ class SparkplugReader:
         address = address_of(topic)
         if address is None or address.type.endswith("CMD"):
             return
+        if not payload and not address.type.endswith("DEATH"):
+            out.drops[Drop.EMPTY] += 1
+            return
         try:
             message = parse(payload, self._metrics_max)
         except ValueError as error:
@@ -172,9 +184,13 @@ class SparkplugReader:
         if address.type == "NDEATH":
             self._end_node(node, message, times[0], out)
         elif address.type == "DDEATH":
-            time_s = times[0] if message.time_s is None else message.time_s
+            stamp_s = times[0] if message.time_s is None else message.time_s
+            refused = out.refusal(stamp_s)
+            if refused is not None:  # the device is gone all the same
+                out.drops[refused] += 1
+                stamp_s = times[0]
             for birth in self._nodes.died(node, address.device):
-                _end(birth.values(), time_s, out)
+                _end(birth.values(), node.ended_s(stamp_s, times[0]), out)
         elif not self._listens:
             self._take(node, address, message, route, times, out)
 
@@ -206,25 +222,28 @@ class SparkplugReader:
             out.drops[Drop.NO_BIRTH] += 1
             self._nodes.unborn(address.node)
         for (stream, time_s), found in together.items():
-            self._add(stream, time_s, found, out)
+            if self._add(stream, time_s, found, out):
+                node.newest_s = max(node.newest_s, time_s)
 
-    def _add(self, stream: int, time_s: float, found: list[tuple[int, SparkplugMetric, int]], out: ReadingSink) -> None:
+    def _add(self, stream: int, time_s: float, found: list[tuple[int, SparkplugMetric, int]], out: ReadingSink) -> bool:
         refused = out.refusal(time_s)
         if refused is not None:
             out.drops[refused] += 1
-            return
+            return False
         out.origins += 1
         for channel, metric, datatype in found:
             gone = metric.null or metric.bad
             value = None if gone else value_of(metric, datatype)
             nothing = Drop.UNAVAILABLE if gone else Drop.NOT_A_NUMBER
             out.take(stream, channel, time_s, nothing if value is None else self._rule.number(value))
+        return True
 
     def _end_node(self, node: _Node, message: SparkplugMessage, arrival_s: float, out: ReadingSink) -> None:
         if message.bd_seq is not None and node.bd_seq is not None and message.bd_seq != node.bd_seq:
             return
         for birth in self._nodes.died(node):
-            _end(birth.values(), arrival_s, out)  # a will has the time at which it was made
+            # A will has the time at which it was made.
+            _end(birth.values(), node.ended_s(_NEVER_S, arrival_s), out)
         node.seq = None
 
     def _birth(self, message: SparkplugMessage, route: Route, out: ReadingSink) -> dict[str, _Entry] | None:

@@ -87,6 +87,7 @@ FORMAT = Format(
     refuses_topic=_refuses_topic,
     recognise=_recognise,
     timed=True,
+    empty_ends=True,
     on_change=True,
     memory=EdgeNodes,
     beside=_beside,
