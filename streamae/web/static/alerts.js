@@ -2,7 +2,7 @@
 
 import { act, expected, get } from "./api.js";
 import { sinkList } from "./conditions.js";
-import { badge, el, select } from "./dom.js";
+import { badge, el, select, text } from "./dom.js";
 import { count, duration, moment, number, percent } from "./format.js";
 import { streamHash } from "./overview.js";
 import { askSilence, silenceList, silenceNote } from "./silences.js";
@@ -112,7 +112,7 @@ function alertCard(alert, readOnly, done, linked) {
       note.value = "";
       done();
     } catch (error) {
-      failed.textContent = error.message;
+      text(failed, error.message);
       failed.hidden = false;
     }
   };
