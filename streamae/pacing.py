@@ -11,7 +11,7 @@ from typing import TypeVar
 __all__ = ["Rests", "paced"]
 
 _T = TypeVar("_T")
-_WORK_S, _REST_S, _REST_MAX_S = 0.001, 0.003, 0.01
+_WORK_S, _REST_S, _REST_MAX_S = 0.001, 0.005, 0.01
 
 
 def paced(items: Iterable[_T]) -> Iterator[_T]:
@@ -25,7 +25,7 @@ def paced(items: Iterable[_T]) -> Iterator[_T]:
 
 
 class Rests:
-    """The rests of one thread that answers events: as long as twice what it has worked since the last one."""
+    """The rests of one thread that answers events: three times as long as it has worked since the last one."""
 
     def __init__(self) -> None:
         self._worked_s = 0.0
@@ -34,5 +34,5 @@ class Rests:
         """Let other threads go first, where this one has worked for a millisecond or more; it calls this often."""
         worked_s = time.thread_time() - self._worked_s
         if worked_s > _WORK_S:
-            time.sleep(min(2 * worked_s, _REST_MAX_S))
+            time.sleep(min(3 * worked_s, _REST_MAX_S))
             self._worked_s = time.thread_time()

@@ -159,7 +159,7 @@ def manifest_of(path: Path, content: bytes, kind: str) -> dict[str, Any]:
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), dict):
         raise ArtifactError(f"{path}: its manifest is not one of streamae's; {again}")
     version, found = manifest["format"].get("version"), manifest["format"].get("kind")
-    if kind == CLASSIFIER and found in _LOADERS:
+    if kind == CLASSIFIER and isinstance(found, str) and found in _LOADERS:
         raise ArtifactError(f"{path}: is a {found}; train one with `streamae train --classify`")
     if not isinstance(version, int) or version > FORMAT_VERSION or found != kind:
         raise ArtifactError(

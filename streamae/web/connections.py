@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from streamae.pacing import Rests
@@ -54,6 +55,17 @@ class WebConnection(H11Protocol):
         super().data_received(data)
         self._rests.rest()
         self.waits_since_s(self.loop.time())
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, and end; a request that is being answered has lost its client by it."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     @property
     def phase(self) -> Phase:

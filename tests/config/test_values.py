@@ -113,3 +113,13 @@ def test_a_configuration_may_come_through_a_pipe(tmp_path):
     thread.start()
     assert "pumps" in load(pipe, environ={}).streams
     thread.join(30)
+
+
+@pytest.mark.parametrize(
+    "topic", ["x", "{pump}", "a/b/{n}", "spBv1.0", "spBv1.0/{g}/+", "spBv1.0/{g}/NDATA/{n}", "spBv1.0/{g}/+/{n}/#"]
+)
+def test_a_topic_that_is_none_of_sparkplug_is_refused_in_words(tmp_path, topic):
+    """However few levels it has."""
+    text = f'streams: {{pumps: {{topics: [{{topic: "{topic}", payload: sparkplug}}], model: {{path: m.pt}}}}}}'
+    with pytest.raises(ConfigError, match=r"write spBv1.0/\{group\}/\+/\{node\}"):
+        load(write(tmp_path, text), environ={})

@@ -11,7 +11,7 @@ from tests.faults.fuzz import TARGETS, Outcome, best_engine, hunt
 
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize(
-    "seconds", [pytest.param(1.5), pytest.param(60, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
+    "seconds", [pytest.param(0.7), pytest.param(60, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
 )
 def test_no_bytes_raise(name: str, seconds: float) -> None:
     """Payloads, topics and templates, configurations, journal rows, requests: changed ones are read or refused."""

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from streamae.cli.inspect import inspect
 from streamae.cli.score import score
 from streamae.errors import ArtifactError
-from streamae.model.artifact import describe, open_artifact, read_manifest
+from streamae.model.artifact import describe, manifest_of, open_artifact, read_manifest
 from streamae.model.export import load_archive
 from streamae.model.files import read_regular
 from streamae.model.save import save
@@ -98,6 +98,16 @@ def archive_of(manifest: dict[str, Any]) -> bytes:
     with zipfile.ZipFile(out, "w") as file:
         file.writestr("model/extra/manifest.json", json.dumps(manifest))
     return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", [["a"], {}, None, 5, True, "torchscript", "x" * 10_000])
+def test_a_file_of_another_kind_is_refused_whatever_stands_there(honest, kind):
+    """By who wants a classifier, and by who wants a model that scores."""
+    content = archive_of(replaced(honest, ("format", "kind"), kind))
+    for wanted in ("classifier", "torchscript"):
+        found = outcome(lambda w=wanted: manifest_of(Path("model.pt"), content, w), Path("model.pt"))
+        assert (found == "read") == (kind == wanted)
+        assert len(found) < 400
 
 
 def checked(path: Path, content: bytes) -> None:

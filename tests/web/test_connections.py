@@ -158,6 +158,29 @@ def test_a_client_that_leaves_before_its_body_leaves_no_trace(caplog):
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
+@pytest.mark.parametrize("path", ["/api/v1/models", "/api/v1/events"])
+def test_nonsense_behind_a_request_leaves_no_trace(caplog, path):
+    """Whether the answer to the request has begun or not: the connection ends, and nothing is written of it."""
+    gate = threading.Event()
+
+    class Slow(FakeView):
+        def models(self) -> Sequence[Mapping[str, Any]]:
+            gate.wait(60)
+            return []
+
+    with serving(Slow(), ConnectionLimits()) as server:
+        one = held(server, f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+        if path.endswith("events"):
+            assert one.recv(100)
+        wait_until(lambda: connections_of(server) == 1, what="it has come")
+        one.sendall(b"nonsense\r\n\r\n")
+        assert ended(one, 30)
+        gate.set()
+        assert probed(server) == 200
+        wait_until(lambda: not server._server.server_state.tasks, what="the request has ended")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 def test_probes_are_answered_while_every_thread_for_questions_is_taken():
     """And a question beyond the queue hears at once that it is one too many."""
     gate = threading.Event()

@@ -336,6 +336,27 @@ def test_five_thousand_streams_scroll(serve, open_page):
     assert names(page) == ["line3/pump0042"]
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("l/\u202egnp", "l/\\u{202e}gnp"), ("pump\u200b1", "pump\\u{200b}1"),
+        ("a\u2066b\u2069", "a\\u{2066}b\\u{2069}"),
+        ("x\u00ad\U000e0041", "x\\u{ad}\\u{e0041}"), ("Zähler 1 \u05d0\u05d1", "Zähler 1 \u05d0\u05d1"),
+    ],
+)  # fmt: skip
+def test_what_has_no_shape_of_its_own_is_seen_in_a_name(serve, open_page, name, shown):
+    """Marks of direction and of no width would let one stream be read as another; letters of any script stay."""
+    fleet = Fleet(8, learning=0)
+    fleet.names[0] = name
+    base = serve(fleet)
+    fleet.fire(name)
+    page = open_page(base)
+    wait_until(lambda: names(page)[:1] == [shown], 20, "the name is not at the top")
+    page.locator("a.line").first.click()
+    expect(page.locator("h1")).to_have_text(shown)
+    assert page.title() == f"{shown} · streamae"
+
+
 def test_a_topic_full_of_markup_stays_text(serve, open_page):
     """As a line, as a stream's page, as an alert: the name is shown as it is, and none of it becomes an element."""
     fleet = Fleet(8, learning=0, xss=True)

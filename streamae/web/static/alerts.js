@@ -2,7 +2,7 @@
 
 import { act, expected, get } from "./api.js";
 import { sinkList, troubleList } from "./conditions.js";
-import { badge, el, select } from "./dom.js";
+import { badge, el, select, text } from "./dom.js";
 import { count, duration, moment, number, percent } from "./format.js";
 import { showTroubled, streamHash } from "./overview.js";
 import { askSilence, silenceList, silenceNote } from "./silences.js";
@@ -115,7 +115,7 @@ function alertCard(alert, readOnly, done, linked) {
       note.value = "";
       done();
     } catch (error) {
-      failed.textContent = error.message;
+      text(failed, error.message);
       failed.hidden = false;
     }
   };

@@ -3,7 +3,7 @@
 import { alertsPage } from "./alerts.js";
 import { listen } from "./api.js";
 import { showConditions } from "./conditions.js";
-import { el, text } from "./dom.js";
+import { el, text, visible } from "./dom.js";
 import { count, duration, number } from "./format.js";
 import { modelsPage } from "./models.js";
 import { overviewPage } from "./overview.js";
@@ -36,7 +36,7 @@ function show() {
     if (link.dataset.page === current) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  document.title = `${page.title} · streamae`;
+  document.title = `${visible(page.title)} · streamae`;
   main.replaceChildren(page.root);
   main.className = name || "overview";
   if (state) page.update(state);

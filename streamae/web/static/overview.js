@@ -1,7 +1,7 @@
 // The streams, worst first.
 
 import { get } from "./api.js";
-import { badge, el, select, setOptions, svg, text } from "./dom.js";
+import { badge, el, select, setOptions, svg, text, visible } from "./dom.js";
 import { count, duration, number } from "./format.js";
 import { VirtualList } from "./list.js";
 
@@ -120,7 +120,7 @@ function streamLine() {
       link.classList.toggle("troubled", Boolean(item.marks?.some((mark) => !NOTES.has(mark))));
       text(name, item.stream);
       text(group, item.group);
-      name.title = item.stream;
+      name.title = visible(item.stream);
       // What is special about a stream says more than that it does not alarm.
       const marks = item.marks ?? [];
       const badges = item.state === "ok" && marks.length ? marks : [item.state, ...marks];
