@@ -32,6 +32,7 @@ Kind = Literal[
     "sink",
     "snapshot",
     "store",
+    "topics",
 ]
 BURST = 6  # lines at once: a broker that restarts three times is logged in full
 _REFILL_S = 60.0

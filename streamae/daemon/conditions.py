@@ -39,7 +39,7 @@ class Conditions:
         self._receive_window = Condition("receive_window", broker, f"broker {broker} waits for our answers", now, log)
         self._limited, self._limited_share, self._looked_s = 0, 0.0, now()
         what = "topics of ours are written by somebody else, or by a late last will"
-        self._forged = Condition("broker", "topics", what, now, log)
+        self._forged = Condition("topics", broker, what, now, log)
         self._forgeries, self._forged_s = 0, -math.inf
 
     @property

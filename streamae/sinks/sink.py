@@ -93,7 +93,7 @@ class TriableSink(Sink, Protocol):
     def try_out(self, test: Transition) -> str:
         """Send a test that nobody takes for an alert, and that leaves none open; return what the receiver answered.
 
-        `test` fires, and its rule is `payload.TEST_RULE`. Errors are those of `send`.
+        `test` fires, and its rule is `texts.TEST_RULE`. Errors are those of `send`.
         """
         ...
 

@@ -102,7 +102,7 @@ class LoopStatus(TypedDict, total=False):
     streams: Annotated[int, meaning("How many streams are known")]
     learning: Annotated[int, meaning("How many of them still learn their scale")]
     filling: Annotated[int, meaning("How many of them fill their first window")]
-    firing: Annotated[int, meaning("How much needs a person now: the sum of the following")]
+    firing: Annotated[int, meaning("How much needs a person now: what follows, each counted once")]
     anomalies: Annotated[int, meaning("Streams whose score makes an alert fire")]
     sensor_faults: Annotated[int, meaning("Verdicts on sensors that stand, such as stuck, and alerts that flap")]
     quarantined: Annotated[int, meaning("Streams that the model fails on, and that are not judged")]

@@ -14,6 +14,7 @@ from streamae.web.answers import LimitAnswer, UnjudgedAnswer
 __all__ = ["SilenceWanted", "Snapshot", "StreamTable", "View"]
 
 
+_SAID_APART = frozenset({"quarantined", "model_broken"})  # by a mark, and of the group
 _NOTES = frozenset({"maintenance", "learning", "filling"})  # marks that no person has to act upon
 
 
@@ -75,7 +76,8 @@ class StreamTable:
         """What is wrong with a few streams beside their score: their marks, without mere notes, and why not judged."""
         found = {i: [mark for mark in marks if mark not in _NOTES] for i, marks in self.marks.items()}
         for i, why in self.unjudged.items():
-            found[i] = [*found.get(i, ()), f"not judged: {why['words']}"]
+            if why["reason"] not in _SAID_APART:
+                found[i] = [*found.get(i, ()), f"not judged: {why['words']}"]
         return {i: marks for i, marks in found.items() if marks}
 
     def labels(self, stream: int) -> dict[str, str]:

@@ -646,7 +646,7 @@ def test_topics_that_somebody_else_writes_are_a_condition_for_some_minutes(lines
     def look(forged: int, after_s: float) -> bool:
         clock.now_s += after_s
         conditions._observe_forgeries(forged)
-        return any(one.name == "topics" for one in conditions.failing())
+        return any(one.kind == "topics" for one in conditions.failing())
 
     seen = [look(0, 1.0), look(2, 1.0), look(2, 300.0), look(3, 200.0), look(3, 500.0), look(3, 200.0), look(0, 1.0)]
     assert seen == [False, True, True, True, True, False, False]

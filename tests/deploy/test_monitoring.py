@@ -71,7 +71,8 @@ def alertmanager_config(receiver):
     text = (DEPLOY / "alertmanager" / "alertmanager.yml").read_text()
     config = yaml.safe_load(text.replace("127.0.0.1:9095", f"127.0.0.1:{receiver.port}"))
     assert config["route"]["group_by"] == ["alertname", "job", "instance", "group"]
-    config["route"] |= {"group_wait": "1s", "group_interval": "2s"}
+    for route in (config["route"], *config["route"]["routes"]):
+        route |= {"group_wait": "1s", "group_interval": "2s"}
     return yaml.safe_dump(config)
 
 

@@ -237,10 +237,10 @@ def test_a_forged_state_of_an_alert_is_written_again(mosquitto: Mosquitto, proto
 
     def repaired() -> bool:
         sink.look_after(lambda: standing)
-        return {topic: retained(mosquitto, topic) for topic in truth} == truth and not retained(mosquitto, invented)
+        gone = not any(retained(mosquitto, topic) for topic in (invented, invented.replace("p9", "p8")))
+        return gone and {topic: retained(mosquitto, topic) for topic in truth} == truth
 
     wait_until(repaired, 20, "the truth")
-    assert retained(mosquitto, invented.replace("p9", "p8")) == b""
     assert retained(mosquitto, state[waits.id]) == b"of before"
     sink.close()
 

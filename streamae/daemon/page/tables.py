@@ -9,7 +9,7 @@ from streamae.core.groups import Groups
 from streamae.core.pipeline import Pipeline
 from streamae.core.takeover import progress, unjudged
 from streamae.core.types import I8, AlertState
-from streamae.core.unjudged import unjudged_streams
+from streamae.core.unjudged import REASONS, unjudged_reasons, unjudged_streams
 from streamae.daemon.page.memory import GroupHistory
 from streamae.web.answers import LimitAnswer, UnjudgedAnswer
 from streamae.web.app import StreamTable
@@ -61,16 +61,23 @@ def tables(
 
 
 def attention(pipelines: Mapping[str, Pipeline], unjudged: int, poison: int) -> dict[str, int]:
-    """How much needs a person now: `firing` counts all of it, the others count its kinds."""
+    """How much needs a person now: `firing` counts each once, the others count its kinds.
+
+    Of the `unjudged` streams are those in quarantine, and all of a group whose model is broken.
+    """
     kinds = {
         "anomalies": sum(len(one.alerts.firing(len(one.streams))) for one in pipelines.values()),
         "sensor_faults": sum(len(one.verdicts()) for one in pipelines.values()),
         "quarantined": sum(len(one.quarantine.held(len(one.streams))) for one in pipelines.values()),
-        "unjudged": unjudged,
         "broken_models": sum(bool(one.broken) for one in pipelines.values()),
         "poison": poison,
     }
-    return {"firing": sum(kinds.values()), **kinds}
+    apart = [unjudged_reasons(one) for one in pipelines.values() if not one.broken]
+    others = sum(int(np.isin(found, _OTHERS).sum()) for found in apart)
+    return {"firing": sum(kinds.values()) + others, **kinds, "unjudged": unjudged}
+
+
+_OTHERS = [REASONS.index(reason) for reason in REASONS if reason not in ("quarantined", "model_broken")]
 
 
 def _unjudged(pipeline: Pipeline) -> dict[int, UnjudgedAnswer]:

@@ -78,9 +78,12 @@ function report(s) {
 
 /** What fires beside anomalies, in words. */
 function kinds(s) {
+  // What is in quarantine is not judged, too: each is counted once.
+  const counted = s.anomalies + s.sensor_faults + s.quarantined + s.broken_models + s.poison;
   const words = [
     [s.sensor_faults, "sensor fault", "sensor faults"], [s.quarantined, "in quarantine", "in quarantine"],
-    [s.unjudged, "not judged", "not judged"], [s.broken_models, "model broken", "models broken"], [s.poison, "poison message", "poison messages"],
+    [s.firing - counted, "not judged", "not judged"], [s.broken_models, "model broken", "models broken"],
+    [s.poison, "poison message", "poison messages"],
   ];
   const said = words.filter(([n]) => n).map(([n, one, several]) => `${count(n)} ${n === 1 ? one : several}`);
   return said.length ? ` (${[s.anomalies ? `${count(s.anomalies)} by score` : "", ...said].filter(Boolean).join(", ")})` : "";
