@@ -129,7 +129,8 @@ class Decoder:
         else:
             self._read_runs(batch)
         readings = out.readings(arrival_s)
-        return Decoded(readings, tally.own, tally.intake(np.bincount(readings.channel, minlength=self._channels)))
+        values = np.bincount(readings.channel, minlength=self._channels)
+        return Decoded(readings, tally.own, tally.intake(topics, payloads, values))
 
     def _read_runs(self, batch: "_Batch") -> None:
         """Read the messages of each template together; those of streams that have not appeared, one by one."""

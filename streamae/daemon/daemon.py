@@ -149,6 +149,7 @@ class Daemon:
         report = self.loop.turn(_TAKE_S)
         if report is not None:
             self.view.note(report)
+            self.conditions.intake.note(self.loop.groups.pipelines, report.groups)
             if report.transitions:
                 self.sink_threads.wake()
             self.on_report(report)
