@@ -136,7 +136,7 @@ def _topic(name: str, group: StreamGroup, topic: TopicSpec, template: Template, 
         channels = "channel from the topic"
     elif topic.values is not None:
         channels = "channels " + ", ".join(f"{channel} from {path}" for channel, path in topic.values.items())
-    elif topic.kind == "json":
+    elif topic.kind == "json" and topic.id is None and topic.name is None:
         channels = "channels from the keys of the object"
     else:
         channels = "channels by the names in the payload"

@@ -230,10 +230,12 @@ class GridRows:
         if len(tick) == 0:
             return rank, tick, value
         first = np.flatnonzero(firsts(rank, tick))
-        if self._set.method == "mean":
-            counts = np.diff(np.r_[first, len(tick)])
-            return rank[first], tick[first], np.add.reduceat(value, first) / counts
         last = np.r_[first[1:] - 1, len(tick) - 1]
+        if self._set.method == "mean":
+            there = ~np.isnan(value)  # a value that was gone for a moment does not take the others of its tick away
+            counts = np.add.reduceat(there.astype(np.int64), first)
+            mean = np.add.reduceat(np.where(there, value, 0.0), first) / np.maximum(counts, 1)
+            return rank[first], tick[first], np.where(there[last], mean, np.nan)
         return rank[last], tick[last], value[last]
 
     def state(self, streams: int) -> State:

@@ -31,7 +31,7 @@ _RUN = 512  # messages that are read at once; one unusual message among them cos
 
 def deferred(specs: Sequence[PayloadSpec]) -> list[int]:
     """Return the positions of the specs whose payloads, not topics alone, decide the stream, or if there is one."""
-    return [i for i, spec in enumerate(specs) if not FORMATS[spec.kind].by_topic]
+    return [i for i, spec in enumerate(specs) if spec.addressed or not FORMATS[spec.kind].by_topic]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,9 +46,9 @@ class Decoded:
 class Decoder:
     """All payload specs of one group, by the index of the topic template that they belong to.
 
-    Event times more than `future_max_s` ahead of the arrival are refused: one such sample would make all that
-    follow it late. `loads` parses JSON: bytes -> document, raising ValueError. `elsewhere` says whether another group
-    has every value that it could ask of a message: then a part of it makes no new stream here.
+    Event times more than `future_max_s` ahead of the arrival, or before 2000, are refused: one sample of the future
+    would make all that follow it late. `loads` parses JSON: bytes -> document, raising ValueError. `elsewhere` says
+    whether another group has every value that it could ask of a message: then a part of it makes no new stream here.
     """
 
     def __init__(
@@ -173,7 +173,8 @@ class Decoder:
     def _read(self, batch: "_Batch", at: int, route: Route, times: tuple[float, float]) -> None:
         """Read one message: arrival and latest time that its samples may have are `times`."""
         topic, payload, out, template = batch.topics[at], batch.payloads[at], batch.out, route.template
-        before, out.at = len(out.stream), at
+        before = len(out.stream)
+        out.begin(at, *times)
         if not payload.strip() and not self._empty_ends[template]:
             out.drops[Drop.EMPTY] += 1
         else:

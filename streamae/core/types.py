@@ -52,14 +52,14 @@ class Drop(StrEnum):
     UNKNOWN_CHANNEL = "unknown_channel"  # the topic names a channel that the model does not have, or the payload none
     EMPTY = "empty_payload"
     TOO_LARGE = "payload_too_large"
-    NOT_A_NUMBER = "not_a_number"  # text, bool or null where a number belongs
-    NOT_FINITE = "not_finite"  # NaN, inf, or beyond float32
+    NOT_A_NUMBER = "not_a_number"  # text that is no number and no known word, or a list or object
+    NOT_FINITE = "not_finite"  # inf, or beyond float32
     MALFORMED = "malformed_payload"  # not JSON, nested too deep, bad UTF-8
     MISSING_VALUE = "missing_value"  # a configured path leads nowhere
     UNAVAILABLE = "unavailable"  # the source itself says that it has no value now
     NO_BIRTH = "no_birth"  # Sparkplug data by alias, before the birth that says what the alias is
     SEQUENCE_GAP = "sequence_gap"  # Sparkplug messages that never came: a hole in the numbers of an edge node
-    BAD_TIME = "bad_time"  # no time where the payload should have one, or one that cannot be read
+    BAD_TIME = "bad_time"  # no time where the payload should have one, one that cannot be read, or one before 2000
     FUTURE = "future"  # the event time is ahead of the arrival by more than `future_max_s`
     LATE = "late"  # behind the stream's newest sample by more than the lateness allowed
     DUPLICATE = "duplicate"  # this stream, channel and time were seen already

@@ -491,7 +491,8 @@ def test_every_key_of_a_topic_reaches_the_decoder(tmp_path):
     topics = [
         "topic: 'p/{host}', payload: json, values: {a: x}, time: t, time_unit: ms, sequence: n",
         "topic: 'p/{host}', payload: json, values: {a: x}, samples: r, sample_every: 2s",
-        "topic: 'p/{channel}', payload: json, value: y",
+        "topic: 'p/{channel}', payload: json, value: y, words: {open: 1}, decimal: ',', unit: m",
+        "topic: 'p', payload: json, samples: $, id: n, quality: q, good: ['0']",
         "topic: 'p', payload: influx, labels: {host: h}, where: {site: s}",
         "topic: 'p', payload: senml, name: '{host}:{channel}'",
         "topic: 'p/{host}', payload: tasmota, time_zone: UTC",

@@ -142,12 +142,23 @@ def test_the_will_of_an_earlier_session_ends_nothing():
     assert edge.says("DDATA", metric(alias=10, double_value=1.0))[0] != []
 
 
+def quality_of(number):
+    """A set of properties on the wire: `Engineering Unit` as text, and `Quality` as a number of 32 bits."""
+    values = [b"\x08\x0c\x42\x01C", b"\x08\x03\x18" + bytes([number & 0x7F | (0x80 if number > 127 else 0)])]
+    values[1] += bytes([number >> 7]) if number > 127 else b""
+    keys = b"".join(b"\x0a" + bytes([len(key)]) + key for key in (b"Engineering Unit", b"Quality"))
+    return keys + b"".join(b"\x12" + bytes([len(value)]) + value for value in values)
+
+
 def test_null_is_no_value_and_history_has_its_own_time():
     edge = Edge()
     edge.born()
     said, drops = edge.says("DDATA", metric(alias=10, is_null=True))
     assert math.isnan(said[0][3])
     assert drops == {"unavailable": 1}
+    for quality, gone in ((0, True), (500, True), (192, False)):
+        said, drops = edge.says("DDATA", metric(alias=10, double_value=1.0, properties=quality_of(quality)))
+        assert (math.isnan(said[0][3]), drops) == (gone, {"unavailable": 1} if gone else {})
     old = metric(alias=10, double_value=4.0, is_historical=True, timestamp=round((NOW - 500) * 1000))
     assert edge.says("DDATA", old)[0] == [("g/n1/pump1", "Flow", NOW - 500, 4.0)]
     ahead = metric(alias=10, double_value=4.0, timestamp=round((NOW + 61) * 1000))
@@ -172,12 +183,14 @@ def test_null_is_no_value_and_history_has_its_own_time():
         (sp.BOOLEAN, {"boolean_value": True}, 1.0),
         (sp.BOOLEAN, {"boolean_value": False}, 0.0),
         (sp.DATETIME, {"long_value": 1}, None),
-        (sp.STRING, {"string_value": b"1"}, None),
+        (sp.STRING, {"string_value": b"1"}, "1"),
+        (sp.DOUBLE, {"string_value": b"1"}, None),
+        (15, {"string_value": b"1"}, None),
         (0, {"int_value": 7}, 7.0),
     ],
 )
 def test_each_type_is_read_as_the_specification_says(datatype, field, value):
-    """Signed integers travel in unsigned fields; text, times and structures are no measurements."""
+    """Signed integers travel in unsigned fields; text may be a number, times, UUIDs and structures measure nothing."""
     (found,) = parse(payload(metric("m", datatype=datatype, **field))).metrics
     assert value_of(found, datatype) == value
 
@@ -186,7 +199,8 @@ def test_a_number_that_float32_cannot_hold_and_text_are_refused_in_a_channel():
     edge = Edge()
     edge.born()
     assert edge.says("DDATA", metric(alias=10, double_value=math.inf))[1] == {"not_finite": 1}
-    assert edge.says("DDATA", metric(alias=10, string_value=b"1"))[1] == {"not_a_number": 1}
+    assert edge.says("DDATA", metric(alias=10, datatype=sp.STRING, string_value=b"full"))[1] == {"not_a_number": 1}
+    assert edge.says("DDATA", metric(alias=10, string_value=b"1"))[1] == {"not_a_number": 1}  # of a number's type
     assert edge.says("DDATA", raw=b"\xff\xff")[1] == {"malformed_payload": 1}
     assert edge.says("DCMD", metric("Flow", double_value=1.0)) == ([], {}), "a command is no sample"
 
@@ -485,11 +499,10 @@ def expected_of(message):
 
     def number(m):
         field = m.WhichOneof("value")
-        return (
-            float(getattr(m, field))
-            if field in ("int_value", "long_value", "float_value", "double_value", "boolean_value")
-            else None
-        )
+        if field == "string_value":
+            return m.string_value.decode()
+        numeric = ("int_value", "long_value", "float_value", "double_value", "boolean_value")
+        return float(getattr(m, field)) if field in numeric else None
 
     def optional(m, field, scale=1.0):
         return getattr(m, field) / scale if m.HasField(field) else None
@@ -506,7 +519,7 @@ def expected_of(message):
 
 
 def ours(message):
-    metrics = [(*m[:5], str(None if m.raw is None else float(m.raw))) for m in message.metrics]
+    metrics = [(*m[:5], str(float(m.raw) if isinstance(m.raw, int | float) else m.raw)) for m in message.metrics]
     return message.time_s, message.seq, metrics
 
 

@@ -4,7 +4,8 @@ births       which alias is which channel of which stream, and of which type; da
 seq          each message of a node has the next number, 0 to 255; what is missing between two was lost, and is counted
 bdSeq        which birth a death belongs to: the will of an earlier session, delivered late, ends nothing
 
-A death ends the validity of every value that the node or device had: nothing is held beyond it. So does a null.
+A death ends the validity of every value that the node or device had: nothing is held beyond it. A null and a quality
+that is not good end that of their own value.
 Of metrics only those that are channels of the group are kept, so the state is bounded by its streams and channels; it
 is part of the snapshot. Of other devices it is kept that they were born: nobody waits for their births. Data that come
 before their birth are refused: a restart of the edge node, or a rebirth request to it, makes it send one. What is
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from streamae.core.formats.names import Names
+from streamae.core.formats.number_rule import NumberRule
 from streamae.core.formats.reader import ReadingSink
 from streamae.core.formats.sparkplug_payload import (
     Address,
@@ -29,7 +31,6 @@ from streamae.core.formats.sparkplug_payload import (
     parse,
     value_of,
 )
-from streamae.core.formats.values import FLOAT32_MAX
 from streamae.core.routes import Route
 from streamae.core.types import Drop, State
 
@@ -134,8 +135,8 @@ def _packed(nodes: Mapping[str, Any]) -> State:
 class SparkplugReader:
     """All messages of one topic template; one that only `listens` takes their order and deaths, no samples."""
 
-    def __init__(self, nodes: EdgeNodes, names: Names, *, listens: bool) -> None:
-        self._nodes, self._names, self._listens = nodes, names, listens
+    def __init__(self, nodes: EdgeNodes, names: Names, rule: NumberRule, *, listens: bool) -> None:
+        self._nodes, self._names, self._rule, self._listens = nodes, names, rule, listens
 
     def read(self, topic: bytes, route: Route, payload: bytes, times: tuple[float, float], out: ReadingSink) -> None:
         """Add the readings of one message; `times` are its arrival and the latest time that is believed."""
@@ -160,9 +161,6 @@ class SparkplugReader:
             self._end_node(node, message, times[0], out)
         elif address.type == "DDEATH":
             time_s = times[0] if message.time_s is None else message.time_s
-            if not time_s <= times[1]:  # the device is gone all the same
-                out.drops[Drop.FUTURE] += 1
-                time_s = times[0]
             for birth in self._nodes.died(node, address.device):
                 _end(birth.values(), time_s, out)
         elif not self._listens:
@@ -196,7 +194,19 @@ class SparkplugReader:
             out.drops[Drop.NO_BIRTH] += 1
             self._nodes.unborn(address.node)
         for (stream, time_s), found in together.items():
-            _add(stream, time_s, found, times[1], out)
+            self._add(stream, time_s, found, out)
+
+    def _add(self, stream: int, time_s: float, found: list[tuple[int, SparkplugMetric, int]], out: ReadingSink) -> None:
+        refused = out.refusal(time_s)
+        if refused is not None:
+            out.drops[refused] += 1
+            return
+        out.origins += 1
+        for channel, metric, datatype in found:
+            gone = metric.null or metric.bad
+            value = None if gone else value_of(metric, datatype)
+            nothing = Drop.UNAVAILABLE if gone else Drop.NOT_A_NUMBER
+            out.take(stream, channel, time_s, nothing if value is None else self._rule.number(value))
 
     def _end_node(self, node: _Node, message: SparkplugMessage, arrival_s: float, out: ReadingSink) -> None:
         if message.bd_seq is not None and node.bd_seq is not None and message.bd_seq != node.bd_seq:
@@ -256,24 +266,3 @@ def _end(entries: Iterable[_Entry], time_s: float, out: ReadingSink) -> None:
         out.origins += stream != last
         last = stream
         out.add(stream, channel, time_s, math.nan)
-
-
-def _add(
-    stream: int, time_s: float, found: list[tuple[int, SparkplugMetric, int]], limit_s: float, out: ReadingSink
-) -> None:
-    if not time_s <= limit_s:
-        out.drops[Drop.FUTURE] += 1
-        return
-    out.origins += 1
-    for channel, metric, datatype in found:
-        if metric.null:
-            out.drops[Drop.UNAVAILABLE] += 1
-            out.add(stream, channel, time_s, math.nan)
-            continue
-        value = value_of(metric, datatype)
-        if value is None:
-            out.drops[Drop.NOT_A_NUMBER] += 1
-        elif not abs(value) <= FLOAT32_MAX:
-            out.drops[Drop.NOT_FINITE] += 1
-        else:
-            out.add(stream, channel, time_s, value)

@@ -5,21 +5,18 @@
 
 from collections.abc import Sequence
 
+from streamae.core.formats.parsed import text_of
 from streamae.core.formats.sighting import document, numbers_of, records_in
 from streamae.core.formats.spec import Format, Loads, PayloadSpec, Record, Records, Sighting
 
 __all__ = ["FORMAT"]
 
-_ABSENT = {b"unknown", b"unavailable", b"none"}
 _DOMAINS = {"sensor", "binary_sensor", "number", "input_number", "input_boolean", "switch", "light", "climate"}
 
 
 def _records(topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float) -> Records:
     del topic, spec, loads, arrival_s
-    state = payload.strip().strip(b'"')
-    if state.lower() in _ABSENT:
-        return [Record(None, {"value": None}, {})]
-    return [Record(None, {"value": state.decode(errors="replace")}, {})]
+    return [Record(None, {"value": text_of(payload)}, {})]
 
 
 def _recognise(topic: str, payloads: Sequence[bytes]) -> Sighting | str | None:

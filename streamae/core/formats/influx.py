@@ -83,7 +83,7 @@ def _unescaped(text: str) -> str:
 
 def _field_value(text: str) -> object:
     if text[0] == '"':
-        return text
+        return re.sub(r'\\(["\\])', r"\1", text[1:-1])
     if _NUMBER.fullmatch(text):
         return float(text)
     if _INTEGER.fullmatch(text):

@@ -5,19 +5,16 @@ none of whose values is known is refused, so that a name that is written wrongly
 publishes only what changes, where such messages are as common as others.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from streamae.core.formats.names import Names, selected
 from streamae.core.formats.spec import Format, Opening, Record
-from streamae.core.formats.values import to_number
 from streamae.core.routes import Route
 from streamae.core.types import Drop, Drops
 
-__all__ = ["ReadingSink", "RecordReader", "to_value"]
+__all__ = ["ReadingSink", "RecordReader"]
 
-_WORDS = {"on": 1.0, "off": 0.0, "true": 1.0, "false": 0.0}
 _NONE: Mapping[str, str] = {}
 
 
@@ -32,22 +29,13 @@ class ReadingSink(Protocol):
         """Add one reading; NaN ends the validity of the channel's last value."""
         ...
 
+    def take(self, stream: int, channel: int, time_s: float, number: float | Drop) -> None:
+        """Add a value as the rule of numbers returns it, or count why it is none."""
+        ...
 
-def to_value(value: object, *, words: bool = False) -> float | Drop:
-    """Return a value of a payload as a number, or why it is none; UNAVAILABLE is its source's own word for none."""
-    if isinstance(value, bool):
-        return float(value)
-    if value is None:
-        return Drop.UNAVAILABLE
-    if words and isinstance(value, str):
-        word = _WORDS.get(value.lower())
-        if word is not None or len(value) > 64 or not value.isascii() or "_" in value:
-            return Drop.NOT_A_NUMBER if word is None else word
-        try:
-            return to_number(float(value))
-        except ValueError:
-            return Drop.NOT_A_NUMBER
-    return to_number(value)
+    def refusal(self, time_s: float) -> Drop | None:
+        """Return why a time is not believed, None where it is."""
+        ...
 
 
 class RecordReader:
@@ -56,7 +44,7 @@ class RecordReader:
     def __init__(self, form: Format, opening: Opening) -> None:
         assert form.records is not None
         self._format, self._records, self._spec, self._loads = form, form.records, opening.spec, opening.loads
-        self._names = Names(opening.spec, opening.channels, opening.streams)
+        self._names, self._rule = Names(opening.spec, opening.channels, opening.streams), opening.spec.rule
         self._elsewhere = opening.elsewhere
 
     def covers(self, topic: bytes, route: Route, payload: bytes) -> bool:
@@ -99,8 +87,9 @@ class RecordReader:
         """Add what a record of a message says; False where it says nothing of the group's channels."""
         found = self._found(record, route)
         time_s = times[0] if record.time_s is None else record.time_s
-        if found and not time_s <= times[1]:
-            out.drops[Drop.FUTURE] += 1
+        refused = out.refusal(time_s)
+        if found and refused is not None:
+            out.drops[refused] += 1
             return True
 
         def admits() -> bool:
@@ -120,10 +109,4 @@ class RecordReader:
     def _add(self, stream: int, time_s: float, values: list[tuple[int, object]], out: ReadingSink) -> None:
         out.origins += 1
         for channel, value in values:
-            number = to_value(value, words=self._format.words)
-            if not isinstance(number, Drop):
-                out.add(stream, channel, time_s, number)
-                continue
-            out.drops[number] += 1
-            if number is Drop.UNAVAILABLE:
-                out.add(stream, channel, time_s, math.nan)
+            out.take(stream, channel, time_s, self._rule.number(value))

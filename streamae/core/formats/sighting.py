@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from streamae.core.formats.number_rule import PLAIN_NUMBERS
 from streamae.core.formats.parsed import parsed
-from streamae.core.formats.reader import to_value
 from streamae.core.formats.spec import Loads, PayloadSpec, Record, Records, Sighting
 from streamae.core.types import Drop
 
@@ -32,8 +32,9 @@ def records_in(records: _Records, kind: str, topic: str, payloads: Iterable[byte
 
 
 def numbers_of(record: Record, *, words: bool = False) -> list[str]:
-    """Return the names of a record's numbers."""
-    return [name for name, value in record.values.items() if not isinstance(to_value(value, words=words), Drop)]
+    """Return the names of a record's numbers; with `words` those that stand as text as well."""
+    said = ((name, value) for name, value in record.values.items() if words or not isinstance(value, str))
+    return [name for name, value in said if not isinstance(PLAIN_NUMBERS.number(value), Drop)]
 
 
 def ever(records: Iterable[Record], *, words: bool = False) -> list[str]:

@@ -19,7 +19,7 @@ _CONTROL = ("Node Control/", "Device Control/")
 
 def _open(opening: Opening) -> SparkplugReader:
     names = Names(opening.spec, opening.channels, opening.streams)
-    return SparkplugReader(opening.memory, names, listens=opening.spec.listens)
+    return SparkplugReader(opening.memory, names, opening.spec.rule, listens=opening.spec.listens)
 
 
 def _beside(topic: str) -> Iterable[str]:

@@ -33,7 +33,8 @@ def _records(topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arri
     found = parsed(payload, loads)
     if not isinstance(found, dict) or "value" not in found:
         return [Drop.MALFORMED]
-    return [Record(None, {"value": found["value"]}, {})]
+    value = None if found["value"] == [] else found["value"]  # an empty list is how D-Bus spells that there is none
+    return [Record(None, {"value": value}, {})]
 
 
 def _path(topic: str) -> tuple[list[str], str] | None:
