@@ -101,7 +101,7 @@ class Decoder:
 
     def covers(self, topic: bytes, payload: bytes) -> bool:
         """Return whether a message has every value that its topic could give to the group; nothing is remembered."""
-        route = self._router.route(topic)
+        route = self._router.route(topic) if self._channels else None
         if not isinstance(route, Route):
             return False
         reader = self._readers[route.template]

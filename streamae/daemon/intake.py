@@ -119,7 +119,7 @@ class IntakeConditions:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[str, _GroupWatch] = {}
 
     @property
     def all(self) -> list[Condition]:
@@ -146,10 +146,10 @@ class IntakeConditions:
             if name not in self._watched or self._watched[name].pipeline is not pipeline:
                 before = self._watched.get(name)
                 condition = Condition("intake", name, f"group {name} lacks values", self._now, log)
-                self._watched[name] = _Watched(pipeline, before.condition if before else condition, self._now())
+                self._watched[name] = _GroupWatch(pipeline, before.condition if before else condition, self._now())
 
 
-class _Watched:
+class _GroupWatch:
     """A group's account and its condition."""
 
     def __init__(self, pipeline: Pipeline, condition: Condition, now_s: float) -> None:

@@ -63,7 +63,12 @@ def group(name: str = "climate", channels: tuple[str, ...] = ("temp",), template
         ({}, "home/a", b"21,5 C", "malformed payload; a payload is '21,5 C'"),
         ({"time": "ts"}, "home/a", {"temp": 1}, "bad time; a payload is '{\"temp\": 1}'"),
         ({}, "home/a", {"temp": "21.5 C"}, 'not a number; a payload is \'{"temp": "21.5 C"}\''),
-        ({"kind": "shelly"}, "home/a", CLIMATE, "no `temp`; the payload has temperature, humidity"),
+        (
+            {"kind": "influx", "where": {"unit": "c"}},
+            "home/a",
+            b"m,unit=d usage=1",
+            "no `temp` where unit is c; a payload is 'm,unit=d usage=1'",
+        ),
     ],
 )
 def test_all_refused_is_said_after_a_hundred_messages(spec, topic, document, said):
