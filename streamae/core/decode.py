@@ -107,7 +107,7 @@ class Decoder:
 
     def covers(self, topic: bytes, payload: bytes) -> bool:
         """Return whether a message has every value that its topic could give to the group; nothing is remembered."""
-        route = self._router.route(topic)
+        route = self._router.route(topic) if self._channels else None
         if not isinstance(route, Route):
             return False
         reader = self._readers[route.template]
@@ -135,7 +135,8 @@ class Decoder:
         else:
             self._read_runs(batch)
         readings = out.readings(arrival_s)
-        return Decoded(readings, tally.own, tally.intake(np.bincount(readings.channel, minlength=self._channels)))
+        values = np.bincount(readings.channel, minlength=self._channels)
+        return Decoded(readings, tally.own, tally.intake(topics, payloads, values))
 
     def _read_runs(self, batch: "_Batch") -> None:
         """Read the messages of each template together; those of streams that have not appeared, one by one."""

@@ -5,7 +5,7 @@ what such a group would say is kept apart, by message, until all groups have bee
 is asked alone, and counts it all.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +26,8 @@ class Intake:
 
     `known[N]`: the group knows a value of the message. `refused` and `of_message` are (message, drops): of messages
     that it does not know, and of messages themselves. `messages[K]` matched a template, `read[K]` of them gave a
-    reading, `unread[K]` says why the others did not; `values[C]` counts the readings of each channel. `examples` are
-    (template, message, whether it was read), the first of each.
+    reading, `unread[K]` says why the others did not; `values[C]` counts the readings of each channel. `examples` has
+    under (template, whether it was read) the first such message.
     """
 
     known: Bool
@@ -37,17 +37,14 @@ class Intake:
     read: I64
     unread: Sequence[Drops]
     values: I64
-    examples: Sequence[tuple[int, int, bool]]
+    examples: Mapping[tuple[int, bool], tuple[bytes, bytes]]
 
     @classmethod
     def joined(cls, parts: "Sequence[Intake]") -> "Intake":
         """Return the intakes of the parts of one batch, which follow one another, as one."""
         first = np.cumsum([0, *(len(part.known) for part in parts)]).tolist()
         placed = list(zip(first, parts, strict=False))
-        examples: dict[tuple[int, bool], int] = {}
-        for start, part in placed:
-            for template, at, read in part.examples:
-                examples.setdefault((template, read), start + at)
+        examples = {key: one for part in reversed(parts) for key, one in part.examples.items()}  # the first of each
         return cls(
             np.concatenate([part.known for part in parts]),
             [(start + at, drops) for start, part in placed for at, drops in part.refused],
@@ -56,7 +53,7 @@ class Intake:
             np.sum([part.read for part in parts], axis=0),
             [sum(drops, Drops()) for drops in zip(*(part.unread for part in parts), strict=True)],
             np.sum([part.values for part in parts], axis=0),
-            [(template, at, read) for (template, read), at in examples.items()],
+            examples,
         )
 
 
@@ -107,12 +104,12 @@ class Tally:
             if not read:
                 self._unread[template].update(drops.keys())
 
-    def intake(self, values: I64) -> Intake:
-        """Return the account; `values[C]` are the readings of each channel."""
+    def intake(self, topics: Sequence[bytes], payloads: Sequence[bytes], values: I64) -> Intake:
+        """Return the account of these messages; `values[C]` are the readings of each channel."""
         template, at = (np.array(column, np.int64) for column in self._ones)
         for k in np.unique(template).tolist():
             self.run(k, at[template == k])
-        examples = [(template, at, read) for (template, read), at in self._examples.items()]
+        examples = {key: (topics[i], payloads[i]) for key, i in self._examples.items()}
         refused = sorted(self._refused, key=lambda one: one[0])
         return Intake(
             self._known, refused, self._of_message, self._messages, self._read, self._unread, values, examples

@@ -76,6 +76,8 @@ def test_another_depth_or_slash_is_another_topic(text, topic):
         ("a/{rest...}", "only {channel...} takes several levels"),
         ("a/x{channel...}", "alone in it"),
         ("{channel}/{channel...}", "occurs twice"),
+        ("$share/daemons/plant/{pump}", "without .share/daemons/: .* every window would have holes"),
+        ("$queue/plant/#", "without .queue/: "),
     ],
 )
 def test_what_is_no_template_is_refused_with_its_reason(text, reason):

@@ -284,7 +284,8 @@ def _follow(node: _Node, seq: int | None, out: ReadingSink) -> None:
         return
     ahead = 1 if node.seq is None else (seq - node.seq) % 256
     if ahead < _BEHIND:
-        out.drops[Drop.SEQUENCE_GAP] += max(ahead - 1, 0)
+        if ahead > 1:
+            out.drops[Drop.SEQUENCE_GAP] += ahead - 1
         node.seq = seq % 256
 
 
