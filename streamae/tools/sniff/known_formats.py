@@ -67,13 +67,14 @@ def put_together(kind: str, seen: Mapping[str, Sighting], messages: Mapping[str,
     for topic, one in seen.items() if FORMATS[kind].records is not None else ():
         _listen(kind, topic, one, messages[topic], (heard, states, times))
     numbers = [name for name in ordered if name not in states]
-    if numbers and len(numbers) < len(ordered):  # a switch beside measurements is no measurement
+    switches = tuple(name for name in ordered if name in states) if numbers else ()
+    if switches:  # beside measurements these are none
         ignored |= dict.fromkeys(name for name in ordered if name in states)
         ordered = tuple(numbers)
     return Shape(
         kind, ordered, ignored=tuple(ignored), labels=first.labels, where=first.where, name=first.name,
         family=first.family, heard=dict(heard), times=tuple(map(tuple, times.values())),
-        partial=FORMATS[kind].on_change,
+        partial=FORMATS[kind].on_change, states=switches,
     )  # fmt: skip
 
 

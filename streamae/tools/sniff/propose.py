@@ -98,7 +98,7 @@ def _topic(found: Found, pace: Pace) -> list[tuple[str, str]]:
     taken = set(Template.parse(template).labels)
     named = CHANNEL in taken
     if FORMATS[shape.kind].plain or (named and shape.kind != "json"):
-        if found.left_out and named:  # the topics carry more than what is meant
+        if named and (found.left_out or shape.kind != "number"):  # topics may carry more than what is meant
             keys.append(("values", _mapping([(one, one) for one in found.channels])))
         return keys
     if shape.tags is not None:
