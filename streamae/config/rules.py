@@ -14,11 +14,12 @@ from streamae.config.topic_rules import topic_conflicts
 from streamae.config.units import duration_text
 from streamae.config.yaml_document import Loc
 from streamae.core.align_rule import GridAlign
+from streamae.core.filters import covers, crossing, overlap
 from streamae.core.formats import FORMATS
 from streamae.core.topics import CHANNEL, Template
 from streamae.sinks.spec import SinkSettings
 
-__all__ = ["conflicts", "overlap", "warnings"]
+__all__ = ["conflicts", "warnings"]
 
 _PERIODS_LATE_MAX = 10_000  # rows that a stream holds back; each costs memory for every stream
 
@@ -47,6 +48,13 @@ def warnings(settings: Settings) -> Iterator[Finding]:
                     "after an outage the broker delivers what it kept, and without `time` all of it counts as of now: "
                     "name the payload's time, or set mqtt.session_expiry: 0s",
                 )
+    twice = _twice(settings) if settings.mqtt.protocol == "3.1.1" else []
+    if twice:
+        yield (
+            ("mqtt", "protocol"),
+            f"{' and '.join(twice)} have topics in common, and by MQTT 3.1.1 a broker may deliver those twice: "
+            "let the protocol be auto or 5, or write one filter for both",
+        )
     if settings.mqtt.tls is None and settings.mqtt.password is not None and not _is_local(settings.mqtt.host):
         yield ("mqtt", "password"), "it crosses the network in clear text: configure mqtt.tls"
     if settings.mqtt.tls is not None and settings.mqtt.tls.insecure:
@@ -56,6 +64,12 @@ def warnings(settings: Settings) -> Iterator[Finding]:
         )
     if settings.state.durability == "none":
         yield ("state", "durability"), "a crash loses windows, thresholds and open alerts since the last snapshot"
+
+
+def _twice(settings: Settings) -> list[str]:
+    """Return the filters that have topics in common with another one, and are not a part of it."""
+    every = dict.fromkeys(template.filter for group in settings.streams.values() for template, _ in group.readers)
+    return crossing(one for one in every if not any(covers(other, one) for other in every if other != one))
 
 
 def _is_local(host: str) -> bool:
@@ -193,17 +207,3 @@ def _loops(here: Loc, sink: SinkSettings, settings: Settings) -> Iterator[Findin
                     f"publish where streams.{reader} does not subscribe ({pattern}), or alerts come back as samples",
                 )
                 return
-
-
-def overlap(a: str, b: str) -> bool:
-    """Whether some topic matches both MQTT filters."""
-    left, right = a.split("/"), b.split("/")
-    if {left[0][:1] == "$", right[0][:1] == "$"} == {True, False} and "#" not in (left[0], right[0]):
-        return False
-    for x, y in zip(left, right, strict=False):
-        if "#" in (x, y):
-            return True
-        if "+" not in (x, y) and x != y:
-            return False
-    shorter, longer = sorted((left, right), key=len)
-    return len(left) == len(right) or longer[len(shorter) :] == ["#"]

@@ -88,15 +88,20 @@ class Pipeline:
         self._begun = 0
 
     def step(self, batch: Batch, wall_s: float = -np.inf) -> Report:
-        """Take the group's messages of a batch, in their order; an empty one says at `wall_s` that there were none."""
+        """Take the group's messages of a batch, in their order; an empty one says at `wall_s` that there were none.
+
+        What is refused of messages that the group does not know is in its intake alone; see `core.intake`.
+        """
         interrupted = self.interrupt(batch.holes) if batch.broken else 0
-        readings, drops = self.decoder.decode(batch.topics, batch.payloads, batch.arrival_s, wall_s)
+        decoded = self.decoder.read(batch.topics, batch.payloads, batch.arrival_s, wall_s)
+        readings = decoded.readings
         self.begin()
         samples = readings.samples()
         maintenance = self.maintenance.touches(samples.stream, samples.time_s, samples.time_s)
         findings = self.health.step(samples, maintenance, self.maintenance.now(wall_s), wall_s)
         rows, refused = self.align.step(readings)
-        report = self._judge(rows, len(batch), drops + refused, batch.thinning)
+        report = self._judge(rows, len(batch), decoded.drops + refused, batch.thinning)
+        groups = {name: replace(news, intake=decoded.intake) for name, news in report.groups.items()}
         begun = [*report.transitions, *(self._transitions.finding(finding) for finding in findings)]
         lost = self.decoder.sequences.taken()
         notices = [*self.decoder.notices(), *report.notices]
@@ -104,7 +109,14 @@ class Pipeline:
             words = f"{lost.total()} messages are missing by their sequence numbers"
             notices.append(self._transitions.notice(sorted(lost), words))
         transitions = self.flapping.step(begun, self._present_s)
-        return replace(report, transitions=transitions, notices=notices, missing=lost.total(), interrupted=interrupted)
+        return replace(
+            report,
+            groups=groups,
+            transitions=transitions,
+            notices=notices,
+            missing=lost.total(),
+            interrupted=interrupted,
+        )
 
     def _present_s(self, name: str) -> float:
         """Return the event time of a stream's newest row, NaN for what is none."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from streamae.core.intake import Intake
 from streamae.core.types import Drops, ScaledRows, Verdicts
 
 __all__ = ["GroupReport", "Report", "Transition"]
@@ -59,12 +60,14 @@ class GroupReport:
     """What one step did in one group: its rows, as they were put into windows, and the verdicts on the windows.
 
     `names[S]` are its streams; `broken` says why the model of the group can judge nothing at all; empty while it can.
+    `intake` is what became of its messages; None where rows came otherwise.
     """
 
     names: Sequence[str]
     rows: ScaledRows
     verdicts: Verdicts
     broken: str = ""
+    intake: Intake | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +105,7 @@ class Report:
             drops=drops,
             groups={name: group for part in parts for name, group in part.groups.items()},
             transitions=list(chain.from_iterable(part.transitions for part in parts)),
-            notices=list(chain.from_iterable(part.notices for part in parts)),
+            notices=list(dict.fromkeys(chain.from_iterable(part.notices for part in parts))),
             skipped=sum(part.skipped for part in parts),
             interrupted=sum(part.interrupted for part in parts),
             ticked=ticked,

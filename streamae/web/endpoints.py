@@ -176,13 +176,16 @@ class Endpoints:
         return _probe(self._view.snapshot().unhealthy)
 
     def readyz(self) -> Response:
-        """Whether messages arrive and are judged: 503 with the reasons where they are not."""
+        """Whether messages arrive and are judged: 503 with the reasons where they are not. Groups that lack values are
+        named in either case.
+        """
         snapshot = self._view.snapshot()
-        return _probe([*snapshot.unhealthy, *snapshot.unready])
+        lacking = [f"{one['what']}: {one['reason']}" for one in snapshot.conditions if one["kind"] == "intake"]
+        return _probe([*snapshot.unhealthy, *snapshot.unready], lacking)
 
 
-def _probe(reasons: Sequence[str]) -> Response:
-    return PlainTextResponse("\n".join([*reasons, ""]) if reasons else "ok\n", 503 if reasons else 200)
+def _probe(reasons: Sequence[str], beside: Sequence[str] = ()) -> Response:
+    return PlainTextResponse("\n".join([*(reasons or ["ok"]), *beside, ""]), 503 if reasons else 200)
 
 
 _E = Endpoints

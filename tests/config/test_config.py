@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from streamae.config import json_schema, load
 from streamae.config.check import check, fits
 from streamae.config.reload import applicable, changes
-from streamae.config.rules import overlap, warnings
+from streamae.config.rules import warnings
 from streamae.config.settings import Settings
 from streamae.config.units import duration_text, parse_duration, parse_size, size_text
 from streamae.core.align_rule import GridAlign, RowAlign
 from streamae.core.calibration import Calibration
 from streamae.core.decode import PayloadSpec
+from streamae.core.filters import overlap
 from streamae.core.flapping import FlapRule
 from streamae.core.formats import FORMATS
 from streamae.core.profile import Profile

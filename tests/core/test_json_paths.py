@@ -150,6 +150,7 @@ def test_the_parser_of_this_installation_is_typed():
     parser = json_loads()
     assert isinstance(parser, TypedJson)
     made = decoder(SPECS[0], parser)
+    read(made, [(b"p1", b'{"flow":1,"temp":2}')])  # the first message of a stream is read by itself
     made._readers[0].loads = asked.append
     lines, _ = read(made, [(b"p1", b'{"flow":1,"temp":2}')] * 3)
     assert (len(lines), asked) == (6, [])

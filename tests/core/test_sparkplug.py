@@ -383,6 +383,71 @@ def test_two_groups_may_listen_to_one_edge_node():
     assert [pipeline.streams.names for pipeline in groups.pipelines.values()] == [["1"], ["1"]]
 
 
+def other(edge, kind, device, **value):
+    """A message of a device that has nothing of the group's, by alias."""
+    name = "Mode" if kind == "DBIRTH" else ""
+    return edge.says(kind, metric(name, alias=20, datatype=sp.INT32, **value), device=device)
+
+
+@pytest.mark.parametrize("device", ["light1", "valve7"])
+def test_devices_of_others_are_waited_for_no_more_once_they_were_born(device):
+    """Their births count as refused; data by alias of them are neither refused nor said to lack a birth."""
+    edge = Edge()
+    edge.born()
+    assert other(edge, "DBIRTH", device, int_value=1) == ([], {"unknown_channel": 1})
+    assert other(edge, "DDATA", device, int_value=2) == ([], {})
+    assert edge.decoder.notices() == []
+    again = Edge()
+    again.decoder.restore(edge.decoder.state())
+    again.seq = edge.seq
+    assert other(again, "DDATA", device, int_value=3) == ([], {}), "a restart forgets none of it"
+    assert other(again, "DDATA", "pump9", int_value=3)[1] == {"no_birth": 1}, "the control: a device never born"
+    assert len(again.decoder.notices()) == 1
+
+
+def test_a_device_of_others_that_died_may_be_born_as_one_of_ours():
+    """A death or a new birth of the node forgets whose a device was, and births that are kept are bounded."""
+    edge = Edge(max_streams=2)
+    edge.born()
+    for i in range(5_000):
+        other(edge, "DBIRTH", f"light{i}", int_value=1)
+    assert sum(len(node.births) for node in edge.decoder._memories["sparkplug"]._nodes.values()) == 1 + 1_002
+    edge.says("DDEATH", device="light0")
+    assert other(edge, "DDATA", "light0", int_value=1)[1] == {"no_birth": 1}
+    edge.born()
+    assert other(edge, "DDATA", "light1", int_value=1)[1] == {"no_birth": 1}
+    born = edge.says("DBIRTH", metric("Flow", alias=3, datatype=sp.DOUBLE, double_value=2.0), device="light1")
+    assert [line[3] for line in born[0]] == [2.0]
+
+
+def test_groups_that_share_an_edge_node_count_its_holes_once():
+    """Two groups over the same devices: each takes those that it knows, and a lost message is one."""
+    groups = [
+        group(
+            name, template=DEVICE, stream="{device}",
+            payload=PayloadSpec("sparkplug"), profile=profile(channels=(channel,)), align=GridAlign(every_s=1.0),
+        )
+        for name, channel in (("pumps", "Flow"), ("lights", "Lux"))
+    ]  # fmt: skip
+    for one in groups:
+        one.templates.append(Template.parse("spBv1.0/{group}/+/{node}"))
+        one.payloads.append(PayloadSpec("sparkplug", listens=True))
+    made = Groups("x", groups)
+    sent = [
+        ("NBIRTH/n", payload(metric("bdSeq", datatype=sp.INT64, long_value=1), seq=0)),
+        ("DBIRTH/n/pump1", payload(metric("Flow", alias=1, datatype=sp.DOUBLE, double_value=1.0), seq=1)),
+        ("DBIRTH/n/light1", payload(metric("Lux", alias=1, datatype=sp.DOUBLE, double_value=9.0), seq=2)),
+        ("DBIRTH/n/door1", payload(metric("Open", alias=1, datatype=sp.DOUBLE, double_value=0.0), seq=3)),
+        ("DDATA/n/pump1", payload(metric(alias=1, double_value=2.0), seq=6)),
+        ("DDATA/n/light1", payload(metric(alias=1, double_value=8.0), seq=7)),
+    ]
+    topics = [f"spBv1.0/g/{address}".encode() for address, _ in sent]
+    report = made.step(Batch(topics, [body for _, body in sent], NOW + np.arange(len(sent))), NOW)
+    assert {k.value: n for k, n in report.drops.items() if n} == {"sequence_gap": 2, "unknown_channel": 1}
+    assert [x.streams.names for x in made.pipelines.values()] == [["pump1"], ["light1"]]
+    assert report.notices == []
+
+
 def test_addresses():
     """What a topic names; a bridge may have put levels before it."""
     assert address_of(b"spBv1.0/g/DDATA/n/d") == Address("g/n", "DDATA", "d")

@@ -50,8 +50,8 @@ class ReadingColumns:
     """The readings of a batch while it is read: one list per column, and arrays of runs that were read at once."""
 
     __slots__ = (
-        "arrival_s", "at", "believed_s", "channel", "drops", "latest_s", "message", "origin", "origins", "parts",
-        "refused", "stream", "time_s", "value",
+        "arrival_s", "at", "believed_s", "channel", "drops", "foreign", "latest_s", "message", "origin", "origins",
+        "parts", "refused", "stream", "time_s", "value",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -67,11 +67,12 @@ class ReadingColumns:
         self.arrival_s, self.latest_s = math.nan, -math.inf  # of it, and the latest time that is believed
         self.believed_s = math.nan  # the last time that was believed, of this message
         self.refused = -1  # the last origin that was refused for its time
-        self.drops = Drops()
+        self.drops = Drops()  # of that message
+        self.foreign = False  # what was dropped of it may be meant for another group
 
     def begin(self, at: int, arrival_s: float, latest_s: float) -> None:
         """Go on to the message of this number: what is added from now on is of it."""
-        self.at, self.arrival_s, self.latest_s, self.believed_s = at, arrival_s, latest_s, math.nan
+        self.at, self.arrival_s, self.latest_s, self.believed_s, self.refused = at, arrival_s, latest_s, math.nan, -1
 
     def refusal(self, time_s: float) -> Drop | None:
         """Return why a time in the message that is being read is not believed; None where it is.
@@ -86,10 +87,13 @@ class ReadingColumns:
         return Drop.BAD_TIME
 
     def take(self, stream: int, channel: int, time_s: float, number: float | Drop) -> None:
-        """Append a value as a format's rule returns it, or count why it is none; what is gone ends its hold."""
+        """Append a value as a format's rule returns it, or count why it is none; what is gone ends its hold.
+
+        There is nothing to end where the stream has not appeared (-1).
+        """
         if isinstance(number, Drop):
             self.drops[number] += 1
-            if number not in _ENDS:
+            if number not in _ENDS or stream < 0:
                 return
             number = math.nan
         self.add(stream, channel, time_s, number)

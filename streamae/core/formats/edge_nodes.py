@@ -7,8 +7,9 @@ bdSeq        which birth a death belongs to: the will of an earlier session, del
 A death ends the validity of every value that the node or device had: nothing is held beyond it. A null and a quality
 that is not good end that of their own value.
 Of metrics only those that are channels of the group are kept, so the state is bounded by its streams and channels; it
-is part of the snapshot. Data that come before their birth are refused: a restart of the edge node, or a rebirth
-request to it, makes it send one. What is historical is read by its time like everything else.
+is part of the snapshot. Of other devices it is kept that they were born: nobody waits for their births. Data that come
+before their birth are refused: a restart of the edge node, or a rebirth request to it, makes it send one. What is
+historical is read by its time like everything else.
 """
 
 import json
@@ -43,11 +44,16 @@ _Entry = tuple[int, int, int]  # stream, channel, datatype
 
 @dataclass(slots=True)
 class _Node:
-    """An edge node; `births` by device, "" for the node itself: key of a metric -> entry."""
+    """An edge node; `births` by device, "" for the node itself: key of a metric -> entry, none in one of others."""
 
     seq: int | None = None
     bd_seq: int | None = None
     births: dict[str, dict[str, _Entry]] = field(default_factory=dict)
+
+    @property
+    def others(self) -> int:
+        """How many of its devices have nothing that the group reads."""
+        return sum(not birth for birth in self.births.values())
 
 
 class EdgeNodes:
@@ -57,6 +63,7 @@ class EdgeNodes:
         self._max = streams_max + _NODES_SPARE
         self._nodes: dict[str, _Node] = {}
         self._unborn: dict[str, bool] = {}  # nodes with data before their birth: whether a notice is due
+        self._others = 0  # devices of others that were born
 
     def node(self, name: str) -> _Node | None:
         """Return the node of this name, a new one where there is room, else None."""
@@ -70,9 +77,24 @@ class EdgeNodes:
         if len(self._unborn) < self._max:
             self._unborn.setdefault(name, True)
 
-    def born(self, name: str) -> None:
-        """Note that a birth came."""
+    def born(self, name: str, device: str, birth: dict[str, _Entry] | None) -> None:
+        """Note what a birth said, None where there is no room for its streams.
+
+        Of the devices of others no more are kept than there may be nodes.
+        """
         self._unborn.pop(name, None)
+        node = self._nodes[name]
+        self.died(node, device)
+        if birth or (birth is not None and self._others < self._max):
+            node.births[device] = birth
+            self._others += not birth
+
+    def died(self, node: _Node, device: str | None = None) -> list[dict[str, _Entry]]:
+        """Forget a device, or (None) all of a node, and return the births."""
+        devices = list(node.births) if device is None else [device]
+        found = [node.births.pop(one) for one in devices if one in node.births]
+        self._others -= sum(not birth for birth in found)
+        return found
 
     def notices(self) -> list[str]:
         """Return what to say of nodes whose births are missing, once of each until it is born."""
@@ -103,6 +125,7 @@ class EdgeNodes:
             name: _Node(seq, bd_seq, {d: {k: tuple(e) for k, e in birth.items()} for d, birth in births.items()})
             for name, (seq, bd_seq, births) in kept.items()
         }
+        self._others = sum(node.others for node in self._nodes.values())
 
 
 def _packed(nodes: Mapping[str, Any]) -> State:
@@ -130,15 +153,16 @@ class SparkplugReader:
             out.drops[Drop.MAX_STREAMS] += 1
             return
         if address.type == "NBIRTH":
-            node.births.clear()  # the node is new, and each of its devices will be born again
+            self._nodes.died(node)  # the node is new, and each of its devices will be born again
             node.bd_seq, node.seq = message.bd_seq, message.seq
         elif address.type != "NDEATH":
             _follow(node, message.seq, out)
         if address.type == "NDEATH":
-            _end_node(node, message, times[0], out)
+            self._end_node(node, message, times[0], out)
         elif address.type == "DDEATH":
             time_s = times[0] if message.time_s is None else message.time_s
-            _end(node.births.pop(address.device, {}).values(), time_s, out)
+            for birth in self._nodes.died(node, address.device):
+                _end(birth.values(), time_s, out)
         elif not self._listens:
             self._take(node, address, message, route, times, out)
 
@@ -152,23 +176,21 @@ class SparkplugReader:
         out: ReadingSink,
     ) -> None:
         born = address.type.endswith("BIRTH")
-        entries = self._birth(message, route, out) if born else node.births.get(address.device)
-        if born and entries:
-            node.births[address.device] = entries
+        if born:
+            self._nodes.born(address.node, address.device, self._birth(message, route, out))
+        entries = node.births.get(address.device)
         together: dict[tuple[int, float], list[tuple[int, SparkplugMetric, int]]] = {}
         unknown = False
         for metric in message.metrics:
             entry = self._entry(metric, entries or {}, route)
             if entry is None:
-                unknown = unknown or (entries is None and metric.alias is not None)
+                unknown = unknown or (entries is None and not born and metric.alias is not None)
                 continue
             # A birth says what holds now, however long ago that was measured.
             stamps = (message.time_s, metric.time_s) if born else (metric.time_s, message.time_s)
             time_s = next((stamp for stamp in stamps if stamp is not None), times[0])
             together.setdefault((entry[0], time_s), []).append((entry[1], metric, entry[2]))
-        if born:
-            self._nodes.born(address.node)
-        elif unknown:
+        if unknown:
             out.drops[Drop.NO_BIRTH] += 1
             self._nodes.unborn(address.node)
         for (stream, time_s), found in together.items():
@@ -186,8 +208,15 @@ class SparkplugReader:
             nothing = Drop.UNAVAILABLE if gone else Drop.NOT_A_NUMBER
             out.take(stream, channel, time_s, nothing if value is None else self._rule.number(value))
 
-    def _birth(self, message: SparkplugMessage, route: Route, out: ReadingSink) -> dict[str, _Entry]:
-        """Learn which of the metrics are channels, under their alias and their name."""
+    def _end_node(self, node: _Node, message: SparkplugMessage, arrival_s: float, out: ReadingSink) -> None:
+        if message.bd_seq is not None and node.bd_seq is not None and message.bd_seq != node.bd_seq:
+            return
+        for birth in self._nodes.died(node):
+            _end(birth.values(), arrival_s, out)  # a will has the time at which it was made
+        node.seq = None
+
+    def _birth(self, message: SparkplugMessage, route: Route, out: ReadingSink) -> dict[str, _Entry] | None:
+        """Learn which of the metrics are channels, under their alias and their name; None: all were refused."""
         entries: dict[str, _Entry] = {}
         refused: set[Drop] = set()
         for metric in message.metrics:
@@ -203,7 +232,7 @@ class SparkplugReader:
             if metric.alias is not None:
                 entries[str(metric.alias)] = entry
         out.drops.update(refused or (() if entries else (Drop.UNKNOWN_CHANNEL,)))
-        return entries
+        return entries or (None if refused else {})
 
     def _entry(self, metric: SparkplugMetric, entries: Mapping[str, _Entry], route: Route) -> _Entry | None:
         """Return what a metric is: by its alias, by its name, or by its name alone where no birth was seen."""
@@ -224,17 +253,9 @@ def _follow(node: _Node, seq: int | None, out: ReadingSink) -> None:
         return
     ahead = 1 if node.seq is None else (seq - node.seq) % 256
     if ahead < _BEHIND:
-        out.drops[Drop.SEQUENCE_GAP] += max(ahead - 1, 0)
+        if ahead > 1:
+            out.drops[Drop.SEQUENCE_GAP] += ahead - 1
         node.seq = seq % 256
-
-
-def _end_node(node: _Node, message: SparkplugMessage, arrival_s: float, out: ReadingSink) -> None:
-    if message.bd_seq is not None and node.bd_seq is not None and message.bd_seq != node.bd_seq:
-        return
-    for entries in node.births.values():
-        _end(entries.values(), arrival_s, out)  # a will has the time at which it was made
-    node.births.clear()
-    node.seq = None
 
 
 def _end(entries: Iterable[_Entry], time_s: float, out: ReadingSink) -> None:

@@ -17,21 +17,25 @@ from streamae.core.formats.json_addressed import AddressedReader
 from streamae.core.formats.json_document import JsonDocument
 from streamae.core.formats.number_rule import PLAIN_NUMBERS, NumberRule
 from streamae.core.formats.parsed import parsed
-from streamae.core.formats.spec import Format, Loads, MessageReader, Opening, PayloadSpec, Record, Sequencing
+from streamae.core.formats.spec import Format, Loads, MessageReader, Opening, PayloadSpec, Record
 from streamae.core.formats.values import Path, parse_path, to_number
 from streamae.core.routes import Route
 from streamae.core.types import Drop
 
 __all__ = ["FORMAT", "JsonReader"]
 
+_SAYS_NOTHING = (Drop.MISSING_VALUE, Drop.NOT_A_NUMBER)
 _DECIMAL = re.compile(r"[0-9][.,][0-9]")
 
 
 class JsonReader:
     """One compiled payload spec of which the topic says the stream: paths parsed, channels numbered."""
 
-    def __init__(self, spec: PayloadSpec, channels: Sequence[str], loads: Loads, sequences: Sequencing) -> None:
-        self.sequences, self.sequence = sequences, None if spec.sequence is None else parse_path(spec.sequence)
+    def __init__(self, opening: Opening) -> None:
+        spec, channels, loads = opening.spec, opening.channels, opening.loads
+        self._streams, self._elsewhere = opening.streams, opening.elsewhere
+        self._whole = len(channels) == 1  # where the topic names the channel
+        self.sequences, self.sequence = opening.sequences, None if spec.sequence is None else parse_path(spec.sequence)
         values = spec.values if spec.values is not None else {name: f'"{name}"' for name in channels}
         number = {name: i for i, name in enumerate(channels)}
         self.paths = [(number[name], parse_path(path)) for name, path in values.items() if name in number]
@@ -76,36 +80,74 @@ class JsonReader:
                 self.sequences.step((stream, template, place), number)
         return True
 
+    def covers(self, topic: bytes, route: Route, payload: bytes) -> bool:
+        """Return whether an entry of a message, or all of it, has every channel that its topic could give."""
+        del topic
+        entries = self._document.entries(parsed(payload, self.loads), 0.0)
+        return entries is not None and any(self._has_all(entry, route) for entry, _ in entries)
+
+    def _paths(self, route: Route) -> Sequence[tuple[int, Path]]:
+        return self.paths if route.channel < 0 else ((route.channel, self.value),)
+
+    def _has_any(self, entry: object, route: Route) -> bool:
+        return any(self._document.lookup(entry, path) is not Drop.MISSING_VALUE for _, path in self._paths(route))
+
+    def _has_all(self, entry: object, route: Route) -> bool:
+        there = all(self._document.lookup(entry, path) is not Drop.MISSING_VALUE for _, path in self._paths(route))
+        return there and (route.channel < 0 or self._whole)
+
+    def _number(self, entry: object, document: object, path: Path) -> float | Drop:
+        found = self._document.value(entry, document, path)
+        return found if isinstance(found, Drop) else self._rule.number(found)
+
     def read(self, topic: bytes, route: Route, payload: bytes, times: tuple[float, float], out: ReadingColumns) -> None:
         """Add the readings of one message; `times` are its arrival and the latest time that is believed."""
-        del topic
         document = parsed(payload, self.loads)
-        if document is Drop.MALFORMED:
-            out.drops[Drop.MALFORMED] += 1
+        every = None if document is Drop.MALFORMED else self._document.entries(document, times[0])
+        if every is None:
+            out.drops[Drop.MALFORMED if document is Drop.MALFORMED else Drop.MISSING_VALUE] += 1
             return
-        if self.sequence is not None:
-            key = (route.stream, route.template, route.channel)
+        entries = list(every)
+        placed = self._placed((topic, payload), route, entries, document, out) if route.stream < 0 else route
+        if isinstance(placed, Drop):
+            out.drops[placed] += 1
+            return
+        if self.sequence is not None and placed.stream >= 0:
+            key = (placed.stream, placed.template, placed.channel)
             self.sequences.step(key, self._document.lookup(document, self.sequence))
-        entries = self._document.entries(document, times[0])
-        if entries is None:
-            out.drops[Drop.MISSING_VALUE] += 1
-            return
         for entry, time_s in entries:
             refused = time_s if isinstance(time_s, Drop) else out.refusal(time_s)
             if refused is not None or isinstance(time_s, Drop):
                 out.drops[refused or Drop.BAD_TIME] += 1
+                out.foreign = not self._has_any(entry, route)
                 continue
             out.origins += 1
-            for channel, path in self.paths if route.channel < 0 else ((route.channel, self.value),):
-                found = self._document.value(entry, document, path)
-                number = found if isinstance(found, Drop) else self._rule.number(found)
-                out.take(route.stream, channel, time_s, number)
+            stream, number, value = placed.stream, self._rule.number, self._document.value
+            for channel, path in self._paths(route):
+                found = value(entry, document, path)
+                out.take(stream, channel, time_s, found if isinstance(found, Drop) else number(found))
+
+    def _placed(
+        self,
+        message: tuple[bytes, bytes],
+        route: Route,
+        entries: Sequence[tuple[object, float | Drop]],
+        document: object,
+        out: ReadingColumns,
+    ) -> Route | Drop:
+        """Return the route to a stream that has not appeared, which the first value makes; as it is without one."""
+        timely = [entry for entry, t in entries if not isinstance(t, Drop) and out.refusal(t) is None]
+        numbers = (self._number(entry, document, path) for entry in timely for _, path in self._paths(route))
+        if all(number in _SAYS_NOTHING for number in numbers):
+            return route
+        if not any(self._has_all(entry, route) for entry in timely) and self._elsewhere(*message):
+            return Drop.UNKNOWN_CHANNEL
+        stream = self._streams.find(route.labels)
+        return Drop.MAX_STREAMS if stream is None else Route(stream, route.channel, route.template)
 
 
 def _open(opening: Opening) -> MessageReader:
-    if opening.spec.addressed:
-        return AddressedReader(opening)
-    return JsonReader(opening.spec, opening.channels, opening.loads, opening.sequences)
+    return AddressedReader(opening) if opening.spec.addressed else JsonReader(opening)
 
 
 def _keys(spec: PayloadSpec, topic: bytes, payload: bytes) -> list[Record]:

@@ -8,7 +8,7 @@ Values with names of their own that have the same time are of one row. A message
 `where` is passed over, and a message with none of the group's values is refused.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from streamae.core.formats.columns import ReadingColumns
 from streamae.core.formats.json_document import JsonDocument
@@ -37,11 +37,27 @@ class AddressedReader:
         self._value = parse_path(spec.value)
         self._sequence = None if spec.sequence is None else parse_path(spec.sequence)
         self._document, self._rule = JsonDocument(spec, opening.loads), spec.rule
-        self._names = Names(spec, opening.channels, opening.streams)
+        self._names, self._elsewhere = Names(spec, opening.channels, opening.streams), opening.elsewhere
+        self._expected = self._names.expected if self._named else len(self._paths)
+        self._single = len(opening.channels) == 1
+
+    def covers(self, topic: bytes, route: Route, payload: bytes) -> bool:
+        """Return whether a message has every channel that its topic could give, in one entry where these are whole."""
+        del topic
+        document = parsed(payload, self._loads)
+        entries = None if document is Drop.MALFORMED else self._document.entries(document, 0.0)
+        channels: set[int] = set()
+        for entry, _ in entries or ():
+            if self._document.selected(entry, document):
+                found = {one[1] for one in self._found(entry, document, route) if one[2] is not Drop.MISSING_VALUE}
+                channels = channels | found if self._named else max(channels, found, key=len)
+        return self._whole(channels, route)
+
+    def _whole(self, channels: Collection[int], route: Route) -> bool:
+        return len(channels) >= self._expected if route.channel < 0 else self._single and bool(channels)
 
     def read(self, topic: bytes, route: Route, payload: bytes, times: tuple[float, float], out: ReadingColumns) -> None:
         """Add the readings of one message; `times` are its arrival and the latest time that is believed."""
-        del topic
         document = parsed(payload, self._loads)
         entries = None if document is Drop.MALFORMED else self._document.entries(document, times[0])
         if entries is None:
@@ -60,9 +76,12 @@ class AddressedReader:
             if found and why is not None:
                 out.drops[why] += 1
             elif found and not isinstance(time_s, Drop):
-                out.drops[Drop.MISSING_VALUE] += len(every) - len(found)
+                if len(every) > len(found):
+                    out.drops[Drop.MISSING_VALUE] += len(every) - len(found)
                 place = (-1 if self._named else at, time_s)
-                self._sort(found, route.labels, self._document.tags(entry, document), place, together, out)
+                tags = self._document.tags(entry, document)
+                self._sort((topic, payload), found, route, tags, place, together, out)
+        out.foreign = not known
         if asked and not known:
             out.drops[Drop.UNKNOWN_CHANNEL] += 1
         if self._sequence is not None and together:
@@ -86,8 +105,9 @@ class AddressedReader:
 
     def _sort(
         self,
+        message: tuple[bytes, bytes],
         found: Sequence[_Found],
-        labels: Mapping[str, str],
+        route: Route,
         tags: Mapping[str, str],
         place: tuple[int, float],
         together: dict[tuple[int, int, float], list[tuple[int, object]]],
@@ -95,8 +115,13 @@ class AddressedReader:
     ) -> None:
         """Put the values of an entry to those of their stream that were measured together, or count why not."""
         refused: set[Drop] = set()
+
+        def admits() -> bool:
+            whole = self._named or self._whole({channel for _, channel, _ in found}, route)
+            return whole or not self._elsewhere(*message)
+
         for more, channel, value in found:
-            stream = self._names.stream(labels, more, tags)
+            stream = self._names.stream(route.labels, more, tags, admits)
             if isinstance(stream, Drop):
                 refused.add(stream)
             else:

@@ -70,8 +70,8 @@ class JsonDocument:
 
     def value(self, entry: object, document: object, path: Path) -> object:
         """Return the value at a path of an entry: UNAVAILABLE where it is not good, MISSING_VALUE where it is not."""
-        found = self.lookup(entry, path)
-        if found is _MISSING or self._quality is None or self._quality.good(path, entry, document):
+        found = lookup(entry, path, self._loads)
+        if self._quality is None or found is _MISSING or self._quality.good(path, entry, document):
             return found
         return Drop.UNAVAILABLE
 

@@ -4,8 +4,9 @@ import numpy as np
 
 from streamae.core.formats.columns import ReadingColumns, TopicRun, numbers
 from streamae.core.formats.parsed import text_of
-from streamae.core.formats.spec import Format, Opening, PayloadSpec
+from streamae.core.formats.spec import Format, Opening
 from streamae.core.routes import Route
+from streamae.core.types import Drop
 
 __all__ = ["FORMAT", "NumberReader"]
 
@@ -13,8 +14,15 @@ __all__ = ["FORMAT", "NumberReader"]
 class NumberReader:
     """Plain numbers, a run of messages at once where all of them are."""
 
-    def __init__(self, spec: PayloadSpec) -> None:
-        self._rule, self._comma = spec.rule, spec.decimal == ","
+    def __init__(self, opening: Opening) -> None:
+        self._rule, self._comma = opening.spec.rule, opening.spec.decimal == ","
+        self._streams, self._elsewhere = opening.streams, opening.elsewhere
+        self._whole = len(opening.channels) == 1
+
+    def covers(self, topic: bytes, route: Route, payload: bytes) -> bool:
+        """Return whether a message is a number, and the group has no other channel."""
+        del topic, route
+        return self._whole and not isinstance(self._rule.number(text_of(payload)), Drop)
 
     def read_run(self, template: int, run: TopicRun, out: ReadingColumns) -> bool:
         """Read the messages of a run at once, or return False: then nothing was read."""
@@ -26,13 +34,22 @@ class NumberReader:
 
     def read(self, topic: bytes, route: Route, payload: bytes, times: tuple[float, float], out: ReadingColumns) -> None:
         """Add the reading of one message; `times` are its arrival and the latest time that is believed."""
-        del topic
+        number = self._rule.number(text_of(payload))
+        if number is Drop.NOT_A_NUMBER:
+            out.drops[number] += 1
+            out.foreign = True  # such as JSON, for a group that reads it
+            return
+        stream: int | None = route.stream
+        if route.stream < 0:
+            if not self._whole and self._elsewhere(topic, payload):
+                out.drops[Drop.UNKNOWN_CHANNEL] += 1
+                return
+            stream = self._streams.find(route.labels)
+        if stream is None:
+            out.drops[Drop.MAX_STREAMS] += 1
+            return
         out.origins += 1
-        out.take(route.stream, max(route.channel, 0), times[0], self._rule.number(text_of(payload)))
-
-
-def _open(opening: Opening) -> NumberReader:
-    return NumberReader(opening.spec)
+        out.take(stream, max(route.channel, 0), times[0], number)
 
 
 FORMAT = Format(
@@ -40,7 +57,7 @@ FORMAT = Format(
     about="One plain number, such as `21.5`; the topic names the channel",
     link="https://docs.oasis-open.org/mqtt/mqtt/v5.0/mqtt-v5.0.html",
     example='{topic: "plant/{line}/{pump}/{channel}", payload: number}',
-    open=_open,
+    open=NumberReader,
     keys=("values",),
     plain=True,
     channel=True,

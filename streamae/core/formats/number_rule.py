@@ -66,6 +66,8 @@ class NumberRule:
         text = text.strip(_EDGES)
         if len(text) > 1 and text[0] == text[-1] == '"':
             text = text[1:-1].strip(_EDGES)
+        if not self._comma and _NUMBER.fullmatch(text) is not None:
+            return to_number(float(text))
         word = text.casefold()
         if word in self._words:
             return self._of_word(word)

@@ -5,7 +5,7 @@ none of whose values is known is refused, so that a name that is written wrongly
 publishes only what changes, where such messages are as common as others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from streamae.core.formats.names import Names, selected
@@ -22,6 +22,7 @@ class ReadingSink(Protocol):
     """Where readings go: those that are added under one number of `origins` were measured together."""
 
     drops: Drops
+    foreign: bool
     origins: int
 
     def add(self, stream: int, channel: int, time_s: float, value: float) -> None:
@@ -44,36 +45,59 @@ class RecordReader:
         assert form.records is not None
         self._format, self._records, self._spec, self._loads = form, form.records, opening.spec, opening.loads
         self._names, self._rule = Names(opening.spec, opening.channels, opening.streams), opening.spec.rule
+        self._elsewhere = opening.elsewhere
+
+    def covers(self, topic: bytes, route: Route, payload: bytes) -> bool:
+        """Return whether one record of a message has every channel that its topic could give."""
+        if self._format.skips(topic):
+            return False
+        records = self._records(topic, payload, self._spec, self._loads, 0.0)
+        known = (one for one in records if not isinstance(one, Drop) and selected(one, self._spec.where))
+        return any(self._whole(self._found(one, route)) for one in known)
+
+    def _whole(self, found: Sequence[tuple[Mapping[str, str], int, object]]) -> bool:
+        return len({channel for _, channel, _ in found}) >= self._names.expected
 
     def read(self, topic: bytes, route: Route, payload: bytes, times: tuple[float, float], out: ReadingSink) -> None:
         """Add the readings of one message; `times` are its arrival and the latest time that is believed."""
         if self._format.skips(topic):
             return
-        asked = known = 0
+        asked = known = took = 0
         for record in self._records(topic, payload, self._spec, self._loads, times[0]):
             if isinstance(record, Drop):
                 out.drops[record] += 1
                 known += 1
             elif selected(record, self._spec.where):
                 asked += 1
-                known += self._take(record, route, times, out)
+                took += self._take((topic, payload), record, route, times, out)
+        known += took
+        out.foreign = not took
         if asked and not known and not self._format.on_change:
             out.drops[Drop.UNKNOWN_CHANNEL] += 1
 
-    def _take(self, record: Record, route: Route, times: tuple[float, float], out: ReadingSink) -> bool:
-        """Add what a record says; False where it says nothing of the group's channels."""
+    def _found(self, record: Record, route: Route) -> list[tuple[Mapping[str, str], int, object]]:
+        """Return (labels, channel, value) of what a record says of the group's channels."""
         if self._format.plain or route.channel >= 0:
-            found = [(_NONE, max(route.channel, 0), record.values["value"])] if "value" in record.values else []
-        else:
-            found = list(self._names.values(record))
+            return [(_NONE, max(route.channel, 0), record.values["value"])] if "value" in record.values else []
+        return list(self._names.values(record))
+
+    def _take(
+        self, message: tuple[bytes, bytes], record: Record, route: Route, times: tuple[float, float], out: ReadingSink
+    ) -> bool:
+        """Add what a record of a message says; False where it says nothing of the group's channels."""
+        found = self._found(record, route)
         time_s = times[0] if record.time_s is None else record.time_s
         refused = out.refusal(time_s)
         if found and refused is not None:
             out.drops[refused] += 1
             return True
+
+        def admits() -> bool:
+            return self._whole(found) or not self._elsewhere(*message)
+
         streams: dict[int, list[tuple[int, object]]] = {}
         for labels, channel, value in found:
-            stream = self._names.stream(route.labels, labels, record.tags)
+            stream = self._names.stream(route.labels, labels, record.tags, admits)
             if isinstance(stream, Drop):
                 out.drops[stream] += 1
             else:

@@ -15,8 +15,8 @@ from streamae.core.topics import Template
 from streamae.core.types import Drop, State
 
 __all__ = [
-    "COMMON_KEYS", "MEASUREMENT", "Format", "Loads", "Memory", "MessageReader", "Opening", "PayloadSpec", "Record",
-    "Records", "RunReader", "Sequencing", "Sighting", "Sightings",
+    "COMMON_KEYS", "MEASUREMENT", "CoveringReader", "Format", "Loads", "Memory", "MessageReader", "Opening",
+    "PayloadSpec", "Record", "Records", "RunReader", "Sequencing", "Sighting", "Sightings",
 ]  # fmt: skip
 
 Loads = Callable[[bytes], Any]  # JSON: bytes -> document, raising ValueError
@@ -154,6 +154,15 @@ class RunReader(MessageReader, Protocol):
         ...
 
 
+@runtime_checkable
+class CoveringReader(MessageReader, Protocol):
+    """Can say of a message, without reading it, whether it is whole."""
+
+    def covers(self, topic: bytes, route: Route, payload: bytes) -> bool:
+        """Return whether the message has a value for every channel that its topic could give; remembers nothing."""
+        ...
+
+
 class Memory(Protocol):
     """What a format must remember of earlier messages of a group, to read later ones; it is part of the snapshot."""
 
@@ -184,7 +193,11 @@ class Sequencing(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opening:
-    """What a reader may use: its topic's spec, the group's channels and streams, a JSON parser, what is remembered."""
+    """What a reader may use: its topic's spec, the group's channels and streams, a JSON parser, what is remembered.
+
+    `elsewhere(topic, payload)`: another group has all values that it could ask of this message. A reader that has but
+    a part of its own registers no stream for it then.
+    """
 
     spec: PayloadSpec
     channels: Sequence[str]
@@ -192,6 +205,7 @@ class Opening:
     loads: Loads
     memory: Any
     sequences: Sequencing
+    elsewhere: Callable[[bytes, bytes], bool]
 
 
 def _none_of(*_: object) -> None:

@@ -106,22 +106,20 @@ def lookup(document: object, path: Path, loads: Callable[[bytes], Any] | None = 
     With `loads`, a path also leads through text that is a JSON document itself.
     """
     for at, step in enumerate(path):
-        if loads is not None and isinstance(document, str):
-            return _inside(document, path[at:], loads)
         if isinstance(step, str):
             if not isinstance(document, dict) or step not in document:
-                return Drop.MISSING_VALUE
+                return _inside(document, path[at:], loads)
             document = document[step]
         elif isinstance(document, list) and -len(document) <= step < len(document):
             document = document[step]
         else:
-            return Drop.MISSING_VALUE
+            return _inside(document, path[at:], loads)
     return document
 
 
-def _inside(text: str, path: Path, loads: Callable[[bytes], Any]) -> object:
+def _inside(text: object, path: Path, loads: Callable[[bytes], Any] | None) -> object:
     """Follow a path within text that may be a document."""
-    if text.lstrip()[:1] not in ("{", "["):
+    if loads is None or not isinstance(text, str) or text.lstrip()[:1] not in ("{", "["):
         return Drop.MISSING_VALUE
     try:
         return lookup(loads(text.encode()), path, loads)
