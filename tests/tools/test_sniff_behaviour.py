@@ -259,7 +259,7 @@ def test_entities_are_parted_by_what_their_names_end_in():
         f"{base}/{{sensor}}_power/state": None,
         f"{base}/outdoor_pressure/state": None,
     }
-    esp = [f"esp{n}/sensor/{w}/state" for n in (1, 2) for w in ("temperature", "pressure", "wifi_signal", "uptime")]
+    esp = [f"esp{n}/sensor/{w}/state" for n in (1, 2, 3) for w in ("temperature", "pressure", "wifi_signal", "uptime")]
     (topic,) = topics(said([(60.0 * i, name, f"{20 + i % 4}.5".encode()) for i in range(6) for name in esp]))
     assert topic["topic"] == "{esp}/sensor/{channel}/state"
     assert set(topic["values"]) == {"temperature", "pressure"}
