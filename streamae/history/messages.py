@@ -67,7 +67,7 @@ def series_of_messages(
         read, ((t, p) for batch in batches() for t, p in zip(batch.topics, batch.payloads, strict=True))
     )
     streams, decoder = _decoder(name, group, found)
-    others = [_decoder("", one, channel_names(one.readers, ()))[1] for one in beside]
+    others = [_decoder("beside", one, channel_names(one.readers, ()))[1] for one in beside]
     decoder.elsewhere = lambda topic, payload: any(other.covers(topic, payload) for other in others)
     parts, drops, messages = [], Drops(), 0
     for batch in batches():

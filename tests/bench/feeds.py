@@ -158,7 +158,7 @@ def main() -> None:
     """Run the feeds that are not done yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("feeds", nargs="*", help="by default all")
-    parser.add_argument("--out", type=Path, default=Path("feeds-bench"), help="where results are kept")
+    parser.add_argument("--out", type=Path, default=Path("build/feeds"), help="where results are kept")
     parser.add_argument("--train-days", type=float, default=5.0)
     parser.add_argument("--days", type=float, default=7.0, help="normal days to judge, before the one with the fault")
     parser.add_argument("--steps", type=int, help="training steps, by default as `train` takes them")

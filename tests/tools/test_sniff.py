@@ -364,3 +364,15 @@ def test_retained_messages_are_counted_apart(mosquitto):
     with pytest.raises(UnavailableError, match=r"check host, port, credentials"):
         sniff(ConnectionOptions(host="127.0.0.1", port=free_port(), connect_timeout_s=0.2), ["#"], 0.5, **clocks)
     assert Drop.RETAINED == "retained"
+
+
+def test_what_a_bridge_keeps_of_its_devices_is_asked_for(mosquitto):
+    """Of the retained messages Zigbee2MQTT's list of devices is read, on any broker and with a filter of its own."""
+    exposes = [{"type": "numeric", "property": "temperature", "access": 1}]
+    device = {"friendly_name": "cellar", "type": "EndDevice", "definition": {"exposes": exposes}}
+    mosquitto.publish([("z2m/bridge/devices", json.dumps([device]).encode()), ("z2m/hall", b"1")], retain=True)
+    clocks = {"now": time.time, "monotonic": time.monotonic, "jitter": lambda: 0.5}
+    for protocol, topic in (("3.1.1", "#"), ("5", "#"), ("5", "z2m/#")):
+        connection = ConnectionOptions(host="127.0.0.1", port=mosquitto.port, protocol=protocol)
+        text = said(sniff(connection, [topic], 0.5, **clocks))
+        assert "# z2m has cellar, not heard yet: it would send temperature" in text

@@ -232,3 +232,56 @@ def test_irregular_senders_get_a_grid_that_bridges_their_longest_silence():
     (group,) = yaml.safe_load(text)["streams"].values()
     assert group["align"]["gap_max"] == "179m"
     assert group["health"]["stale_after"] == "179m"
+
+
+def devices(names, every_s=300.0, **values) -> list:
+    """Zigbee devices that send these values, a little different each time."""
+    moving = [{k: v + i / 10 if isinstance(v, float) else v for k, v in values.items()} for i in (0, 3, 1, 4, 2, 0)]
+    return [(every_s * i, f"zigbee2mqtt/{n}", {**one, "linkquality": 9}) for i, one in enumerate(moving) for n in names]
+
+
+def test_a_switch_is_the_mark_of_a_device_whose_measurements_others_have_too():
+    """Beside climate sensors a leak sensor with a thermometer is known by its leak; a plug's switch is left out."""
+    climate = devices(["a", "b", "c"], temperature=20.5, humidity=40.5)
+    leaks, plugs = devices(["l1", "l2"], water_leak=False, temperature=12.5), devices(["p"], power=7.5, state="ON")
+    found = [set(topic["values"]) for topic in topics(said(climate + leaks + plugs))]
+    assert found == [{"temperature", "humidity"}, {"temperature", "water_leak"}, {"power"}]
+
+
+def test_entities_are_parted_by_what_their_names_end_in():
+    """Rooms with the same few quantities are streams with channels; other quantities are groups of their own."""
+    rooms = [f"{n}_{w}" for n in ("kitchen", "living_room", "bath") for w in ("temperature", "humidity", "battery")]
+    names = [*rooms, "fridge_power", "tv_power", "outdoor_pressure"]
+    base = "homeassistant/sensor"
+    text = said([(300.0 * i, f"{base}/{n}/state", f"{20 + i % 4}.5".encode()) for i in range(6) for n in names])
+    assert {topic["topic"]: topic.get("values") for topic in topics(text)} == {
+        f"{base}/{{sensor}}_{{channel}}/state": {"humidity": "humidity", "temperature": "temperature"},
+        f"{base}/{{sensor}}_power/state": None,
+        f"{base}/outdoor_pressure/state": None,
+    }
+    esp = [f"esp{n}/sensor/{w}/state" for n in (1, 2, 3) for w in ("temperature", "pressure", "wifi_signal", "uptime")]
+    (topic,) = topics(said([(60.0 * i, name, f"{20 + i % 4}.5".encode()) for i in range(6) for name in esp]))
+    assert topic["topic"] == "{esp}/sensor/{channel}/state"
+    assert set(topic["values"]) == {"temperature", "pressure"}
+
+
+def test_families_below_one_tree_are_told_apart_by_their_names():
+    """Shellies of the first generation share a tree, and each family has topics of its own."""
+    names = [f"shellyht-{d}/sensor/{w}" for d in ("A1", "A2") for w in ("temperature", "humidity", "battery")]
+    names += [f"shellyplug-s-{d}/relay/0/power" for d in ("B1", "B2")]
+    text = said([(60.0 * i, f"shellies/{n}", f"{20 + i % 4}.5".encode()) for i in range(6) for n in names])
+    assert {topic["topic"]: set(topic["values"]) for topic in topics(text)} == {
+        "shellies/shellyht-{shellie}/{channel...}": {"sensor/temperature", "sensor/humidity"},
+        "shellies/shellyplug-s-{shellie}/{channel...}": {"relay/0/power"},
+    }
+
+
+def test_what_a_network_server_decoded_is_what_was_measured():
+    """Of the Things Network and of ChirpStack, whose text within JSON is read too, the radio is left out."""
+    ttn = {
+        "uplink_message": {"f_cnt": 7, "decoded_payload": {"soil": 20.5}, "rx_metadata": [{"rssi": -90, "snr": 7.5}]}
+    }
+    old = {"fCnt": 7, "rxInfo": [{"rssi": -57, "loRaSNR": 10}], "objectJSON": '{"temperature": 4.5, "battery": 3.6}'}
+    (first,), (second,) = (topics(said([(600.0 * i, "app/1/up", one) for i in range(3)])) for one in (ttn, old))
+    assert first["values"] == {"soil": "uplink_message.decoded_payload.soil"}
+    assert second["values"] == {"temperature": "objectJSON.temperature"}

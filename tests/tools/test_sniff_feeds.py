@@ -11,8 +11,7 @@ from click.testing import CliRunner
 from streamae.cli.sniff import sniff
 from streamae.config.check import check
 from streamae.config.load import load
-from streamae.history.messages import series_of_messages
-from streamae.history.recordings import read_batches
+from streamae.history.messages import from_recordings
 from streamae.tools.feeds import sniff_recorded
 from tests.bench.feeds import run
 from tests.feeds.catalogue import FEEDS
@@ -43,8 +42,8 @@ def rows_of(name, tmp_path, monkeypatch) -> dict[str, dict[str, object]]:
     path = tmp_path / "streamae.yaml"
     path.write_text(ABOUT + (FOLDER / name / "streams.yaml").read_text())
     found = {}
-    for group, configured in load(path).streams.items():
-        made = series_of_messages(group, configured, lambda: read_batches(FOLDER / name / "messages.jsonl"))
+    for group in load(path).streams:
+        made = from_recordings(path, group, [FOLDER / name / "messages.jsonl"])
         assert all(np.isfinite(one.values).all() and len(one.values) for one in made.series)
         channels = sorted({channel for one in made.series for channel in one.channels})
         found[group] = {"channels": channels, "streams": sorted(one.name for one in made.series)}

@@ -19,7 +19,8 @@ _TIME_NAMES = re.compile(
 )
 _IDENTITY = re.compile(
     r"_?id|(.*_)?(id|uid|uuid|eui|mac|serial|serial_?(no|number)|sn|addr|address|model|device|dev|node|station|tag|host"
-    r"|machine|asset|sensor|name|source|unit|channel|sub_?type|type|item|point|location|room|zone|line|site|meter)"
+    r"|machine|asset|sensor|name|source|unit|channel|sub_?type|type|item|point|location|room|zone|line|site|meter"
+    r"|topic|key|variable|metric|measurement|field|property|param(eter)?|signal|register|quantity|label|equipment)"
 )
 _OF_A_MESSAGE = re.compile(
     r"(.*_)?(dedup\w*|message|msg|event|uplink|request|correlation|transaction|packet|trace|frame|token)_?u?u?id"

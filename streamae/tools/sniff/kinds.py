@@ -103,6 +103,9 @@ def _by_words(kind: TopicKind) -> list[TopicKind]:
         return [kind]
     rows = [topic.split("/") for topic in kind.topics]
     columns = [list(dict.fromkeys(column)) for column in zip(*rows, strict=True)]
+    level = _channel_level(rows, columns)
+    if level is not None and len(rows) > len(columns[level]):  # several machines, whose levels say it
+        return [kind]
     at = max(range(len(columns)), key=lambda i: (len(columns[i]), i))
     words: dict[str, set[str]] = defaultdict(set)
     for row in rows:

@@ -25,6 +25,7 @@ from streamae.tools.sniff.shapes import Shape
 __all__ = ["Message", "known_format", "put_together"]
 
 Message = tuple[float, bytes]  # when it came, and what was in it
+_GLANCE = 8  # payloads
 _DATA_MIN = 8  # messages with data, before what is only in births is left out
 _WORDS = {"on", "off", "true", "false"}
 
@@ -33,7 +34,8 @@ def known_format(topic: str, messages: Sequence[Message]) -> tuple[str, tuple[Si
     """Return the name of a topic's format and what it says of it, or None where no format recognises the topic."""
     payloads = [payload for _, payload in messages]
     for name, form in FORMATS.items():
-        found = form.recognise(topic, payloads)
+        # Most formats are another one, which a few payloads say.
+        found = form.recognise(topic, payloads[:_GLANCE]) and form.recognise(topic, payloads)
         if found is not None:
             return name, (found,) if isinstance(found, Sighting) else found
     return None
@@ -65,13 +67,14 @@ def put_together(kind: str, seen: Mapping[str, Sighting], messages: Mapping[str,
     for topic, one in seen.items() if FORMATS[kind].records is not None else ():
         _listen(kind, topic, one, messages[topic], (heard, states, times))
     numbers = [name for name in ordered if name not in states]
-    if numbers and len(numbers) < len(ordered):  # a switch beside measurements is no measurement
+    switches = tuple(name for name in ordered if name in states) if numbers else ()
+    if switches:  # beside measurements these are none
         ignored |= dict.fromkeys(name for name in ordered if name in states)
         ordered = tuple(numbers)
     return Shape(
         kind, ordered, ignored=tuple(ignored), labels=first.labels, where=first.where, name=first.name,
         family=first.family, heard=dict(heard), times=tuple(map(tuple, times.values())),
-        partial=FORMATS[kind].on_change,
+        partial=FORMATS[kind].on_change, states=switches,
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ __all__ = ["propose"]
 _UNKNOWN_MAX = 20
 _COMMENT_MAX = 400
 _YAML_WORDS = {"null", "true", "false", "yes", "no", "on", "off"}  # not text, where they stand alone
-_FALSE_A_YEAR = 12  # false alarms of a group, so that people look at each alert
+_FALSE_A_YEAR = 12  # false alarms of a small group: one a month, so that people look at each alert
 _LONGER = 10  # times as long, where some were heard but once
 
 
@@ -70,9 +70,7 @@ def _block(found: Found, pace: Pace, names: set[str]) -> list[str]:
     lines = [*said, f"{name}:", "  topics:", f"    - {{{topic}}}", *_times(pace)]
     if n > 10_000:
         lines.append(f"  max_streams: {2 * n}")
-    lines.append(
-        f"  false_alarms: {max(_FALSE_A_YEAR // max(n, 1), 1)}/year  # of each stream: in all about one a month"
-    )
+    lines.append(f"  false_alarms: {max(_FALSE_A_YEAR // max(n, 1), 1)}/year  # of each stream")
     lines.append(f"  model: {{path: {name}.pt}}  # to be trained")
     return [f"  {line}" for line in lines]
 
@@ -98,7 +96,7 @@ def _topic(found: Found, pace: Pace) -> list[tuple[str, str]]:
     taken = set(Template.parse(template).labels)
     named = CHANNEL in taken
     if FORMATS[shape.kind].plain or (named and shape.kind != "json"):
-        if found.left_out and named:  # the topics carry more than what is meant
+        if named and (found.left_out or shape.kind != "number"):  # topics may carry more than what is meant
             keys.append(("values", _mapping([(one, one) for one in found.channels])))
         return keys
     if shape.tags is not None:

@@ -56,6 +56,7 @@ class Shape:
     tags: TagList | None = None
     ahead_s: float = 0.0
     partial: bool = False
+    states: tuple[str, ...] = ()  # of `ignored`: what is on or off
     thinned: int = field(default=1, compare=False)  # one in so many messages was kept
     heard: Heard = field(default_factory=dict, compare=False)
     times: tuple[tuple[float, ...], ...] = field(default=(), compare=False)  # when each of its streams was heard

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from streamae.core.formats import FORMATS
-from streamae.core.formats.sighting import measured
+from streamae.core.formats.sighting import measured, measures_nothing
 from streamae.core.formats.spec import Sighting
-from streamae.core.topics import Template
+from streamae.core.topics import CHANNEL, Template
 from streamae.tools.sniff.behaviour import judged
 from streamae.tools.sniff.kinds import REST, TopicKind, channel_level, kinds_of, template_of
 from streamae.tools.sniff.known_formats import known_format, put_together
@@ -77,7 +77,11 @@ def _judged(kind: TopicKind, unknown: dict[str, str], seconds: float) -> Found |
     else:
         by_name = list(names)
     heard = kind.heard(level)
-    verdicts = judged(heard, by_name, seconds if FORMATS[kind.shape.kind].on_change else None)
+    named = not FORMATS[kind.shape.kind].plain or level is not None or template.endswith(REST)
+    if not named and measures_nothing(kind.suffix):
+        unknown.update(dict.fromkeys(kind.topics, f"no measurement: {kind.suffix}"))
+        return None
+    verdicts = judged(heard, by_name if named else (), seconds if FORMATS[kind.shape.kind].on_change else None)
     for what, those in (
         ("constant", verdicts.constant), ("a clock", verdicts.clocks), ("in other units", verdicts.doubled),
         ("a counter", verdicts.counters),
@@ -102,12 +106,18 @@ def _judged(kind: TopicKind, unknown: dict[str, str], seconds: float) -> Found |
 def _apart(found: Sequence[Found], unknown: dict[str, str]) -> list[Found]:
     """Keep the groups that can stand beside each other; what would take another's devices is narrowed, or not built."""
     taken: list[Found] = []
-    for one in found:
+    for group in found:
+        one = group
+        topics = [topic for other in found if other is not group for topic in other.kind.topics]
+        if one.template.endswith(REST) and _covers(one, topics):
+            one = _narrowed(one, topics) or one  # machines of one family are called alike
         rivals = [other for other in taken if _meet(one, other) and not _tell_apart(one, other)]
+        if rivals and one.kind.shape.states:  # a leak sensor with a thermometer has its switch for a mark
+            one = _with_states(one)
+            rivals = [other for other in taken if _meet(one, other) and not _tell_apart(one, other)]
         if not rivals:
             taken.append(one)
             continue
-        topics = [topic for other in found if other is not one for topic in other.kind.topics]
         narrow = _narrowed(one, topics)
         if narrow is not None:
             taken.insert(taken.index(rivals[0]), narrow)
@@ -120,12 +130,25 @@ def _apart(found: Sequence[Found], unknown: dict[str, str]) -> list[Found]:
 
 def _meet(one: Found, other: Found) -> bool:
     """Whether some topic is for both."""
-    return _covers(one.template, other.kind.topics) or _covers(other.template, one.kind.topics)
+    return _covers(one, other.kind.topics) or _covers(other, one.kind.topics)
 
 
-def _covers(template: str, topics: Sequence[str]) -> bool:
-    parsed = Template.parse(template)
-    return any(parsed.match(topic) is not None for topic in topics)
+def _covers(one: Found, topics: Sequence[str]) -> bool:
+    """Whether a group would take some of these topics, or places of topics, for its own."""
+    parsed = Template.parse(one.template)
+    for topic in topics:
+        labels = parsed.match(topic)
+        channel = None if labels is None else labels.get(CHANNEL)
+        if labels is not None and (channel is None or channel == REST or not one.channels or channel in one.channels):
+            return True
+    return False
+
+
+def _with_states(one: Found) -> Found:
+    """Return the group with what is on or off among its values."""
+    shape = one.kind.shape
+    one.kind.shape = replace(shape, values=(*shape.values, *shape.states), states=())
+    return replace(one, left_out=tuple(left for left in one.left_out if left[0] not in shape.states))
 
 
 def _tell_apart(one: Found, other: Found) -> bool:
@@ -155,6 +178,6 @@ def _narrowed(one: Found, others: Sequence[str]) -> Found | None:
         if not prefix or re.search(r"[{}+#]", prefix):
             continue
         narrow = "/".join([*levels[:i], prefix + level, *levels[i + 1 :]])
-        if not _covers(narrow, others):
+        if not _covers(replace(one, template=narrow), others):
             return replace(one, template=narrow)
     return None
