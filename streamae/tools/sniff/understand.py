@@ -99,8 +99,7 @@ def _judged(kind: TopicKind, unknown: dict[str, str], seconds: float) -> Found |
         return None
     shape = replace(kind.shape, values=kept if level is None else kind.shape.values)
     kind.shape = shape
-    named = kept if channels else ()
-    return Found(template, named, kind, verdicts.counters, tuple(left.items()))
+    return Found(template, kept if channels else (), kind, verdicts.counters, tuple(left.items()))
 
 
 def _apart(found: Sequence[Found], unknown: dict[str, str]) -> list[Found]:
