@@ -223,8 +223,8 @@ def _floored(scale: F64, location: F64, values: Sequence[F64]) -> F64:
 
 def _measures(column: F64) -> bool:
     """Whether values `[n]` are a measurement: no mode, setpoint or constant."""
-    kinds, changes = len(np.unique(column)), np.count_nonzero(np.diff(column))
-    return bool(kinds > _SETPOINTS_MAX or (kinds >= KINDS_MIN and changes * MOVES_MIN >= len(column)))
+    kinds, changes = len(np.unique(column)), int(np.count_nonzero(np.diff(column)))
+    return kinds > _SETPOINTS_MAX or (kinds >= KINDS_MIN and changes * MOVES_MIN >= len(column))
 
 
 def _targets(
