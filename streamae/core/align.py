@@ -17,6 +17,7 @@ import numpy as np
 
 from streamae.core.align_rule import GridAlign, RowAlign
 from streamae.core.arrays import firsts, grown, rounds
+from streamae.core.counters import Counters
 from streamae.core.types import F64, I32, I64, Bool, Drop, Drops, Readings, Rows, State
 
 __all__ = ["Align", "GridRows", "MessageRows", "align_stage"]
@@ -51,11 +52,17 @@ class Align(Protocol):
         ...
 
 
-def align_stage(settings: RowAlign | GridAlign, channels: int, model_gap_max_s: float = 0.0) -> Align:
-    """Return the stage for these settings, and a model that bridges gaps so long."""
+def align_stage(
+    settings: RowAlign | GridAlign, channels: int, model_gap_max_s: float = 0.0, counters: Counters | None = None
+) -> Align:
+    """Return the stage for these settings, and a model that bridges gaps so long.
+
+    On a grid, `counters` are read before a value is held; those of rows are read from the rows.
+    """
     if isinstance(settings, RowAlign):
         return MessageRows(settings, channels)
-    return GridRows(settings, channels, settings.bridged_s(model_gap_max_s))
+    counters = counters or Counters([None] * channels)
+    return GridRows(settings, channels, settings.bridged_s(model_gap_max_s), counters)
 
 
 class MessageRows:
@@ -111,8 +118,8 @@ class MessageRows:
 class GridRows:
     """`align: {every: …}`. Between calls it keeps the samples whose tick is open, and each channel's last value."""
 
-    def __init__(self, settings: GridAlign, channels: int, bridged_s: float) -> None:
-        self._set, self._channels = settings, channels
+    def __init__(self, settings: GridAlign, channels: int, bridged_s: float, counters: Counters) -> None:
+        self._set, self._channels, self._counters = settings, channels, counters
         self.gap_max_s: float | None = 1.5 * settings.every_s  # a row that is missing is a gap already
         self._gap_ticks = int(bridged_s / settings.every_s + _TICK_EPS)
         self._newest_s: F64 = np.zeros(0)
@@ -127,15 +134,16 @@ class GridRows:
         self._mark = grown(self._mark, streams, _NEVER)
         self._held = grown(self._held, streams, np.nan)
         self._held_tick = grown(self._held_tick, streams, _NEVER)
+        self._counters.grow(streams)
 
     def step(self, readings: Readings) -> tuple[Rows, Drops]:
         """Take readings in arrival order; return the rows whose tick has closed, by stream and time."""
         drops = Drops()
         fresh = self._in_time(readings, drops)
-        pending = _sorted_unique(Readings.joined((self._pending, fresh)), drops)
+        pending = _sorted_unique(Readings.joined((self._pending, fresh)), drops, every=self._set.method == "mean")
         closed_to = self._closed(self._newest_s[pending.stream])
         ready = self._tick(pending.time_s) <= closed_to
-        rows = self._rows(np.unique(readings.stream), _taken(pending, ready))
+        rows = self._rows(np.unique(readings.stream), self._counters.readings(_taken(pending, ready)))
         self._pending = _taken(pending, ~ready)
         excess = len(self._pending) - self._set.pending_max
         if excess > 0:
@@ -269,9 +277,17 @@ def _taken(r: Readings, keep: Bool | I64) -> Readings:
     return Readings(r.stream[keep], r.channel[keep], r.time_s[keep], r.value[keep], r.origin[keep])
 
 
-def _sorted_unique(r: Readings, drops: Drops) -> Readings:
-    """Sort by stream, channel and time; of samples with all three the same the first to arrive stays."""
-    r = _taken(r, np.lexsort((r.time_s, r.channel, r.stream)))
-    new = firsts(r.stream, r.channel, r.time_s)
+def _sorted_unique(r: Readings, drops: Drops, *, every: bool) -> Readings:
+    """Sort by stream, channel and time; of samples with all three the same the first to arrive stays.
+
+    With `every`, all their values stay: a clock of whole seconds gives many samples one time. The same value once more
+    counts as sent again: redelivery under the packet id is known before, a sender that repeats itself only so.
+    """
+    if every:
+        r = _taken(r, np.lexsort((r.value, r.time_s, r.channel, r.stream)))
+        new = firsts(r.stream, r.channel, r.time_s, r.value)
+    else:
+        r = _taken(r, np.lexsort((r.time_s, r.channel, r.stream)))
+        new = firsts(r.stream, r.channel, r.time_s)
     drops[Drop.DUPLICATE] += int(len(new) - new.sum())
     return _taken(r, new)

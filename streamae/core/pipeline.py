@@ -24,6 +24,7 @@ from streamae.core.calendar import Calendar
 from streamae.core.decode import Decoder, PayloadSpec, deferred
 from streamae.core.flapping import FLAPPING, Flapping, FlapRule
 from streamae.core.group_rule import GroupRule
+from streamae.core.impossible import ImpossibleValues
 from streamae.core.latest import Latest
 from streamae.core.maintenance import MaintenancePlan
 from streamae.core.profile import Profile, Reconstructor
@@ -36,7 +37,20 @@ from streamae.core.sensors.stage import Sensors
 from streamae.core.threshold import Threshold
 from streamae.core.topics import Template
 from streamae.core.transitions import Transitions, alert_id
-from streamae.core.types import F32, I64, AlertState, Batch, Drop, Drops, Rows, ScaledRows, State, Verdicts, Windows
+from streamae.core.types import (
+    F32,
+    I64,
+    AlertState,
+    Batch,
+    Drop,
+    Drops,
+    Readings,
+    Rows,
+    ScaledRows,
+    State,
+    Verdicts,
+    Windows,
+)
 from streamae.core.window import Due, Rings
 
 __all__ = ["QUARANTINED", "Group", "Pipeline", "alert_id"]
@@ -69,7 +83,9 @@ class Pipeline:
         self.router = Router(group.templates, channels, self.streams, deferred(group.payloads))
         self._transitions = Transitions(instance, group.name, self.streams, self.profile)
         self.decoder = Decoder(self.router, group.payloads, channels, future_max_s=group.future_max_s, loads=loads)
-        self.align = align_stage(group.align, len(channels), self.profile.gap_max_s)
+        self.impossible = ImpossibleValues(channels, group.health.range, self.profile.sentinels)
+        self.counters = self.profile.make_counters()
+        self.align = align_stage(group.align, len(channels), self.profile.gap_max_s, self.counters)
         self.scale = Scale(len(channels), warmup_rows, self.profile.calibration.calm)
         gap_max_s = self.profile.gap_max_s if self.align.gap_max_s is None else self.align.gap_max_s
         self.calendar = Calendar.of(self.profile.calendar)
@@ -81,7 +97,7 @@ class Pipeline:
         self.quarantine = Quarantine()
         self.maintenance = MaintenancePlan(group.name, self.streams)
         apart = len(channels) > 1 and not isinstance(group.align, RowAlign)
-        self.health = Sensors(group.health, channels, apart=apart)
+        self.health = Sensors(group.health, channels, apart=apart, impossible=self.impossible)
         self.flapping = Flapping(group.flapping)
         self.broken = ""  # why the model can judge nothing at all, as far as its last call showed
         self.latest = Latest()
@@ -95,7 +111,7 @@ class Pipeline:
         samples = readings.samples()
         maintenance = self.maintenance.touches(samples.stream, samples.time_s, samples.time_s)
         findings = self.health.step(samples, maintenance, self.maintenance.now(wall_s), wall_s)
-        rows, refused = self.align.step(readings)
+        rows, refused = self.aligned(readings)
         report = self._judge(rows, len(batch), drops + refused, batch.thinning)
         begun = [*report.transitions, *(self._transitions.finding(finding) for finding in findings)]
         lost = self.decoder.sequences.taken()
@@ -105,6 +121,14 @@ class Pipeline:
             notices.append(self._transitions.notice(sorted(lost), words))
         transitions = self.flapping.step(begun, self._present_s)
         return replace(report, transitions=transitions, notices=notices, missing=lost.total(), interrupted=interrupted)
+
+    def aligned(self, readings: Readings) -> tuple[Rows, Drops]:
+        """Return the rows that are complete now, of what the readings can mean, and what was refused."""
+        readings, impossible = self.impossible.readings(readings)
+        rows, drops = self.align.step(readings)
+        counted = self.counters.rows(rows) if isinstance(self.group.align, RowAlign) else rows
+        more = {Drop.IMPOSSIBLE: impossible, Drop.INCOMPLETE_ROW: len(rows) - len(counted)}
+        return counted, drops + Drops(more)
 
     def _present_s(self, name: str) -> float:
         """Return the event time of a stream's newest row, NaN for what is none."""
@@ -122,12 +146,14 @@ class Pipeline:
         """Take rows as they stand in a series, past decode and align; `rows.stream` indexes `names`."""
         ids = np.array([-1 if (s := self.streams.add(name)) is None else s for name in names], np.int32)
         self.begin()
-        return self._judge(Rows(ids[rows.stream], rows.time_s, rows.values), len(rows), Drops())
+        possible = self.impossible.rows(Rows(ids[rows.stream], rows.time_s, rows.values))
+        return self._judge(self.counters.rows(possible), len(rows), Drops())
 
     def begin(self) -> None:
         """Start the stages for streams that have appeared."""
         if self._begun == len(self.streams):
             return
+        self.counters.grow(len(self.streams))
         stages = (self.align, self.scale, self.rings, self.scoring, self.threshold, self.alerts, self.quarantine)
         for stage in (*stages, self.health, self.latest):
             stage.grow(len(self.streams))
@@ -238,6 +264,7 @@ class Pipeline:
         stages = {
             "decode": self.decoder.state(),
             "align": self.align.state(S),
+            "counters": self.counters.state(S),
             "scale": self.scale.state(S),
             "rings": self.rings.state(S),
             "scoring": self.scoring.state(),
@@ -261,6 +288,7 @@ class Pipeline:
             parts[stage][name] = array
         self.decoder.restore(parts["decode"])
         self.align.restore(parts["align"])
+        self.counters.restore(parts["counters"])
         self.scale.restore(parts["scale"])
         self.rings.restore(parts["rings"])
         self.scoring.restore(parts["scoring"])

@@ -25,7 +25,7 @@ def refill(pipeline: Pipeline, batch: Batch, wall_s: float = -np.inf) -> None:
         pipeline.interrupt(batch.holes)
     readings, _ = pipeline.decoder.decode(batch.topics, batch.payloads, batch.arrival_s, wall_s)
     pipeline.begin()
-    rows, _ = pipeline.align.step(readings)
+    rows, _ = pipeline.aligned(readings)
     windows = pipeline.windows(rows)[1].windows
     learning = pipeline.scoring.remaining(windows.stream) > 0
     stream, start_s, time_s = windows.stream[learning], windows.start_s[learning], windows.time_s[learning]
@@ -45,10 +45,12 @@ def inherit(pipeline: Pipeline, state: State) -> None:
     """
     inherit_births(pipeline, state)
     pipeline.align.restore(_stage(state, "align"))
+    pipeline.counters.restore(_stage(state, "counters"))
     pipeline.health.restore(_stage(state, "health"))
     pipeline.flapping.restore(_stage(state, "flapping"))
     pipeline.flapping.release()
     pipeline.align.grow(len(pipeline.streams))
+    pipeline.counters.grow(len(pipeline.streams))
     pipeline.health.grow(len(pipeline.streams))
 
 
