@@ -105,11 +105,11 @@ class CounterOracle:
         return [streams[stream].increase(time_s, total) for stream, time_s, total in samples]
 
     def increase(self, time_s, total):
-        if math.isnan(total) or time_s <= self.time_s:
+        if math.isnan(total) or time_s == self.time_s:
             return math.nan
         last, lasts_s = self.total, time_s - self.time_s
         self.total, self.time_s = total, time_s
-        if math.isnan(last):
+        if math.isnan(last) or lasts_s < 0:  # the time of the stream has begun again
             return math.nan
         gain = total - last
         if gain < 0:

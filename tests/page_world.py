@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from streamae.core.topics import Template
-from streamae.core.types import AlertState
+from streamae.core.types import AlertState, StreamChange
 from streamae.errors import UnavailableError
 from streamae.web.app import SilenceWanted, Snapshot, StreamTable
 
@@ -20,6 +20,15 @@ TIME_S = 1_790_000_000.0
 TEMPLATE = Template.parse("{line}/{pump}")
 JOURNAL_S = TIME_S - 6 * 3600.0  # when the journal begins
 SLOTS = 60
+
+
+def attention(anomalies: int, marks: Mapping[int, Sequence[str]]) -> dict[str, int]:
+    """What the daemon's status says of what needs a person."""
+    every = [mark for some in marks.values() for mark in some]
+    quarantined = every.count("quarantined")
+    sensors = sum(mark.partition(":")[0] in ("stale", "stuck", "out of range", "flapping") for mark in every)
+    kinds = {"anomalies": anomalies, "sensor_faults": sensors, "quarantined": quarantined}
+    return {"firing": sum(kinds.values()), **kinds, "unjudged": 0, "broken_models": 0, "poison": 0}
 
 
 class Fleet:
@@ -43,6 +52,7 @@ class Fleet:
         self._alerts: list[dict[str, Any]] = []
         self.acts: list[tuple[str, str, str]] = []
         self.marks: dict[int, list[str]] = {}
+        self.changes: list[tuple[StreamChange, float | None]] = []
         self.pasts: list[tuple[float, float]] = []  # that were asked for
         self.busy = 0  # so many questions for a past are put off
         self.reasons: list[str] = []
@@ -78,7 +88,7 @@ class Fleet:
                 "connected": True, "messages_per_s": 5.0 * n, "windows_per_s": 5.0 * n, "streams": n, "lag_s": 0.012,
                 "dropped": 3, "dropped_per_s": 0.0, "learning": int((self._state == AlertState.LEARNING).sum()),
                 "filling": int((self._state == AlertState.FILLING).sum()),
-                "firing": int((self._state == AlertState.FIRING).sum()), "sinks": self.sinks,
+                "sinks": self.sinks, **attention(int((self._state == AlertState.FIRING).sum()), self.marks),
             }  # fmt: skip
             self._snapshot = Snapshot(
                 TIME_S + self._ticks, (), self.reasons, status, {"pumps": table}, self._ticks, self.conditions
@@ -203,6 +213,16 @@ class Fleet:
 
     def now_s(self) -> float:
         return time.time()
+
+    def change(self, wanted: StreamChange, since_s: float | None) -> str:
+        if wanted.stream not in self.names:
+            return "there is no such stream"
+        self.changes.append((wanted, since_s))
+        with self._lock:
+            if wanted.kind == "rename":
+                self.names[self.names.index(wanted.stream)] = wanted.name
+        self.tick()
+        return ""
 
     def silences(self) -> Sequence[Mapping[str, Any]]:
         return self._silences

@@ -15,7 +15,7 @@ BANNED = re.compile(r"(Manager|Handler|Helper|Util|Processor)s?$|^(process|handl
 # Who may import a library, by the beginning of the path in the package: everybody else asks them, or is given what
 # they read. The clock is read by what lives in time (the daemon, the verbs, the demo) and by what measures it.
 DOORS = {
-    "time": ("daemon/", "cli/", "tools/demo", "evaluation/", "bench"),
+    "time": ("daemon/", "cli/", "tools/demo", "evaluation/", "bench", "pacing"),
     "torch": ("model/", "training/", "evaluation/", "bench"),
     "paho": ("mqtt/", "bench"),
     "prometheus_client": ("metrics/",),

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from streamae.config.load import load
 from streamae.config.maintenance import next_window
-from streamae.config.rules import warnings
+from streamae.config.rehearsal import require_files
+from streamae.config.rules import GAP_PERIODS_MAX, warnings
 from streamae.config.settings import Settings
 from streamae.config.streams import StreamGroup, TopicSpec
 from streamae.config.units import duration_text
@@ -30,6 +31,7 @@ def check(path: Path | str, open_profile: OpenProfile | None = None, now_s: floa
     Every model is tried before an error is raised, so that one run shows all that is wrong.
     """
     settings = load(path)
+    require_files(settings)
     profiles, failures = {}, []
     for name, group in settings.streams.items() if open_profile else ():
         try:
@@ -80,6 +82,12 @@ def fits(name: str, group: StreamGroup, profile: Profile) -> list[str]:
             f"streams.{name}.align.every: got {duration_text(group.align.every_s)}; "
             f"write the model's own period, {duration_text(profile.period_s)}"
         )
+    if isinstance(group.align, GridAlign) and profile.gap_max_s > GAP_PERIODS_MAX * group.align.every_s:
+        lines.append(
+            f"streams.{name}.align.every: got {duration_text(group.align.every_s)}; the model bridges "
+            f"{duration_text(profile.gap_max_s)}, {GAP_PERIODS_MAX} rows at most: write the model's own period, "
+            f"{duration_text(profile.period_s)}"
+        )
     if group.align == "row" and len(profile.channels) > 1 and any(CHANNEL in t.labels for t in group.templates):
         lines.append(
             f"streams.{name}.align: got row; the model has {len(profile.channels)} channels that arrive on topics of "
@@ -109,7 +117,7 @@ def describe(settings: Settings, profiles: dict[str, Profile], now_s: float = 0.
     lines.append("sinks: " + (", ".join(sink.name for sink in settings.sinks) or "none"))
     discovery = settings.discovery
     if discovery is not None:
-        lines.append(f"Home Assistant: at most {discovery.devices_max} streams as devices on {discovery.ours}")
+        lines.append(f"Home Assistant: at most {discovery.devices_max} streams as devices on {discovery.ours[0]}")
     lines += [
         f"maintenance {one.name}: group {one.group}, streams {one.stream}: {next_window(one, now_s)}"
         for one in settings.maintenance
@@ -144,10 +152,11 @@ def _health(group: StreamGroup) -> str:
 
 def _topic(name: str, group: StreamGroup, topic: TopicSpec, template: Template, profile: Profile | None) -> list[str]:
     if CHANNEL in template.labels:
-        channels = "channel from the topic"
+        channels = "channel" if topic.values is None else f"channels {', '.join(topic.values)}"
+        channels += " from the topic"
     elif topic.values is not None:
         channels = "channels " + ", ".join(f"{channel} from {path}" for channel, path in topic.values.items())
-    elif topic.kind == "json":
+    elif topic.kind == "json" and topic.id is None and topic.name is None:
         channels = "channels from the keys of the object"
     else:
         channels = "channels by the names in the payload"

@@ -24,6 +24,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from streamae.addresses import http_address
 from streamae.config.yaml_document import Interpolated
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "FilePath",
     "Flag",
     "HiddenText",
+    "HttpText",
     "HttpUrl",
     "Number",
     "Patience",
@@ -44,6 +46,7 @@ __all__ = [
     "parse_duration",
     "parse_size",
     "patience_text",
+    "shown_secret",
     "size_text",
     "zone_name",
 ]
@@ -56,6 +59,9 @@ _SIZE = r"^[0-9]+(\.[0-9]+)?(B|kB|KiB|MB|MiB|GB|GiB)$"
 _RATE = r"^[0-9]+(\.[0-9]+)?/(hour|day|week|month|year)$"
 _SECRET_MAX = 65536
 PATIENCE_MIN_S = 30.0
+DURATION_MAX_S = 100 * 365 * 86400.0  # what every clock and timer of the system can still wait for
+_SIZE_MAX_BYTES = 10**18
+_RATE_MIN_PER_S = 0.0009 / 31536000.0
 
 
 def parse_duration(value: Any) -> float:
@@ -64,7 +70,10 @@ def parse_duration(value: Any) -> float:
     if match is None:
         example = f", for example {value:g}s" if isinstance(value, int | float) and not isinstance(value, bool) else ""
         raise ValueError(f"write a number with its unit (ms, s, m, h, d or w){example or ', for example 90s'}")
-    return float(match[1]) * _SECONDS[match[2]]
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if seconds > DURATION_MAX_S:
+        raise ValueError(f"write {duration_text(DURATION_MAX_S)} or less")
+    return seconds
 
 
 def _parse_patience(value: Any) -> float | None:
@@ -98,7 +107,10 @@ def parse_size(value: Any) -> int:
     match = re.match(r"^([0-9]+(?:\.[0-9]+)?)(B|kB|KiB|MB|MiB|GB|GiB)$", value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("write a number with its unit (B, kB, KiB, MB, MiB, GB or GiB), for example 64KiB")
-    return round(float(match[1]) * _BYTES[match[2]])
+    size = float(match[1]) * _BYTES[match[2]]
+    if size > _SIZE_MAX_BYTES:
+        raise ValueError(f"write {size_text(_SIZE_MAX_BYTES)} or less")
+    return round(size)
 
 
 def size_text(size: int) -> str:
@@ -113,7 +125,10 @@ def _parse_rate(value: Any) -> float:
     match = re.match(r"^([0-9]+(?:\.[0-9]+)?)/(hour|day|week|month|year)$", value) if isinstance(value, str) else None
     if match is None or float(match[1]) == 0:
         raise ValueError("write how many false alarms are acceptable, for example 1/week")
-    return float(match[1]) / _PERIOD_S[match[2]]
+    per_s = float(match[1]) / _PERIOD_S[match[2]]
+    if not _RATE_MIN_PER_S <= per_s <= 1.0:
+        raise ValueError("write a rate from 1 in a thousand years (0.001/year) to one a second (3600/hour)")
+    return per_s
 
 
 def _rate_text(per_s: float) -> str:
@@ -147,8 +162,10 @@ def _here(info: ValidationInfo) -> tuple[Path, Any]:
 
 
 def _secret(value: Any, info: ValidationInfo) -> Any:
-    if isinstance(value, SecretStr | Interpolated):
-        return value if isinstance(value, SecretStr) else str(value)
+    if isinstance(value, SecretStr):
+        return value
+    if isinstance(value, Interpolated):
+        return _one_line(value)
     if isinstance(value, str) and value.startswith(("file:", "credential:")):
         return _read_secret(value, info)
     raise PydanticCustomError(
@@ -159,13 +176,40 @@ def _secret(value: Any, info: ValidationInfo) -> Any:
 def _hidden(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, str) and value.startswith(("file:", "credential:")):
         return _read_secret(value, info)
+    if isinstance(value, Interpolated):
+        return _one_line(value)
     return str(value) if isinstance(value, str) else value
 
 
-def _http_url(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith(("http://", "https://")):
-        raise PydanticCustomError("url", "write a url that starts with http:// or https://")
+def _one_line(value: Interpolated) -> str:
+    """Return a secret from the environment without the line end that a file or a pipe has left on it."""
+    if value.blank:
+        raise ValueError(f"set the environment variable {value.blank[0]}: it is empty")
+    return str(value).rstrip("\r\n")
+
+
+def shown_secret(value: SecretStr) -> SecretStr:
+    """Return a secret that can be shown in a header of HTTP; ValueError for one that no client could show."""
+    text = value.get_secret_value()
+    if not text or text != text.strip() or not text.isprintable():
+        raise ValueError("use a secret of one line of printable characters, without spaces around it")
     return value
+
+
+def _http_url(value: SecretStr) -> SecretStr:
+    _http_text(value.get_secret_value())
+    return value
+
+
+def _http_text(url: str) -> str:
+    """An address that is wrong is not shown: it may hold a password."""
+    if not url.startswith(("http://", "https://")):
+        raise PydanticCustomError("url", "write a url that starts with http:// or https://")
+    try:
+        http_address(url)
+    except ValueError as error:
+        raise PydanticCustomError("url", "{remedy}", {"remedy": str(error), "got": "an address"}) from None
+    return url
 
 
 def _read_secret(value: str, info: ValidationInfo) -> str:
@@ -185,14 +229,14 @@ def _read_secret(value: str, info: ValidationInfo) -> str:
     try:
         with path.open("rb") as file:
             raw = file.read(_SECRET_MAX + 1)
-        text = raw.decode()
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"store the secret as UTF-8 text; {path} holds other bytes") from None
     except OSError as error:
         raise ValueError(f"make {path} a readable file ({error.strerror})") from None
-    text = text.removesuffix("\n").removesuffix("\r")
-    if not text or len(raw) > _SECRET_MAX:
-        raise ValueError(f"put the secret alone into {path}; it is {'too long' if text else 'empty'}")
+    text = text.rstrip("\r\n")
+    if not text.strip() or len(raw) > _SECRET_MAX:
+        raise ValueError(f"put the secret alone into {path}; it is {'too long' if text.strip() else 'empty'}")
     return text
 
 
@@ -248,5 +292,6 @@ Text: TypeAlias = Annotated[str, BeforeValidator(_plain), Strict(), Field(min_le
 Secret: TypeAlias = Annotated[SecretStr, BeforeValidator(_secret)]
 HiddenText: TypeAlias = Annotated[SecretStr, BeforeValidator(_hidden)]
 HttpUrl: TypeAlias = Annotated[HiddenText, AfterValidator(_http_url)]
+HttpText: TypeAlias = Annotated[Text, AfterValidator(_http_text)]
 Zone: TypeAlias = Annotated[Text, AfterValidator(_zone)]
 FilePath: TypeAlias = Annotated[Path, BeforeValidator(_path)]

@@ -4,7 +4,8 @@ Scalars are read by YAML 1.2's core schema, not 1.1's: `no`, `on` and `yes` are 
 `010` is text and not eight, a date is text. A key that wants a bool or a number then refuses them by name, instead of
 quietly taking something else than was written. Duplicate keys, merge keys and custom tags are refused.
 
-`${NAME}` inside a scalar is replaced from the environment (`$${` stands for a literal `${`); a value that came from
+`${NAME}` inside a scalar is replaced from the environment, without line ends behind it (`$${` stands for a literal
+`${`); a value that came from
 there is an `Interpolated`, so that a secret may be taken from it, and messages always show the text as it stands in
 the file, never what it was replaced by.
 """
@@ -26,15 +27,17 @@ Loc = tuple[str | int, ...]
 OR_WRITE_IT = ", or write the value here"  # where a variable is unset; not for a secret
 
 _NODES_MAX = 100_000  # aliases of aliases can blow a short file up; no honest configuration comes near
+_BYTES_MAX = 1 << 20  # a configuration of hundreds of groups has a tenth of it; YAML is slow to read
 _SHOWN_MAX = 60
 _VARIABLE = re.compile(r"\$(\$\{)|\$\{([^}]*)\}")
 _TAG = "tag:yaml.org,2002:"
 
 
 class Interpolated(str):
-    """Text that was, at least in part, taken from the environment."""
+    """Text that was, at least in part, taken from the environment; `blank` are variables that hold no text."""
 
-    __slots__ = ()
+    __slots__ = ("blank",)
+    blank: tuple[str, ...]
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -142,7 +145,13 @@ def read(path: Path, environ: Mapping[str, str]) -> Document:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            raw = file.read(_BYTES_MAX + 1)
+        if len(raw) > _BYTES_MAX:
+            raise ConfigError(
+                f"{path}:1:1: (file): got more than {_BYTES_MAX >> 20} MiB; is it a configuration? Remove what is none"
+            )
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{path}:1:1: (file): got byte {error.start} that is not UTF-8; save the file as UTF-8"
@@ -182,6 +191,11 @@ def _syntax_remedy(what: str) -> str:
     if "mapping values are not allowed" in what:
         return "put a value that contains `: ` in quotes, and check the indentation"
     return "check quotes, brackets and indentation from here upwards"
+
+
+def _utf8(text: str) -> bool:
+    """Whether a value of the environment is text: bytes that are not UTF-8 come as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 class _Builder:
@@ -246,6 +260,7 @@ class _Builder:
         if "${" not in text:
             return text
         replaced = False
+        blank: list[str] = []
 
         def put(match: re.Match[str]) -> str:
             nonlocal replaced
@@ -256,10 +271,19 @@ class _Builder:
                 self._refuse(node, loc, f"set the environment variable {name or '(no name)'}{OR_WRITE_IT}")
                 return ""
             replaced = True
-            return self._environ[name]
+            value = self._environ[name].rstrip("\r\n")  # of `$(cat file)`'s kin and of Kubernetes' secrets
+            if not _utf8(value):
+                self._refuse(node, loc, f"set the environment variable {name} to text in UTF-8")
+            if not value.strip():
+                blank.append(name)
+            return value
 
         result = _VARIABLE.sub(put, text)
-        return Interpolated(result) if replaced else result
+        if not replaced:
+            return result
+        taken = Interpolated(result)
+        taken.blank = tuple(blank)
+        return taken
 
     def _refuse(self, node: Node, loc: Loc, remedy: str, got: str | None = None) -> None:
         mark = node.start_mark

@@ -2,12 +2,12 @@
 
     inactive --score > threshold--> pending --for_s--> firing --low for keep_firing_for_s--> inactive (resolved)
 
-A pending alert that falls below its threshold, or whose score is not known (NaN), is forgotten. One that fires ends
-by a score only, for what is not known is not healthy: if another model takes over, it goes on until that model can
-judge the stream. The threshold itself is lower while it is exceeded (`core.threshold`), so that a score that moves
-around it is one alert. Times are event times: an alert lives in the time of its stream, and a replay gives the same
-life. A firing alert is `warning`, or `critical` once its score has reached `critical_ratio` times the threshold; it
-never steps down before it is resolved.
+A pending alert that falls below its threshold, or whose score is not known (NaN), is forgotten. One that fires ends by
+a score only, for what is not known is not healthy: if another model takes over, it goes on until that model can judge
+the stream. The threshold itself is lower while it is exceeded (`core.threshold`), so that a score that moves around it
+is one alert. Times are event times: an alert lives in the time of its stream, and a replay gives the same life; where
+the stream's clock falls back, what is to last begins again. A firing alert is `warning`, or `critical` once its score
+has reached `critical_ratio` times the threshold; it never steps down before it is resolved.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from typing import Annotated
 
 import numpy as np
 
-from streamae.core.arrays import grown
+from streamae.core.arrays import grown, without
 from streamae.core.setting import Setting
 from streamae.core.types import F64, I8, I32, I64, AlertState, State
 
@@ -84,10 +84,12 @@ class Alerts:
         if not (high.any() or old.any()):  # as nearly always: no alert is active, and none begins
             return np.where(np.isnan(score), _LEARNING, old), _NO_CHANGES
         begins = high & (old == AlertState.INACTIVE)
+        waits = old == AlertState.PENDING
         onset_s = np.where(begins, time_s, self._onset_s[stream])
+        onset_s = np.where(waits, np.minimum(onset_s, time_s), onset_s)  # the stream's clock may have fallen back
         peak = self._peak[stream]
         peak = np.where(begins, score, np.where(high | (old != AlertState.INACTIVE), np.fmax(score, peak), peak))
-        last_high_s = np.where(high, time_s, self._last_high_s[stream])
+        last_high_s = np.where(high, time_s, np.minimum(self._last_high_s[stream], time_s))
         fires = high & (time_s - onset_s >= self.rule.for_s)
         unknown = np.isnan(score)
         stays = (old == AlertState.FIRING) & (high | unknown | (time_s - last_high_s < self.rule.keep_firing_for_s))
@@ -117,6 +119,10 @@ class Alerts:
         """Return the state of the alert of each of the first S streams, `[S]`."""
         return self._state[:streams].copy()
 
+    def severities(self, streams: int) -> I8:
+        """Return the severity of each stream's alert while it fires, `[S]`: an index of SEVERITIES, 0 for none."""
+        return self._severity[:streams].copy()
+
     def hold(self, stream: int, severity: str, sequence: int, times_s: tuple[float, float], peak: float) -> None:
         """Continue an alert that fires: `times_s` are those of its onset and of the last sample that counts as high.
 
@@ -125,6 +131,20 @@ class Alerts:
         self._state[stream], self._severity[stream] = AlertState.FIRING, SEVERITIES.index(severity)
         self._sequence[stream], self._peak[stream] = sequence, peak
         self._onset_s[stream], self._last_high_s[stream] = times_s
+
+    def end(self, stream: int) -> tuple[str, int, float, float] | None:
+        """Forget the alert of a stream: of one that fires, its severity, sequence of its end, onset and peak."""
+        fired = self._state[stream] == AlertState.FIRING
+        said = SEVERITIES[self._severity[stream]], int(self._sequence[stream]) + 1
+        last = (*said, float(self._onset_s[stream]), float(self._peak[stream]))
+        self._state[stream], self._severity[stream], self._sequence[stream] = AlertState.INACTIVE, 0, 0
+        self._onset_s[stream], self._last_high_s[stream], self._peak[stream] = 0.0, 0.0, np.nan
+        return last if fired else None
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream; the last one takes its number."""
+        for name in _KEPT:
+            setattr(self, f"_{name}", without(getattr(self, f"_{name}"), stream))
 
     def onset_s(self, stream: I64) -> F64:
         """Return the event time of the onset of these streams' alerts."""

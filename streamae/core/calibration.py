@@ -9,21 +9,18 @@ the top 2 % of normal; `zero` and `offset` are natural logarithms of scores. How
 `core.score`, `core.threshold`, `core.sensors`; how it is found: `training.calibrate`, `training.cold_start`.
 """
 
-import math
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, NoReturn, Self, cast
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from streamae.errors import ArtifactError
+from streamae.core.fields import FieldReader
 
 __all__ = ["Calibration", "StreamCalibration"]
 
 _F64 = npt.NDArray[np.float64]
 _I64 = npt.NDArray[np.int64]
-_SHOWN_MAX = 60
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +60,7 @@ class StreamCalibration:
 
         Raises ArtifactError on a key that is missing, and on values of other types or shapes.
         """
-        read = _Reader(kept, f"streams.{name}")
+        read = FieldReader(kept, f"streams.{name}")
         return cls(
             location=read.numbers("location", channels),
             scale=read.numbers("scale", channels, above=0.0),
@@ -163,7 +160,7 @@ class Calibration:
 
         Raises ArtifactError on a key that is missing, and on values of other types or shapes.
         """
-        read = _Reader(kept, "calibration")
+        read = FieldReader(kept, "calibration")
         channel = read.wholes("channel", None, at_least=-1, below=channels)
         E = len(channel)
         kind = read.choice("kind", ("groups", "mahalanobis"))
@@ -205,85 +202,3 @@ def _plain(record: Calibration | StreamCalibration) -> dict[str, Any]:
         elif value is not None:
             plain[f.name] = list(value) if isinstance(value, tuple) else value
     return plain
-
-
-class _Reader:
-    """A mapping of JSON values, read key by key; every refusal names the key and what was found there."""
-
-    def __init__(self, kept: Any, where: str) -> None:
-        self._where = where
-        if not isinstance(kept, Mapping):
-            raise ArtifactError(f"{where}: got {_shown(kept)}; it must be a mapping. {_REMEDY}")
-        self._kept = kept
-
-    def has(self, key: str) -> bool:
-        return self._kept.get(key) is not None
-
-    def choice(self, key: str, known: tuple[str, ...]) -> str:
-        value = self._get(key)
-        if value not in known:
-            self._refuse(key, f"this streamae knows {' and '.join(known)}")
-        return str(value)
-
-    def number(self, key: str) -> float:
-        return float(self.numbers(key))
-
-    def whole(self, key: str) -> int:
-        return int(self.wholes(key))
-
-    def numbers(self, key: str, *shape: int | None, above: float = -math.inf) -> Any:
-        """Return finite numbers of this shape; None: of any length."""
-        value = self._get(key)
-        if not _are_numbers(value):
-            self._refuse(key, f"it must be {_shape_text(shape)}")
-        try:
-            found = np.asarray(value, np.float64)
-        except (ValueError, OverflowError):  # rows of different lengths, or beyond a float
-            self._refuse(key, f"it must be {_shape_text(shape)}")
-        fits = len(found.shape) == len(shape) and all(b in (None, a) for a, b in zip(found.shape, shape, strict=True))
-        if not fits or not np.isfinite(found).all() or not (found > above).all():
-            self._refuse(key, f"it must be {_shape_text(shape)}" + ("" if above == -math.inf else f" above {above:g}"))
-        return found
-
-    def wholes(self, key: str, *shape: int | None, at_least: int = 0, below: float = math.inf) -> Any:
-        """Return whole numbers of this shape in a range."""
-        found = self.numbers(key, *shape)
-        if not ((found == np.floor(found)) & (found >= at_least) & (found < min(below, 2.0**53))).all():
-            span = f"from {at_least} on" if below == math.inf else f"from {at_least} to {below - 1:g}"
-            self._refuse(key, f"it must be {_shape_text(shape)}, whole and {span}")
-        return found.astype(np.int64)
-
-    def texts(self, key: str, length: int) -> tuple[str, ...]:
-        value = self._get(key)
-        if not (isinstance(value, list) and len(value) == length and all(isinstance(x, str) for x in value)):
-            self._refuse(key, f"it must be a list of {length} names")
-        return tuple(value)
-
-    def _get(self, key: str) -> Any:
-        if key not in self._kept:
-            raise ArtifactError(f"{self._where}.{key}: got nothing; {_REMEDY}")
-        return self._kept[key]
-
-    def _refuse(self, key: str, wanted: str) -> NoReturn:
-        raise ArtifactError(f"{self._where}.{key}: got {_shown(self._kept[key])}; {wanted}. {_REMEDY}")
-
-
-_REMEDY = "The model file was changed, or written by another streamae: train the model again with `streamae train`"
-
-
-def _are_numbers(value: Any) -> bool:
-    if isinstance(value, list):
-        return all(_are_numbers(one) for one in value)
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _shape_text(shape: Iterable[int | None]) -> str:
-    sizes = ["" if n is None else f"{n} " for n in shape]
-    return {0: "a finite number", 1: "a list of {}finite numbers", 2: "{}rows of {}finite numbers"}[len(sizes)].format(
-        *sizes
-    )
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN_MAX else text[: _SHOWN_MAX - 3] + "..."

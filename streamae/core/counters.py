@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from streamae.core.arrays import grown, rounds
+from streamae.core.arrays import grown, rounds, without
 from streamae.core.types import F64, I32, I64, Readings, Rows, State
 
 __all__ = ["COUNTERS", "Counter", "Counters"]
@@ -54,6 +54,13 @@ class Counters:
             self._total = grown(self._total, streams, np.nan)
             self._time_s = grown(self._time_s, streams, -np.inf)
             self._fastest = grown(self._fastest, streams, 0.0)
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream, whose number the last one takes."""
+        if self.any:
+            self._total, self._time_s, self._fastest = (
+                without(array, stream) for array in (self._total, self._time_s, self._fastest)
+            )
 
     def step(self, stream: npt.NDArray[np.integer[Any]], channel: I32, time_s: F64, value: F64) -> F64:
         """Return samples `[N]` with counters as their increase; NaN where it is not known.
@@ -101,7 +108,7 @@ class Counters:
         fell = np.flatnonzero(known & (gain < 0))
         if len(fell):
             gain[fell] = _after_fall(last[fell], total[fell], _PLAUSIBLE * fastest[fell] * span_s[fell])
-        rate, newer = gain / span_s, lasts_s > 0
+        rate, newer = gain / span_s, lasts_s != 0  # an older one: the time of the stream has begun again
         cells[2][cell] = np.where(known & (total >= last), np.maximum(fastest, rate), fastest)
         cells[0][cell] = np.where(newer, total, last)
         cells[1][cell] = np.where(newer, time_s, last_s)

@@ -66,7 +66,10 @@ class Flapping:
             passed += self._settle(record, t.time_s)
             passed += self._pass(record, t)
         for key, record in list(self._records.items()):
-            passed += self._settle(record, newest_s(key[0]))
+            now_s = newest_s(key[0])
+            if record.began_s and record.began_s[-1] - now_s > self.rule.within_s:  # its clock has fallen back
+                record.began_s = [now_s] * len(record.began_s)
+            passed += self._settle(record, now_s)
             if not record.began_s and record.held is None:
                 del self._records[key]
         return passed
@@ -113,6 +116,12 @@ class Flapping:
             ended.append(replace(record.held, time_s=end_s))
         record.began_s, record.verdict, record.held = [], None, None
         return ended
+
+    def drop(self, stream: str, time_s: float) -> list[Transition]:
+        """Forget the alerts of a stream; returns the end, at `time_s`, of a verdict that one flaps."""
+        gone = [self._records.pop(key) for key in list(self._records) if key[0] == stream]
+        verdicts = [record.verdict for record in gone if record.verdict is not None]
+        return [replace(v, state="resolved", sequence=1, time_s=max(time_s, v.onset_s)) for v in verdicts]
 
     def release(self) -> None:
         """Forget which anomalies are held back: another model judges the streams now, and finds its own."""

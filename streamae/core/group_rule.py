@@ -20,7 +20,7 @@ class GroupRule:
     """Streams of this group, at most; messages of further ones are dropped and counted."""
     future_max_s: Annotated[float, Setting(ge=0)] = 60.0
     """How far a sample's time may be ahead of its arrival."""
-    warmup_rows: Annotated[int | None, Setting(ge=1, le=10_000_000)] = None
+    warmup_rows: Annotated[int | None, Setting(ge=1, le=1_000_000)] = None
     """Rows from which a new stream learns its own scale. Without it, the model's own."""
     alert: AlertRule = field(default_factory=AlertRule)
     """When an anomalous score becomes an alert."""

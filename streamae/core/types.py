@@ -23,12 +23,14 @@ __all__ = [
     "BACKOFF_MAX_S",
     "AlertState",
     "Batch",
+    "Confirmed",
     "Drop",
     "Drops",
     "Maintenance",
     "Readings",
     "Rows",
     "ScaledRows",
+    "StreamChange",
     "Verdicts",
     "Windows",
     "round_score",
@@ -52,15 +54,16 @@ class Drop(StrEnum):
     UNKNOWN_CHANNEL = "unknown_channel"  # the topic names a channel that the model does not have, or the payload none
     EMPTY = "empty_payload"
     TOO_LARGE = "payload_too_large"
-    NOT_A_NUMBER = "not_a_number"  # text, bool or null where a number belongs
-    NOT_FINITE = "not_finite"  # NaN, inf, or beyond float32
+    TOO_MANY_POINTS = "too_many_points"  # more samples, lines or metrics in one message than `max_points`
+    NOT_A_NUMBER = "not_a_number"  # text that is no number and no known word, or a list or object
+    NOT_FINITE = "not_finite"  # inf, or beyond float32
     MALFORMED = "malformed_payload"  # not JSON, nested too deep, bad UTF-8
     MISSING_VALUE = "missing_value"  # a configured path leads nowhere
     IMPOSSIBLE = "impossible_value"  # beyond the declared range, or what a sensor sends in place of a measurement
     UNAVAILABLE = "unavailable"  # the source itself says that it has no value now
     NO_BIRTH = "no_birth"  # Sparkplug data by alias, before the birth that says what the alias is
     SEQUENCE_GAP = "sequence_gap"  # Sparkplug messages that never came: a hole in the numbers of an edge node
-    BAD_TIME = "bad_time"  # no time where the payload should have one, or one that cannot be read
+    BAD_TIME = "bad_time"  # no time where the payload should have one, one that cannot be read, or one before 2000
     FUTURE = "future"  # the event time is ahead of the arrival by more than `future_max_s`
     LATE = "late"  # behind the stream's newest sample by more than the lateness allowed
     DUPLICATE = "duplicate"  # this stream, channel and time were seen already
@@ -85,6 +88,27 @@ class Maintenance(NamedTuple):
     end_s: float
 
 
+class Confirmed(NamedTuple):
+    """An alert, by its id, of which people say that it was real."""
+
+    group: str
+    stream: str
+    alert: str
+
+
+class StreamChange(NamedTuple):
+    """A change of one stream that a person asks for: `kind` is relearn, remove or rename.
+
+    `name` is the new name, `rows` what the stream is to learn from, as `core.changes.packed` writes rows.
+    """
+
+    kind: str
+    group: str
+    stream: str
+    name: str = ""
+    rows: str = ""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Messages as one connection delivered them, in receive order: what is journalled, and then acknowledged.
@@ -94,7 +118,9 @@ class Batch:
     `lost` counts what was refused before the inbox (overflow, oversized, retained). What else the step depends on is
     here, so that it is journalled: `holes` are topics of which messages are known to be lost just before this batch
     (None: of any topic), of the windows that are due only every `thinning`-th is scored (above 1 under a backlog), and
-    `maintenance` is the whole plan from this batch on (None: as before).
+    `maintenance` is the whole plan from this batch on (None: as before). `resumed`: it is the first of a connection,
+    and what the broker did not keep of the time before is lost. `confirmed` are alerts that people called real before
+    this batch, and `changes` of streams come before its messages.
     """
 
     topics: Sequence[bytes]
@@ -107,6 +133,9 @@ class Batch:
     holes: Sequence[bytes] | None = ()
     thinning: int = 1
     maintenance: Sequence[Maintenance] | None = None
+    resumed: bool = False
+    confirmed: Sequence[Confirmed] = ()
+    changes: Sequence[StreamChange] = ()
 
     def __len__(self) -> int:
         """Return N, the number of messages."""
@@ -122,7 +151,9 @@ class Batch:
             mid=self.mid[keep] if len(self.mid) else self.mid,
             dup=self.dup[keep] if len(self.dup) else self.dup,
         )
-        return picked if first else replace(picked, lost=Drops(), holes=(), maintenance=None)
+        if first:
+            return picked
+        return replace(picked, lost=Drops(), holes=(), maintenance=None, resumed=False, confirmed=(), changes=())
 
     @property
     def broken(self) -> bool:
@@ -208,8 +239,11 @@ class AlertState(IntEnum):
     """The life of an alert, as in Prometheus, and what comes before it: the stream cannot be judged yet.
 
     FILLING: its window is not full, at the start or after a gap. LEARNING: what is normal for it is not known yet.
+    UNJUDGED: it is heard, and yet nothing of it is judged, for a reason that does not go away by itself
+    (`core.unjudged`).
     """
 
+    UNJUDGED = -3
     FILLING = -2
     LEARNING = -1
     INACTIVE = 0
@@ -226,7 +260,8 @@ class AlertState(IntEnum):
 class Verdicts:
     """One line per window: `score[B]` against `threshold[B]`, `share[B, C]` of each channel in it, alert `state[B]`.
 
-    While a stream is LEARNING its score is NaN.
+    While a stream is LEARNING its score is NaN. `own[B]` is the threshold of the score itself: `threshold` is lower
+    while an average of the scores is beyond its limit (`core.threshold`), and means nothing to people then.
     """
 
     stream: I32
@@ -236,6 +271,12 @@ class Verdicts:
     threshold: F64
     share: F32
     state: I8
+    own: F64 = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        """Let `own` be the threshold where nothing else is said."""
+        if len(self.own) != len(self.threshold):
+            object.__setattr__(self, "own", self.threshold)
 
     def __len__(self) -> int:
         """Return B, the number of windows judged."""

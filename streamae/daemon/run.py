@@ -3,6 +3,7 @@
 import faulthandler
 import logging
 import signal
+import sys
 from pathlib import Path
 
 from streamae import logs
@@ -13,6 +14,7 @@ __all__ = ["run"]
 
 log = logging.getLogger(__name__)
 _DISK_S = 10.0  # what a stop may take with a slow disk: then it ends where it stands, as safe as any crash
+_SWITCH_S = 0.001  # a fifth of Python's own: so long may each busy thread of the page hold up a step of the pipeline
 _HANG_ENDS_S = 120.0  # longer than a slow disk or the opening of many models at a reload should take
 
 
@@ -20,6 +22,7 @@ def run(path: Path) -> int:
     """The verb `run`: live until a signal; returns the exit code."""
     daemon = Daemon(path)
     logs.set_up(daemon.settings.log.level, daemon.settings.log.format)
+    sys.setswitchinterval(_SWITCH_S)
     signal.signal(signal.SIGHUP, lambda *_: daemon.reload_asked.set())
     with listening():
         try:

@@ -53,12 +53,14 @@ def series_of_messages(
     spells: Sequence[Spell] = (),
     *,
     since_s: float = -math.inf,
+    beside: Iterable[StreamGroup] = (),
     wish: Screening | None = None,
 ) -> MessageSeries:
     """Return the series of a group's streams from `since_s` on, without the rows within `spells`.
 
-    `batches()` is called twice, and starts from the beginning each time. `wish` says of the values what the group
-    leaves open.
+    `batches()` is called twice, and starts from the beginning each time. As in the daemon, a part of a message makes no
+    stream where one of the groups `beside` has the whole of its own. `wish` says of the values what the group leaves
+    open.
 
     Raises SeriesError where nothing of the group is in the messages, with what was in its place.
     """
@@ -66,9 +68,9 @@ def series_of_messages(
     found = channel_names(
         read, ((t, p) for batch in batches() for t, p in zip(batch.topics, batch.payloads, strict=True))
     )
-    streams = Streams(group.stream_template(name), group.max_streams)
-    router = Router([template for template, _ in read], found, streams, deferred([spec for _, spec in read]))
-    decoder = Decoder(router, [spec for _, spec in read], found, future_max_s=group.future_max_s)
+    streams, decoder = _decoder(name, group, found)
+    others = [_decoder("beside", one, channel_names(one.readers, ()))[1] for one in beside]
+    decoder.elsewhere = lambda topic, payload: any(other.covers(topic, payload) for other in others)
     parts, drops, messages = [], Drops(), 0
     for batch in batches():
         readings, refused = decoder.decode(batch.topics, batch.payloads, batch.arrival_s)
@@ -101,6 +103,14 @@ def _wish(group: StreamGroup, wish: Screening | None) -> Screening:
     return replace(wish, range={**wish.range, **group.health.range}, counters={**wish.counters, **group.counters})
 
 
+def _decoder(name: str, group: StreamGroup, channels: Sequence[str]) -> tuple[Streams, Decoder]:
+    read = group.readers
+    templates, specs = [template for template, _ in read], [spec for _, spec in read]
+    streams = Streams(group.stream_template(name), group.max_streams)
+    router = Router(templates, channels, streams, deferred(specs))
+    return streams, Decoder(router, specs, channels, future_max_s=group.future_max_s)
+
+
 def from_recordings(
     path: Path, group: str | None, recordings: Sequence[Path], wish: Screening | None = None
 ) -> MessageSeries:
@@ -108,10 +118,11 @@ def from_recordings(
 
     Raises ConfigError, SeriesError.
     """
-    name, chosen = load(path).group(group)
-    return series_of_messages(
-        name, chosen, lambda: (b for recording in recordings for b in read_batches(recording)), wish=wish
-    )
+    settings = load(path)
+    name, chosen = settings.group(group)
+    beside = [one for other, one in settings.streams.items() if other != name]
+    batches = lambda: (b for recording in recordings for b in read_batches(recording))  # noqa: E731
+    return series_of_messages(name, chosen, batches, beside=beside, wish=wish)
 
 
 def from_journal(
@@ -121,12 +132,15 @@ def from_journal(
 
     Raises ConfigError, SeriesError, StoreError.
     """
-    name, chosen = load(path).group(group)
+    settings = load(path)
+    name, chosen = settings.group(group)
+    beside = [one for other, one in settings.streams.items() if other != name]
     # A Sparkplug birth defines the aliases, and it may have come long before.
     from_s = -math.inf if any(FORMATS[topic.kind].memory is not None for topic in chosen.topics) else since_s
     with open_past(directory) as past:
         spells = [*past.alerts(name), *past.silences(name)]
-        found = series_of_messages(name, chosen, lambda: past.batches(from_s), spells, since_s=since_s, wish=wish)
+        batches = lambda: past.batches(from_s)  # noqa: E731
+        found = series_of_messages(name, chosen, batches, spells, since_s=since_s, beside=beside, wish=wish)
         return (
             found if not past.damaged else MessageSeries(found.series, [*found.notes, "damaged rows were passed over"])
         )

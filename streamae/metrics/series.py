@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from streamae.core.report import Report
 from streamae.core.silence import patience_s
 from streamae.metrics.catalogue import PER_STREAM, Metric
+from streamae.pacing import paced
 
 __all__ = ["Histogram", "StreamSeries"]
 
@@ -49,7 +50,10 @@ class Histogram(Collector):
 
 
 class StreamSeries:
-    """Last score, threshold, state, time and maintenance of up to `limit` streams; those of silent ones are freed."""
+    """Last score, threshold, state, time, maintenance and severity of up to `limit` streams.
+
+    Those of silent ones are freed.
+    """
 
     def __init__(self, limit: int, stale_after_s: float | None) -> None:
         self._limit = limit
@@ -57,7 +61,7 @@ class StreamSeries:
         self._slots: dict[tuple[str, int], int] = {}
         self._names: list[str] = [""] * limit
         self._free = list(range(limit - 1, -1, -1))
-        self._last = np.zeros((5, limit))  # score, threshold, state, seen_s, in maintenance
+        self._last = np.zeros((6, limit))  # score, threshold, state, seen_s, in maintenance, severity
         self._silence = np.zeros((2, limit))  # the longest so far, how many there were
         self.left_out = 0  # the most of any batch of late: not every batch has all streams
         self._left_out_s = -np.inf
@@ -67,12 +71,14 @@ class StreamSeries:
         left_out = 0
         for group, news in report.groups.items():
             names, verdicts = news.names, news.verdicts
+            if news.removed or news.renamed:
+                self._end_renamed(group, names)
             slots = np.fromiter((self._slot(group, int(s), names) for s in verdicts.stream), np.int64, len(verdicts))
             kept = slots >= 0
             left_out += len(set(verdicts.stream[~kept].tolist()))
             lines: tuple[npt.NDArray[Any], ...] = (
                 verdicts.score,
-                verdicts.threshold,
+                verdicts.own,
                 verdicts.state,
                 np.full(len(verdicts), now_s),
             )
@@ -98,15 +104,30 @@ class StreamSeries:
         slot = self._slots.get((group, stream), -1)
         if slot < 0 and self._free:
             slot = self._slots[group, stream] = self._free.pop()
-            self._last[3:, slot] = self._silence[:, slot] = 0.0
-            self._names[slot] = f'group="{_escaped(group)}",stream="{_escaped(names[stream])}"'
+            self._last[3:, slot] = 0.0
+            self._silence[:, slot] = 0.0
+            self._names[slot] = _labels(group, names[stream])
         return slot
 
-    def mark(self, group: str, states: npt.NDArray[np.int8], maintenance: npt.NDArray[np.bool_]) -> None:
-        """Set the states of a group's streams between verdicts, and which of them are in maintenance: both `[S]`."""
+    def _end_renamed(self, group: str, names: Sequence[str]) -> None:
+        """Give back the slots of a group's streams that are gone, or whose number or name is another now."""
+        for key, slot in list(self._slots.items()):
+            if key[0] == group and (key[1] >= len(names) or self._names[slot] != _labels(group, names[key[1]])):
+                del self._slots[key]
+                self._free.append(slot)
+
+    def mark(
+        self,
+        group: str,
+        states: npt.NDArray[np.int8],
+        maintenance: npt.NDArray[np.bool_],
+        severity: npt.NDArray[np.int8],
+    ) -> None:
+        """Set what a group's streams are between verdicts: state, in maintenance or not, severity; all `[S]`."""
         for (of_group, stream), slot in self._slots.items():
             if of_group == group:
                 self._last[4, slot] = stream < len(maintenance) and maintenance[stream]
+                self._last[5, slot] = severity[stream] if stream < len(severity) else 0
                 self._last[2, slot] = states[stream] if stream < len(states) else self._last[2, slot]
 
     def expire(self, now_s: float) -> None:
@@ -127,8 +148,12 @@ class StreamSeries:
             name = f"streamae_{metric.name}"
             lines += [f"# HELP {name} {metric.help}", f"# TYPE {name} gauge"]
             values = now_s - row if metric.name == "last_sample_age_seconds" else row
-            lines += [f"{name}{{{self._names[slot]}}} {_value(float(values[slot]))}" for slot in slots]
+            lines += [f"{name}{{{self._names[slot]}}} {_value(float(values[slot]))}" for slot in paced(slots)]
         return ("\n".join(lines) + "\n").encode() if slots else b""
+
+
+def _labels(group: str, stream: str) -> str:
+    return f'group="{_escaped(group)}",stream="{_escaped(stream)}"'
 
 
 def _escaped(text: str) -> str:

@@ -8,27 +8,21 @@ The manifest alone needs no torch: `read_manifest` and `describe` open the file 
 """
 
 import hashlib
-import io
-import json
-import math
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamae.core.align_rule import GridAlign
-from streamae.core.calendar import Calendar
-from streamae.core.calibration import Calibration, StreamCalibration
-from streamae.core.counters import COUNTERS
-from streamae.core.impossible import Sentinels
 from streamae.core.profile import Profile
 from streamae.core.types import F32
 from streamae.errors import ArtifactError
 from streamae.model.executor_options import ExecutorOptions
+from streamae.model.files import read_regular
+from streamae.model.manifest import CLASSIFIER, SCORER, check_fields, profile_of, unpacked
 from streamae.model.save import registered
 
 if TYPE_CHECKING:
@@ -38,6 +32,7 @@ __all__ = [
     "FORMAT_VERSION",
     "Artifact",
     "describe",
+    "manifest_of",
     "open_artifact",
     "profile_of",
     "read_manifest",
@@ -56,7 +51,7 @@ _REQUIRED = (
     "calibration",
     "golden",
 )
-_REQUIRED_WITHIN = (("network", "window"), ("golden", "windows"), ("golden", "errors"))
+_REQUIRED_WITHIN = (("network", "window"), ("golden", "windows"))
 _SIZE_MAX = 1 << 30
 _RTOL, _ATOL = 1e-4, 1e-5  # between machines: another BLAS sums in another order
 
@@ -74,7 +69,7 @@ class Artifact:
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """Read the manifest without torch. Raises ArtifactError on a file that is no model, or of a newer format."""
-    return _manifest(path, _content(path))
+    return manifest_of(path, _content(path), SCORER)
 
 
 def open_artifact(
@@ -89,12 +84,9 @@ def open_artifact(
     not give the golden output.
     """
     content, digest = verified(path, sha256, registry)
-    manifest = _manifest(path, content)
-    try:
-        profile = profile_of(manifest, digest)
-    except ArtifactError as error:
-        raise ArtifactError(f"{path}: {error}") from error
-    reconstructor = _LOADERS[manifest["format"]["kind"]](path, content, manifest, device, means)
+    manifest = manifest_of(path, content, SCORER)
+    profile = profile_of(manifest, digest)
+    reconstructor = _LOADERS[SCORER](path, content, manifest, device, means)
     _check_golden(path, manifest, reconstructor)
     return Artifact(path, digest, manifest, profile, reconstructor)
 
@@ -107,69 +99,10 @@ def verified(path: Path, sha256: str | None, registry: Path | None) -> tuple[byt
     return content, digest
 
 
-def profile_of(manifest: Mapping[str, Any], digest: str) -> Profile:
-    """Build what the core needs to know from a manifest. Raises ArtifactError on a calibration that cannot be one."""
-    channels, streams = tuple(manifest["channels"]), manifest["streams"]
-    scores = manifest["format"]["kind"] in _LOADERS  # a classifier's does not
-    calibration = Calibration.from_mapping(manifest["calibration"], len(channels)) if scores else Calibration.none()
-    features = len(calibration.channel) if scores else None
-    if not isinstance(streams, dict):
-        raise ArtifactError(f"streams: got {streams!r:.60}; it must be a mapping. Train the model again")
-    return Profile(
-        digest=digest,
-        channels=channels,
-        window=int(manifest["network"]["window"]),
-        period_s=float(manifest["period_s"]),
-        gap_max_s=float(manifest["gap_max_s"]),
-        warmup_rows=int(manifest["warmup_rows"]),
-        streams={
-            name: StreamCalibration.from_mapping(kept, name, len(channels), features) for name, kept in streams.items()
-        },
-        calibration=calibration,
-        calendar=manifest.get("calendar"),
-        counters=_counters(manifest, channels),
-        sentinels={name: Sentinels.from_mapping(kept, name) for name, kept in _by_channel(manifest, "sentinels")},
-        grid=_grid(manifest),
-    )
-
-
-def _by_channel(manifest: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
-    """Return the entries of a mapping of channels that the manifest may have. Raises ArtifactError."""
-    kept = manifest.get(key, {})
-    if not isinstance(kept, dict) or not kept.keys() <= set(manifest["channels"]):
-        raise ArtifactError(f"{key}: got {kept!r:.60}; it must be a mapping of channels. Train the model again")
-    return list(kept.items())
-
-
-def _counters(manifest: Mapping[str, Any], channels: Sequence[str]) -> dict[str, str]:
-    kept = _by_channel(manifest, "counters")
-    for name, kind in kept:
-        if kind not in COUNTERS:
-            raise ArtifactError(
-                f"counters.{name}: got {kind!r:.60}; this streamae knows {', '.join(COUNTERS)}. Train the model again"
-            )
-    return {name: dict(kept)[name] for name in channels if name in dict(kept)}
-
-
-def _grid(manifest: Mapping[str, Any]) -> GridAlign | None:
-    """Return the grid that the rows of training were built on; None where they were rows already."""
-    kept = manifest.get("grid")
-    if kept is None:
-        return None
-    try:
-        grid = GridAlign(every_s=float(kept["every_s"]), method=kept["method"], gap_max_s=kept["gap_max_s"])
-        good = 0 < grid.every_s < math.inf and grid.method in ("hold", "mean") and 0 < grid.bridged_s() < math.inf
-    except (TypeError, ValueError, KeyError):
-        good = False
-    if not good:
-        raise ArtifactError(f"grid: got {kept!r:.60}; it must have every_s, method, gap_max_s. Train the model again")
-    return grid
-
-
 def describe(path: Path) -> dict[str, Any]:
     """What `streamae inspect` prints: digest, size and the manifest without its bulk; needs no torch, runs no code."""
     content = _content(path)
-    manifest = _manifest(path, content)
+    manifest = manifest_of(path, content, SCORER)
     calibration = {
         k: v
         for k, v in manifest["calibration"].items()
@@ -187,11 +120,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 def _content(path: Path) -> bytes:
     try:
-        if path.stat().st_size > _SIZE_MAX:
-            raise ArtifactError(
-                f"{path}: is larger than {_SIZE_MAX >> 20} MiB, so it is no streamae model; check the path"
-            )
-        return path.read_bytes()
+        content = read_regular(path, _SIZE_MAX)
     except FileNotFoundError:
         raise ArtifactError(
             f"{path}: there is no such model file; train one with `streamae train`, or correct the path"
@@ -200,6 +129,9 @@ def _content(path: Path) -> bytes:
         raise ArtifactError(
             f"{path}: cannot be read ({error.strerror}); check that it is a file and its permissions"
         ) from error
+    if content is None:
+        raise ArtifactError(f"{path}: is larger than {_SIZE_MAX >> 20} MiB, so it is no streamae model; check the path")
+    return content
 
 
 def _check_digest(path: Path, digest: str, pinned: str | None, registry: Path | None) -> None:
@@ -217,28 +149,33 @@ def _check_digest(path: Path, digest: str, pinned: str | None, registry: Path | 
         )
 
 
-def _manifest(path: Path, content: bytes) -> dict[str, Any]:
+def manifest_of(path: Path, content: bytes, kind: str) -> dict[str, Any]:
+    """Return the manifest of a model file of this kind, all of it checked. Raises ArtifactError."""
     again = "copy it again from where it was trained, or train it again with `streamae train`"
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as file:
-            (name,) = (n for n in file.namelist() if n.endswith("/extra/manifest.json"))
-            manifest = json.loads(file.read(name))
-            for each in file.namelist():
-                file.read(each)  # compares checksums, which torch does not
+        manifest = unpacked(content)
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
         raise ArtifactError(f"{path}: is damaged or no streamae model ({error}); {again}") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), dict):
         raise ArtifactError(f"{path}: its manifest is not one of streamae's; {again}")
-    version, kind = manifest["format"].get("version"), manifest["format"].get("kind")
-    if not isinstance(version, int) or version > FORMAT_VERSION or kind not in _LOADERS:
+    version, found = manifest["format"].get("version"), manifest["format"].get("kind")
+    if kind == CLASSIFIER and isinstance(found, str) and found in _LOADERS:
+        raise ArtifactError(f"{path}: is a {found}; train one with `streamae train --classify`")
+    if not isinstance(version, int) or version > FORMAT_VERSION or found != kind:
         raise ArtifactError(
-            f"{path}: is of format {kind} {version}, this streamae reads up to {FORMAT_VERSION} of "
-            f"{', '.join(_LOADERS)}; upgrade streamae, or train the model again with this version"
+            f"{path}: is of format {found!s:.60} {version!s:.60}, this streamae reads up to {FORMAT_VERSION} of "
+            f"{kind}; upgrade streamae, or train the model again with this version"
         )
     missing = [key for key in _REQUIRED if key not in manifest]
-    missing += [f"{part}.{key}" for part, key in _REQUIRED_WITHIN if key not in manifest.get(part, key)]
+    parts = {key: manifest[key] for key in ("network", "golden") if isinstance(manifest.get(key), dict)}
+    within = (*_REQUIRED_WITHIN, ("golden", "probabilities" if kind == CLASSIFIER else "errors"))
+    missing += [f"{part}.{key}" for part, key in within if part in parts and key not in parts[part]]
     if missing:
         raise ArtifactError(f"{path}: its manifest lacks {', '.join(missing)}; {again}")
+    try:
+        check_fields(manifest, profile_of(manifest, ""))
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from error
     return manifest
 
 
@@ -254,22 +191,19 @@ def _load_torchscript(
         scripted = load_archive(content, where)
         spec = DetectorSpec.from_mapping(manifest["network"])
         return TorchReconstructor(scripted, spec, where, means)
-    except (RuntimeError, ValueError, AttributeError) as error:
-        cause = str(error).splitlines()[0]
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, MemoryError) as error:
+        cause = (str(error) or type(error).__name__).splitlines()[0]
         raise ArtifactError(f"{path}: torch cannot run it ({cause}); train it again with this installation") from error
 
 
 _LOADERS: dict[str, Callable[[Path, bytes, Mapping[str, Any], str, ExecutorOptions | None], "TorchReconstructor"]] = {
-    "torchscript": _load_torchscript
+    SCORER: _load_torchscript
 }
 
 
 def _check_golden(path: Path, manifest: Mapping[str, Any], reconstructor: "TorchReconstructor") -> None:
     wanted = np.asarray(manifest["golden"]["errors"], np.float32)
     windows: F32 = np.asarray(manifest["golden"]["windows"], np.float32)
-    read = len(manifest["channels"]) + len(Calendar.of(manifest.get("calendar")))
-    if windows.shape[1:] != (manifest["network"]["window"], read):
-        raise ArtifactError(f"{path}: its golden input does not have its window and channels; train it again")
     got = reconstructor.errors(windows)
     if got.shape != wanted.shape or not np.allclose(got, wanted, rtol=_RTOL, atol=_ATOL):
         worst = float(np.abs(got - wanted).max()) if got.shape == wanted.shape else float("nan")

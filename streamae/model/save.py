@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamae.errors import ArtifactError
+from streamae.model.files import read_regular
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["default_registry", "format_version", "register", "registered", "save"]
+
+_REGISTRY_MAX = 64 << 20
 
 
 def default_registry() -> Path:
@@ -55,7 +58,7 @@ def register(registry: Path, digest: str, path: Path) -> None:
 def registered(registry: Path) -> dict[str, str]:
     """Return the digests in a registry, and the files that had them."""
     try:
-        known = json.loads(registry.read_bytes())
+        known = json.loads(read_regular(registry, _REGISTRY_MAX) or b"")
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

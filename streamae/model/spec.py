@@ -99,6 +99,7 @@ class NetworkSpec:
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "NetworkSpec":
         """Read back what `to_mapping` wrote; raises ValueError on unknown or missing keys."""
+        _typed(cls, values)
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise ValueError(f"unknown network settings {sorted(unknown)}")
@@ -106,6 +107,22 @@ class NetworkSpec:
             return cls(**{**values, "targets": tuple(values["targets"])})
         except (KeyError, TypeError) as error:
             raise ValueError(f"network settings are incomplete: {error}") from error
+
+
+def _typed(kind: Any, values: Mapping[str, Any]) -> None:
+    """Raise ValueError where a value is of another type than its field, or a list holds none."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"settings must be a mapping; got {values!r:.60}")  # noqa: TRY004  (as of all that is wrong)
+    for f in fields(kind):
+        value = values.get(f.name)
+        if f.name in values and f.type in (int, bool, str) and type(value) is not f.type:
+            raise ValueError(f"{f.name} must be of type {f.type.__name__}; got {value!r:.60}")
+        if f.name in ("targets", "context") and not _are_wholes(value):
+            raise ValueError(f"{f.name} must be channel indices; got {value!r:.60}")
+
+
+def _are_wholes(value: Any) -> bool:
+    return value is None or (isinstance(value, list | tuple) and all(type(one) is int for one in value))
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -182,6 +199,7 @@ class DetectorSpec:
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "DetectorSpec":
         """Read back what `to_mapping` wrote; raises ValueError on missing keys."""
+        _typed(cls, values)
         try:
             spec = cls(
                 channels=values["channels"],

@@ -15,8 +15,9 @@ A denied subscription is asked for again every 4 s, for an administrator may be 
 Two processes with one client id would take the session from each other for ever. MQTT 5 has a reason code for that,
 which not every broker sends (mosquitto 2.0 does not), and 3.1.1 has none. So a session with a `status_topic` signs a
 retained topic, `streamae/owner/<client id>`, when it connects first. Coming back and finding another's signature
-there, it knows that it was taken over in between. Once it signs again, for what a killed process of ours had sent may
-be read late by a busy broker; a rival that lives takes over again, and then it ends: who was started last goes on.
+there, it knows that it was taken over in between; what is written there meanwhile is not believed (ownership.py). Once
+it signs again, for what a killed process of ours had sent may be read late by a busy broker; a rival that lives takes
+over again, and then it ends: who was started last goes on.
 """
 
 import logging
@@ -29,12 +30,15 @@ from collections.abc import Callable, Sequence
 from streamae.condition import Condition
 from streamae.mqtt.connection import Connection
 from streamae.mqtt.options import ClientMaker, ConnectionOptions, tls_context
+from streamae.mqtt.ownership import OwnTopics
 from streamae.mqtt.reader import best_client
 from streamae.mqtt.session_options import SessionOptions
 from streamae.mqtt.state import Deliver, Ledger, SessionState, Subscription
 
 __all__ = ["Session"]
 
+_NO_TLS_THERE = ("[Errno 104]", "EOF occurred", "WRONG_VERSION_NUMBER", "record layer", "handshake operation timed out")
+_NOTHING_SAID = ("[Errno 104]", "closed before CONNACK", "connection lost", "no CONNACK")
 _log = logging.getLogger("streamae.mqtt")
 
 
@@ -81,8 +85,14 @@ class Session:
             expect_session=expect_session,
             client_kind=client_kind or best_client(),
             tls=tls_context(connection.tls) if connection.tls else None,
-            owner_topic=f"streamae/owner/{plain_id}" if status_topic else "",
-            signature=secrets.token_hex(8).encode(),
+            own_topics=OwnTopics(
+                status_topic,
+                f"streamae/owner/{plain_id}",
+                secrets.token_hex(8).encode(),
+                self._ledger,
+                connection.address,
+                monotonic,
+            ),
             ledger=self._ledger,
             condition=Condition(
                 "broker", connection.address, f"nothing comes from broker {connection.address}", monotonic, _log
@@ -144,6 +154,8 @@ class Session:
             reason = Connection(self._terms, self._protocol).live()
             if self.connection.protocol == "auto" and not self.state.connects:
                 self._try_other_protocol(reason)
+            if self.state.connects == connects:
+                reason += self._about_tls(reason)
             self._ledger.note(connected=False, subscribed=False)
             if self._terms.stopping.is_set():
                 return
@@ -158,6 +170,15 @@ class Session:
             delay_s = min(delay_s * 2, 30.0 if long_down else 4.0)
             self._terms.beat(delay_s)
             self._terms.stopping.wait(delay_s * (0.5 + 0.5 * self._jitter()))
+
+    def _about_tls(self, reason: str) -> str:
+        """Return what to look at where a broker hung up before it spoke: so it ends where one side alone speaks TLS."""
+        port = self.connection.port
+        if self.connection.tls is not None and any(said in reason for said in _NO_TLS_THERE):
+            return f"; mqtt.tls is set: does the broker speak TLS on port {port}?"
+        if self.connection.tls is None and reason.startswith(_NOTHING_SAID):
+            return f"; if the broker speaks TLS on port {port}, set mqtt.tls"
+        return ""
 
     def _try_other_protocol(self, reason: str) -> None:
         """Before the first CONNACK of this process, let 5 and 3.1.1 take turns where a broker does not answer 5.

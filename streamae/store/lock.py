@@ -6,11 +6,12 @@ whoever held it last, and is no sign of a holder by itself.
 
 import fcntl
 import os
+import stat
 from pathlib import Path
 
 from streamae.errors import StoreError
 
-__all__ = ["StateLock"]
+__all__ = ["StateLock", "cautions"]
 
 
 class StateLock:
@@ -42,3 +43,14 @@ class StateLock:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+def cautions(directory: Path, file: Path) -> list[str]:
+    """Return, in sentences, who else could change the state, and where it lies if not where it seems to."""
+    found = []
+    mode = stat.S_IMODE(directory.stat().st_mode)
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        found.append(f"{directory} can be changed by other users (mode {mode:o}): chmod 700 it")
+    if file.is_symlink():
+        found.append(f"{file} is a link: the state is kept in {file.resolve()}")
+    return found

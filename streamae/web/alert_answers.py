@@ -59,6 +59,9 @@ class AlertAnswer(TypedDict):
     window_start_s: Annotated[float, meaning("Event time of the first row of the window of that transition")]
     score: Annotated[float | None, meaning("Score at its last transition; of a verdict on a sensor, what it measured")]
     threshold: Annotated[float | None, meaning("Threshold at its last transition; of a sensor, its limit")]
+    limit: Annotated[
+        str, meaning("Which limit it was beyond at its last transition, if not the threshold of the score; else empty")
+    ]
     peak_score: Annotated[float | None, meaning("Highest score since it began")]
     shares: Annotated[
         dict[str, float], meaning("Each channel's share of the error; of a resolved alert, when it began")
@@ -69,7 +72,7 @@ class AlertAnswer(TypedDict):
     acknowledged_s: Annotated[float | None, meaning("When somebody acknowledged it")]
     acknowledged_by: Annotated[str | None, meaning("From where: `page`")]
     note: Annotated[str | None, meaning("What was written with the acknowledgement or the feedback")]
-    feedback: Annotated[str | None, meaning("What it turned out to be, such as `false-alarm`")]
+    feedback: Annotated[str | None, meaning("What it turned out to be, `false-alarm` or `real`")]
     silence: Annotated[
         SilenceAnswer | SilenceNumber | None,
         meaning("The silence that it is under, or because of which no sink was notified; of an old one, its number"),
@@ -108,7 +111,7 @@ class FeedbackAnswer(TypedDict):
     group: Annotated[str, meaning("Group of its stream")]
     stream: Annotated[str, meaning("Its stream")]
     rule: Annotated[str, meaning("Its rule")]
-    verdict: Annotated[str, meaning("What it turned out to be, such as `false-alarm`")]
+    verdict: Annotated[str, meaning("What it turned out to be, `false-alarm` or `real`")]
     from_s: Annotated[float, meaning("First row of the window that fired, event time")]
     to_s: Annotated[float | None, meaning("End of the alert, event time; null while it fires")]
     note: Annotated[str | None, meaning("What was written with it")]

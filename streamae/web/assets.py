@@ -31,7 +31,7 @@ class Assets:
         self._files = {name: _tagged(content) for name, content in _walk(root, "")}
         self._made = made
 
-    def page(self, request: Request) -> Response:
+    async def page(self, request: Request) -> Response:
         """Return the page itself."""
         return self._send("index.html", request)
 
@@ -39,7 +39,7 @@ class Assets:
         """The description of this API."""
         return self._send("openapi.json", request)
 
-    def file(self, request: Request) -> Response:
+    async def file(self, request: Request) -> Response:
         """Return one file; 404 where there is none of that name."""
         return self._send(request.path_params["name"], request)
 

@@ -11,6 +11,7 @@ from typing import Annotated
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
+from streamae.pacing import paced
 from streamae.web.alert_answers import (
     AlertList,
     DeadLetterList,
@@ -25,8 +26,10 @@ from streamae.web.answers import DoneAnswer, ModelList, StatusAnswer, StreamList
 from streamae.web.events import Events
 from streamae.web.operations import BODY_MAX_BYTES, Operation
 from streamae.web.parameters import Action, AlertsAsked, Number, PageAsked, PastAsked, SilencesAsked, StreamAsked
+from streamae.web.pools import Pool
 from streamae.web.ranking import Selection, finite, line, ranked
 from streamae.web.silences import SilenceAsked, silence_of
+from streamae.web.stream_changes import ChangeAsked, StreamAction, change_of
 from streamae.web.view import View
 
 __all__ = ["OPERATIONS", "Endpoints"]
@@ -40,8 +43,8 @@ _Note = Annotated[str, meaning(f"A note, at most {BODY_MAX_BYTES} bytes of UTF-8
 class Endpoints:
     """The functions behind the paths; each docstring is what the API's description says of its path."""
 
-    def __init__(self, view: View, *, read_only: bool) -> None:
-        self._view, self._read_only = view, read_only
+    def __init__(self, view: View, metrics_pool: Pool, *, read_only: bool) -> None:
+        self._view, self._metrics_pool, self._read_only = view, metrics_pool, read_only
         self.readers = Events(self.status)
 
     def status(self) -> StatusAnswer:
@@ -92,6 +95,16 @@ class Endpoints:
             "silence": None if silence is None else finite(silence),
         }
 
+    def change(self, action: StreamAction, body: ChangeAsked) -> DoneAnswer:
+        """Say that something about a stream was changed on purpose: it learns again, is removed, or has a new name.
+
+        Alerts that it has then are resolved. The change is in the journal when it is answered.
+        """
+        refused = self._view.change(change_of(action, body), body.get("since_s"))
+        if refused:
+            raise HTTPException(404 if refused.startswith("there is no") else 400, refused)
+        return {"done": action}
+
     def past(self, asked: PastAsked) -> PastAnswer:
         """One stream in a span of its past, read from the journal.
 
@@ -125,7 +138,7 @@ class Endpoints:
 
     def alerts(self, asked: AlertsAsked) -> AlertList:
         """Alerts, the most recently changed first."""
-        return {"alerts": [finite(alert) for alert in self._view.alerts(asked.state, asked.limit)]}
+        return {"alerts": [finite(alert) for alert in paced(self._view.alerts(asked.state, asked.limit))]}
 
     def act(self, alert_id: Annotated[str, meaning("Id of the alert")], action: Action, body: _Note) -> DoneAnswer:
         """Acknowledge an alert, mark it as false alarm, or take that back."""
@@ -135,7 +148,7 @@ class Endpoints:
 
     def feedback(self, asked: PageAsked) -> FeedbackList:
         """What people said of alerts, newest first, with the windows of time."""
-        return {"feedback": [finite(one) for one in self._view.feedback(asked.limit)]}
+        return {"feedback": [finite(one) for one in paced(self._view.feedback(asked.limit))]}
 
     def dead_letters(self, asked: PageAsked) -> DeadLetterList:
         """Notices that sinks refused for good, sink by sink, newest first."""
@@ -167,33 +180,38 @@ class Endpoints:
             raise HTTPException(404, "there is no such silence that has not ended")
         return {"done": "end"}
 
-    def metrics(self) -> Response:
+    async def metrics(self) -> Response:
         """Metrics in Prometheus' text format."""
-        return Response(self._view.metrics(), headers={"content-type": _METRICS_TYPE})
+        text = await self._metrics_pool.run_once("metrics", self._view.metrics)
+        return Response(text, headers={"content-type": _METRICS_TYPE})
 
-    def healthz(self) -> Response:
+    async def healthz(self) -> Response:
         """Whether the process lives: 503 with the reasons where it should be restarted."""
         return _probe(self._view.snapshot().unhealthy)
 
-    def readyz(self) -> Response:
-        """Whether messages arrive and are judged: 503 with the reasons where they are not."""
+    async def readyz(self) -> Response:
+        """Whether messages arrive and are judged: 503 with the reasons where they are not. Groups that lack values are
+        named in either case.
+        """
         snapshot = self._view.snapshot()
-        return _probe([*snapshot.unhealthy, *snapshot.unready])
+        lacking = [f"{one['what']}: {one['reason']}" for one in snapshot.conditions if one["kind"] == "intake"]
+        return _probe([*snapshot.unhealthy, *snapshot.unready], lacking)
 
 
-def _probe(reasons: Sequence[str]) -> Response:
-    return PlainTextResponse("\n".join([*reasons, ""]) if reasons else "ok\n", 503 if reasons else 200)
+def _probe(reasons: Sequence[str], beside: Sequence[str] = ()) -> Response:
+    return PlainTextResponse("\n".join([*(reasons or ["ok"]), *beside, ""]), 503 if reasons else 200)
 
 
 _E = Endpoints
 _API = "/api/v1"
 OPERATIONS = (
-    Operation(f"{_API}/status", _E.status, "The state"),
+    Operation(f"{_API}/status", _E.status, "The state", errors=(503,)),
     Operation(f"{_API}/events", _E.events, "The events", media="text/event-stream", errors=(503,)),
-    Operation(f"{_API}/streams", _E.streams, "How many match, and the lines asked for"),
-    Operation(f"{_API}/stream", _E.stream, "The stream", errors=(404, 503)),
-    Operation(f"{_API}/stream/past", _E.past, "The span", errors=(404, 503)),
-    Operation(f"{_API}/models", _E.models, "The manifests, without their bulk"),
+    Operation(f"{_API}/streams", _E.streams, "How many match, and the lines asked for", errors=(503,)),
+    Operation(f"{_API}/stream", _E.stream, "The stream", errors=(404, 503), pool="detail"),
+    Operation(f"{_API}/stream/past", _E.past, "The span", errors=(404, 503), pool="past"),
+    Operation(f"{_API}/stream/{{action}}", _E.change, "Done", "POST", errors=(400, 404, 503)),
+    Operation(f"{_API}/models", _E.models, "The manifests, without their bulk", errors=(503,)),
     Operation(f"{_API}/alerts", _E.alerts, "The alerts", errors=(503,)),
     Operation(f"{_API}/alerts/{{alert_id}}/{{action}}", _E.act, "Done", "POST", errors=(404, 503)),
     Operation(f"{_API}/feedback", _E.feedback, "The feedback", errors=(503,)),
@@ -203,7 +221,7 @@ OPERATIONS = (
     Operation(f"{_API}/silences", _E.silences, "The silences", errors=(503,)),
     Operation(f"{_API}/silences", _E.silence, "The silence that was made", "POST", 201, errors=(400, 503)),
     Operation(f"{_API}/silences/{{number}}/end", _E.end_silence, "Done", "POST", errors=(404, 503)),
-    Operation("/metrics", _E.metrics, "The metrics", media="text/plain"),
+    Operation("/metrics", _E.metrics, "The metrics", media="text/plain", errors=(503,)),
     Operation("/healthz", _E.healthz, "ok", media="text/plain", errors=(503,)),
     Operation("/readyz", _E.readyz, "ok", media="text/plain", errors=(503,)),
 )

@@ -6,6 +6,7 @@ a Content-Security-Policy that allows our own files and nothing else.
 
 import hmac
 import ipaddress
+import re
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -13,6 +14,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["Access", "Guard"]
+
+# An IPv6 address in brackets or a name, each with or without a port; or an IPv6 address that stands alone.
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]/@?#\s]+))(?::[0-9]{0,5})?|([0-9a-f]*:[0-9a-f:.]*)")
 
 _HEADERS = {
     "content-security-policy": (
@@ -65,10 +69,9 @@ class Access:
 
 
 def _host(header: str) -> str:
-    header = header.strip().lower()
-    if header.startswith("["):
-        return header[1:].partition("]")[0]
-    return header.rpartition(":")[0] if header.count(":") == 1 else header
+    """Return the name without its port, "" for what is no host of a URL: `[::1]evil.com`, `localhost:evil.com`."""
+    found = _HOST.fullmatch(header.strip().lower())
+    return (found[1] or found[2] or found[3]) if found else ""
 
 
 def _is_address(host: str) -> bool:

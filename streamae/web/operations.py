@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_type_hints
 
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from streamae.web.parameters import ParameterError, Reader
+from streamae.web.pools import Pool, PoolName
 
 __all__ = ["BODY_MAX_BYTES", "Operation"]
 
@@ -30,7 +30,8 @@ BODY_MAX_BYTES = 16_384
 class Operation:
     """`answer` is a method of the class that `route` is given an instance of; `errors` are further statuses of it.
 
-    `answers` describes the status of success, `media` is its content type. A function may also take the `request`.
+    `answers` describes the status of success, `media` is its content type; `pool` are the threads in which it runs. A
+    function may also take the `request`.
     """
 
     path: str
@@ -40,6 +41,7 @@ class Operation:
     status: int = 200
     media: str = "application/json"
     errors: tuple[int, ...] = ()
+    pool: PoolName = "read"
 
     @cached_property
     def hints(self) -> Mapping[str, Any]:
@@ -81,18 +83,20 @@ class Operation:
             found.add(413)
         return sorted(found)
 
-    def route(self, owner: object) -> Route:
-        """Return the route that answers with `owner`'s method; it runs in starlette's thread pool, unless async."""
+    def route(self, owner: object, pools: Mapping[PoolName, Pool]) -> Route:
+        """Return the route that answers with `owner`'s method; it runs in a thread of its pool, unless async."""
         bound = self.answer.__get__(owner)
         readers = self.readers  # made now: a class that cannot be read is an error of the start
+        pool = pools["change" if self.method == "POST" else self.pool]
 
-        def respond(request: Request) -> Response:
-            return self._response(bound(**self._given(request)))
+        async def respond(request: Request) -> Response:
+            given = self._given(request)
+            return await pool.run(lambda: self._response(bound(**given)))
 
         async def respond_to_body(request: Request) -> Response:
             given = self._given(request)
             body = self._parsed(await _body(request))
-            return self._response(await run_in_threadpool(bound, **given, body=body))
+            return await pool.run(lambda: self._response(bound(**given, body=body)))
 
         async def respond_at_once(request: Request) -> Response:
             return self._response(await bound(**self._given(request)))

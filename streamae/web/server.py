@@ -5,19 +5,22 @@ in a log. `stop` lets open requests end for a moment; streams of events are cut.
 """
 
 import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from streamae.errors import UnavailableError
+from streamae.pacing import Rests
+from streamae.web.connections import ConnectionLimits, WebConnection, close_overdue
 
 __all__ = ["WebServer"]
 
-_BACKLOG = 128
-_CONNECTIONS_MAX = 256
+_BACKLOG = 256
 _START_TIMEOUT_S = 30.0
 _BEAT_S = 1.0
 
@@ -26,7 +29,7 @@ class WebServer:
     """An HTTP server on `host:port`; port 0 takes a free one, which `.port` names after `start`.
 
     `on_stop` is called first when it stops, to end what would never end by itself; `beat` about once a second by the
-    thread, as long as it answers.
+    thread, as long as it answers. `limits` are what one client may take from the others.
     """
 
     def __init__(
@@ -36,7 +39,9 @@ class WebServer:
         port: int,
         on_stop: Callable[[], object] = lambda: None,
         beat: Callable[[], object] = lambda: None,
+        limits: ConnectionLimits | None = None,
     ) -> None:
+        self._limits = limits or ConnectionLimits()
         self._app, self._on_stop, self._beat = app, on_stop, beat
         self._address = (host, port)
         self._socket: socket.socket | None = None
@@ -75,9 +80,11 @@ class WebServer:
             lifespan="off",
             server_header=False,
             ws="none",
-            limit_concurrency=_CONNECTIONS_MAX,
+            backlog=_BACKLOG,
+            http=partial(WebConnection, self._limits, Rests()),  # type: ignore[arg-type]  # is called as a class is
             timeout_graceful_shutdown=1,
         )
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a line for each stranger's nonsense fills a disk
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="web", daemon=True)
         self._thread.start()
@@ -94,8 +101,10 @@ class WebServer:
         while not server.started and not task.done():
             await asyncio.sleep(0.01)
         self._started.set()
+        loop = asyncio.get_running_loop()
         while not task.done():
             self._beat()
+            close_overdue(server.server_state.connections, loop.time())
             await asyncio.wait([task], timeout=_BEAT_S)
         await task
 

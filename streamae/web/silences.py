@@ -44,7 +44,7 @@ class SilenceAsked(TypedDict, total=False):
     stream: Annotated[_Text, meaning(f"Streams to silence: {_PATTERN}")]
     rule: Annotated[_Text, meaning(f"Rules to silence: {_PATTERN}")]
     labels: Annotated[_Labels, meaning("Labels that a stream must have")]
-    starts_s: Annotated[_Seconds, meaning("When it begins; now, without it")]
+    starts_s: Annotated[_Seconds, meaning("When it begins, within a year; now, without it")]
     ends_s: Annotated[_Seconds, meaning("When it ends")]
     duration_s: Annotated[_Seconds, meaning("How long it lasts, in seconds; a year at most")]
     created_by: Annotated[_Text, meaning("Who asks for it")]
@@ -61,6 +61,8 @@ def silence_of(asked: SilenceAsked, now_s: float) -> SilenceWanted:
     ends_s = asked["ends_s"] if "ends_s" in asked else starts_s + asked["duration_s"]
     if ends_s <= max(starts_s, now_s) or ends_s - starts_s > DURATION_MAX_S:
         raise HTTPException(400, "a silence ends after its start and after now, and lasts a year at most")
+    if starts_s > now_s + DURATION_MAX_S:
+        raise HTTPException(400, "a silence begins within a year")
     return SilenceWanted(
         group=asked.get("group") or "*",
         stream=asked.get("stream") or "*",

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.quick
 STEPS = st.lists(
     st.tuples(
         st.integers(0, 2),  # stream
-        st.sampled_from([0.0, 1.0, 2.0, 5.0]),  # seconds since the sample before
+        st.sampled_from([0.0, 1.0, 2.0, 5.0, -7.0]),  # seconds since the sample before
         st.one_of(
             st.tuples(st.just("rise"), st.integers(0, 9)),
             st.tuples(st.just("fall"), st.integers(0, 40)),

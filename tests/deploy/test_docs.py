@@ -61,6 +61,7 @@ def test_the_pages_link_only_to_what_is_there():
 def test_limits_and_promises_name_what_there_is():
     """Every test, key, metric, reason and rule that the page names exists, and its bounds are those of the code."""
     from streamae.config.settings import StateOptions, StreamMetrics
+    from streamae.core.formats.spec import PayloadSpec
     from streamae.core.group_rule import GroupRule
     from streamae.core.types import Drop
     from streamae.daemon.daemon import STOP_S
@@ -69,6 +70,7 @@ def test_limits_and_promises_name_what_there_is():
     from streamae.metrics import CATALOGUE
     from streamae.stopping import GRACE_S
     from streamae.store.store import StoreLimits
+    from streamae.web.connections import ConnectionLimits
     from streamae.web.events import READERS_MAX
 
     page = (DOCS / "limits-and-promises.md").read_text()
@@ -80,7 +82,7 @@ def test_limits_and_promises_name_what_there_is():
     assert {"max_streams", "inbox_overflow", "payload_too_large", "future"} <= {reason.value for reason in Drop}
     reference = (DOCS / "config-reference.md").read_text()
     keys = re.findall(r"(?m)\| `([\w., `]+)` \|$", page)
-    assert len(keys) == 6
+    assert len(keys) == 7
     for key in re.split(r"`, `", "`, `".join(keys)):
         assert f"`{key.rpartition('.')[2]}`" in reference, key
     limits, inbox, state = StoreLimits(), ReceiveLimits(), StateOptions()
@@ -94,6 +96,9 @@ def test_limits_and_promises_name_what_there_is():
     assert (state.max_bytes, state.max_age_s) == (512_000_000, 7 * 86400)
     assert (StreamMetrics().per_stream_max, GroupRule().max_streams) == (1_000, 10_000)
     assert (2 * _BUDGET_BYTES, _DEPTH_MAX, READERS_MAX) == (64 << 20, 2048, 64)
+    web = ConnectionLimits()
+    assert (web.connections_max, web.request_s, web.body_s, web.answer_s) == (256, 10.0, 10.0, 30.0)
+    assert (web.unsent_max_bytes, PayloadSpec().max_points) == (32 << 20, 2000)
     assert max(STOP_S, GRACE_S) < 2
 
 

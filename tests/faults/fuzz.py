@@ -2,6 +2,8 @@
 
     python -m tests.faults.fuzz [--only payloads,web] [--seconds 60] [--engine atheris|hypothesis] [--planted]
 
+`fuzz_campaign.py` does the same for hours, and goes on where it was interrupted.
+
 With atheris, where it is installed, the fuzzer follows the coverage of the code (`pip install atheris`); else
 hypothesis changes honest inputs blindly. An input that raises is printed, and the exit code is 1. `--planted` is the
 control: a mistake that one in fifty of the changed inputs that are accepted reveals, and that must be found.
@@ -26,7 +28,9 @@ from typing import Any
 TARGETS = {
     "payloads": ("fuzz_messages", "payload decoders, all kinds"), "topics": ("fuzz_messages", "topic templates"),
     "config": ("fuzz_files", "configuration loader"), "journal": ("fuzz_files", "journal reader"),
-    "web": ("fuzz_web", "web API"),
+    "web": ("fuzz_web", "web API"), "wire": ("fuzz_web", "HTTP connections"),
+    "manifest": ("fuzz_models", "manifest of a model file"), "model": ("fuzz_models", "model file as a whole"),
+    "sniff": ("fuzz_messages", "recognition of formats"), "built": ("fuzz_files", "what a configuration builds"),
 }  # fmt: skip
 ENGINES = ("atheris", "hypothesis")
 ROOT = Path(__file__).parent.parent.parent
@@ -62,6 +66,7 @@ class Outcome:
     inputs: int
     seconds: float
     fault: str = ""
+    coverage: int = 0  # edges of the code that some input has taken; 0: not followed
 
     def line(self) -> str:
         found = f"FAULT: {self.fault}" if self.fault else "0 uncaught"
@@ -92,8 +97,8 @@ def hunt(name: str, seconds: float, engine: str, *, planted: bool = False, seed:
     """Fuzz one target for some seconds, or until it raises."""
     began_s = time.monotonic()
     if engine == "atheris":
-        inputs, fault = _hunt_by_coverage(name, seconds, planted, seed)
-        return Outcome(name, engine, inputs, time.monotonic() - began_s, fault)
+        with tempfile.TemporaryDirectory() as folder:
+            return hunt_in(Path(folder), name, seconds, planted=planted, seed=seed)
     target = target_of(name)
     inputs, fault = _hunt_blindly(target, plant(target) if planted else target.bite, seconds, seed)
     return Outcome(name, engine, inputs, time.monotonic() - began_s, fault)
@@ -159,21 +164,24 @@ def _edit(text: bytes, other: bytes, edits: Sequence[tuple[int, float, float, by
 # ---- atheris, in a process of its own: libFuzzer does not return
 
 
-def _hunt_by_coverage(name: str, seconds: float, planted: bool, seed: int) -> tuple[int, str]:
-    with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.faults.fuzz", "--child", name, "--seconds", str(seconds),
-             "--seed", str(seed), *(["--planted"] if planted else [])],
-            cwd=ROOT, capture_output=True, text=True, errors="replace", check=False, timeout=3 * seconds + 120,
-            env={**os.environ, "STREAMAE_FUZZ_FOLDER": folder},
-        )  # fmt: skip
-        note = Path(folder, "fault")
-        fault = note.read_text() if note.exists() else ""
+def hunt_in(folder: Path, name: str, seconds: float, *, planted: bool = False, seed: int = 1) -> Outcome:
+    """Follow the coverage of one target for some seconds; what was found interesting is kept in `folder`, for later."""
+    began_s, note = time.monotonic(), folder / "fault"
+    note.unlink(missing_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.fuzz", "--child", name, "--seconds", str(seconds),
+         "--seed", str(seed), *(["--planted"] if planted else [])],
+        cwd=ROOT, capture_output=True, text=True, errors="replace", check=False, timeout=3 * seconds + 300,
+        env={**os.environ, "STREAMAE_FUZZ_FOLDER": str(folder)},
+    )  # fmt: skip
+    fault = note.read_text() if note.exists() else ""
     said = done.stdout + done.stderr
     inputs = [int(n) for n in re.findall(r"(?:stat::number_of_executed_units: |Done |^#)(\d+)", said, re.MULTILINE)]
-    if done.returncode == 0:
-        return max(inputs, default=0), ""
-    return max(inputs, default=0), fault or f"exit {done.returncode}: {said[-500:]}"
+    coverage = [int(n) for n in re.findall(r"\bcov: (\d+)", said)]
+    if done.returncode != 0 and not fault:
+        fault = f"exit {done.returncode}: {said[-500:]}"
+    seconds = time.monotonic() - began_s
+    return Outcome(name, "atheris", max(inputs, default=0), seconds, fault, max(coverage, default=0))
 
 
 def _child(name: str, seconds: float, planted: bool, seed: int) -> None:
@@ -184,7 +192,7 @@ def _child(name: str, seconds: float, planted: bool, seed: int) -> None:
     bite = plant(target) if planted else target.bite
     folder = Path(os.environ["STREAMAE_FUZZ_FOLDER"])
     corpus = folder / "corpus"
-    corpus.mkdir()
+    corpus.mkdir(exist_ok=True)
     for n, text in enumerate(target.seeds):
         (corpus / f"seed{n}").write_bytes(text)
     (folder / "words").write_text("".join(_quoted(word) + "\n" for word in target.words if len(word) <= 64))

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -14,7 +15,10 @@ from streamae.config import load
 from streamae.config.check import fits
 from streamae.core.groups import Groups
 from streamae.core.types import Batch, Drop, Drops
-from streamae.daemon.build import subscriptions_of
+from streamae.daemon.build import make_source, subscriptions_of
+from streamae.daemon.clock import ArrivalClock, Clock
+from streamae.daemon.homeassistant import HomeAssistantThread
+from streamae.daemon.sinks import make_sink
 from streamae.errors import ConfigError
 from streamae.store.journal import _DEFLATED, _HEAD, crc_of, decode_batch, encode_batch, read_rows
 from tests.faults.fuzz import MEMORY, FuzzTarget
@@ -52,6 +56,51 @@ def config() -> FuzzTarget:
     honest = [yaml.safe_dump(part, width=1000).encode() for part in parts]
     words = [b"${NAME}", b"&a ", b"*a", b"<<: ", b"!!python/object:os.system ", b"file:secret.txt", b"1e999", b"0x"]
     return FuzzTarget(bite, honest + broken, [*words, b"- ", b"\t", b"\xef\xbb\xbf"])
+
+
+_VALUES = ("value", "", " ", "secret\n", "a\r\nb", "\u20ac", "0" * 400, "http://u:p@host/", "127.0.0.1:1", "nan")
+
+
+def built() -> FuzzTarget:
+    """What is accepted can be built whole, whatever the environment puts into it, or is a ConfigError."""
+    folder = Path(tempfile.mkdtemp(dir=MEMORY))
+    (folder / "secret.txt").write_text("secret\n")
+    path, clock = folder / "streamae.yaml", Clock()
+
+    def bite(data: bytes) -> bool:
+        path.write_bytes(data[1:])
+        value = _VALUES[data[0] % len(_VALUES)] if data else ""
+        try:
+            settings = load(path, environ={"NAME": value})
+            assert settings.web.loopback or (settings.web.token and settings.web.token.get_secret_value().strip())
+            if len(settings.sinks) > 4 or len(settings.streams) > 4:
+                return False
+            for sink in settings.sinks:
+                made = make_sink(settings, sink, clock)
+                made.close()
+            make_source(settings, clock, ArrivalClock(clock), lambda busy_s: None).close()
+            HomeAssistantThread(settings, dict, clock)
+        except ConfigError as error:
+            assert str(error)
+            return False
+        return True
+
+    sinks = [
+        {"type": "webhook", "url": "${NAME}", "headers": {"Authorization": "Bearer ${NAME}"}, "timeout": "5s"},
+        {"type": "alertmanager", "url": "http://127.0.0.1:1/${NAME}"}, {"type": "mqtt"}, {"type": "log"},
+        {"type": "apprise", "urls": ["${NAME}"]}, {"type": "webhook", "url": "https://h/", "ca": "secret.txt"},
+    ]  # fmt: skip
+    example = yaml.safe_load((TESTS.parent / "deploy" / "streamae.yaml").read_text())
+    plain = {"streams": example["streams"]}
+    wholes: list[dict[str, Any]] = [{**plain, "sinks": [sink]} for sink in sinks]
+    wholes += [{**plain, "web": {"listen": "0.0.0.0:${NAME}", "token": "${NAME}"}}, {**plain, "home_assistant": {}}]
+    wholes += [{**plain, "web": {"listen": "${NAME}", "token": "file:secret.txt"}}]
+    wholes += [{**plain, "mqtt": {"host": "${NAME}", "username": "u", "password": "${NAME}", "tls": {"ca": "none"}}}]
+    honest = [yaml.safe_dump(whole, width=1000).encode() for whole in wholes]
+    seeds = [bytes([n]) + text for n in range(len(_VALUES)) for text in honest]
+    return FuzzTarget(
+        bite, seeds, [b"${NAME}", b"file:secret.txt", b"file:/dev/zero", b"localhost.evil.com:1", b"9" * 400]
+    )
 
 
 def journal() -> FuzzTarget:

@@ -5,6 +5,7 @@ An input is a request as it stands on the wire: method and target, headers, an e
 
 import asyncio
 import json
+import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
+import uvicorn
+from uvicorn.server import ServerState
 
 from streamae.core.groups import Groups
 from streamae.core.types import Batch
@@ -19,7 +22,9 @@ from streamae.daemon.loop import Loop
 from streamae.daemon.page.view import DaemonView
 from streamae.ingest.source import SourceStatus
 from streamae.metrics import Metrics
+from streamae.pacing import Rests
 from streamae.web.app import Access, create_app
+from streamae.web.connections import ConnectionLimits, WebConnection, close_overdue
 from tests.faults.fuzz import MEMORY, FuzzTarget
 from tests.plants import group
 from tests.store_world import Clock, numbered, opened, report, transition
@@ -38,8 +43,8 @@ TOKEN = "sesame"
 _ANSWERS = {200, 201, 304, 307, 400, 401, 403, 404, 405, 413, 421, 503}
 
 
-def web() -> FuzzTarget:
-    """Any request has one answer that is none of our faults; without the token nothing is changed."""
+def _served() -> tuple[Any, Any]:
+    """The application over the daemon's own view of a small plant, and its store."""
     store, clock = opened(Path(tempfile.mkdtemp(dir=MEMORY))), Clock()
     store.commit(numbered(1), report(transition(1)), clock())
     groups, metrics = Groups("plant-1", [group()]), Metrics(clock)
@@ -52,6 +57,12 @@ def web() -> FuzzTarget:
     view.publish()
     app = create_app(view, Access(token=TOKEN))
     app.state.events.close()  # its one endless answer ends at once
+    return app, store
+
+
+def web() -> FuzzTarget:
+    """Any request has one answer that is none of our faults; without the token nothing is changed."""
+    app, store = _served()
     runner = asyncio.Runner()
 
     def bite(data: bytes) -> bool:
@@ -128,3 +139,90 @@ async def _ask(app: Any, scope: Mapping[str, Any], body: bytes) -> tuple[int, by
     starts = [m for m in said if m["type"] == "http.response.start"]
     assert len(starts) == 1, "one answer for each request"
     return starts[0]["status"], b"".join(m.get("body", b"") for m in said[1:])
+
+
+# ---- the connection
+
+
+class _Wire(asyncio.Transport):
+    """The server's end of a connection: what is written is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said, self.closed = bytearray(), False
+
+    def write(self, data: Any) -> None:
+        self.said += data
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        return
+
+    resume_reading = pause_reading
+
+
+def wire() -> FuzzTarget:
+    """Whatever bytes come on a connection, in whatever pieces: answers by HTTP, or an end; and no trace in the log."""
+    app, _ = _served()
+    config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none", access_log=False)
+    config.load()
+    traces: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: traces.append(handler.format(record))  # type: ignore[method-assign]
+    logging.getLogger("uvicorn.error").addHandler(handler)
+    logging.getLogger("uvicorn.error").propagate = False
+    runner = asyncio.Runner()
+
+    def bite(data: bytes) -> bool:
+        said = runner.run(_talk(config, data.split(b"\x1e\x1e")[:6]))
+        assert not traces, traces
+        assert not said or said.startswith(b"HTTP/1.1 "), said[:80]
+        return said.startswith(b"HTTP/1.1 2")
+
+    honest = [one.replace(b"\n", b"\r\n") for one in _honest_requests(transition(1).id)]
+    token = b"host: localhost\r\nauthorization: Bearer sesame\r\n"
+    sized = b"POST /api/v1/silences HTTP/1.1\r\n" + token + b"content-length: 9\r\n\r\n"
+    chunked = sized.replace(b"content-length: 9", b"transfer-encoding: chunked") + b"3\r\n{}x\r\n0\r\n\r\n"
+    more = [sized + b'{"a":', sized + b"\x1e\x1e" + b"{}       ", chunked, honest[0] + honest[2], honest[0][:30]]
+    words = [b"\x1e\x1e", b"\r\n\r\n", b"\r\n", b"content-length: 5\r\n", b"transfer-encoding: chunked\r\n"]
+    words += [
+        b"expect: 100-continue\r\n",
+        b"connection: close\r\n",
+        b"HTTP/1.0\r\n",
+        b"host: [::1]evil\r\n",
+        b"upgrade: h2c\r\n",
+    ]
+    return FuzzTarget(bite, [*honest, *more], [*words, *_REQUEST_WORDS])
+
+
+async def _talk(config: uvicorn.Config, parts: Sequence[bytes]) -> bytes:
+    """Receive the pieces, then the client leaves; all that was begun for it ends."""
+    state, transport = ServerState(), _Wire()
+    given = {"config": config, "server_state": state, "app_state": {}, "_loop": asyncio.get_running_loop()}
+    connection = WebConnection(ConnectionLimits(connections_max=2), Rests(), **given)
+    connection.connection_made(transport)
+    for part in parts:
+        if part and not transport.closed:
+            connection.data_received(part)
+            await asyncio.sleep(0)
+        close_overdue(state.connections, 0.0)
+        assert connection.phase in ("works", "request", "body", "answer")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    if state.tasks and connection.phase == "works":
+        await asyncio.wait(list(state.tasks), timeout=20)
+    connection.connection_lost(None)
+    if state.tasks:
+        _, waiting = await asyncio.wait(list(state.tasks), timeout=20)
+        assert not waiting, "a request goes on without its client"
+    return bytes(transport.said)

@@ -418,6 +418,26 @@ def test_tls_checks_the_host_and_both_certificates(
     make_source(wrong, tls=Tls(ca=ca, insecure=True), client_id="insecure")
 
 
+def test_tls_on_one_side_alone_is_named(
+    make_mosquitto: Callable[..., Mosquitto], make_source: Maker, certificates
+) -> None:
+    """Both ways round; a certificate that is refused and a port where nobody listens are something else."""
+    secured = free_port()
+    broker = make_mosquitto(extra={secured: tls_lines(certificates)})
+    ca = str(certificates / "ca.pem")
+    for port, tls, word in (
+        (broker.port, Tls(ca=ca), "does the broker speak TLS on port"),
+        (secured, None, "set mqtt.tls"),
+        (free_port(), Tls(ca=ca), ""),
+        (secured, Tls(ca=str(certificates / "stranger.pem")), ""),
+    ):
+        refused = make_source(port, tls=tls, host="localhost", client_id="refused", wait=False)
+        wait_until(lambda source=refused: source.status().error)
+        assert word in refused.status().error
+        assert word or "TLS" not in refused.status().error
+        refused.close()
+
+
 def test_missing_tls_file_is_a_config_error(client_kind: object) -> None:
     """A TLS file that is not there is named before anything is connected."""
     with pytest.raises(ConfigError, match=r"mqtt\.tls\.ca: /nowhere\.pem"):

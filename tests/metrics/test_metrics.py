@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -151,6 +152,22 @@ def test_streams_are_counted_by_state():
     states = {s: found[f'streamae_streams{{group="g",state="{s}"}}'] for s in names}
     assert states == {"filling": 4, "learning": 1, "inactive": 2, "pending": 1, "firing": 3}
     assert found['streamae_alerts_firing{group="g"}'] == 3
+
+
+def test_what_is_critical_is_counted_and_has_its_series():
+    """Of a group, how many of the alerts that fire; of a stream, 1 a warning, 2 critical, and 0 once it is over."""
+    metrics = full()
+    found = values(metrics)
+    ours = [name for name in found if name.startswith("streamae_alert_severity{")]
+    assert ours
+    group = re.search(r'group="([^"]+)"', ours[0])[1]
+    assert found[f'streamae_alerts_firing_critical{{group="{group}"}}'] == 0
+    for state, severity, marked in ((2, 1, 1), (2, 2, 2), (0, 2, 0), (0, 0, 0)):
+        states, severities = np.full(9, state, np.int8), np.full(9, severity, np.int8)
+        metrics.observe_streams(group, states, None, severities)
+        found = values(metrics)
+        assert {found[name] for name in ours} == {marked}
+        assert found[f'streamae_alerts_firing_critical{{group="{group}"}}'] == (9 if marked == 2 else 0)
 
 
 def test_who_is_in_maintenance_is_counted_and_marked():
@@ -306,3 +323,23 @@ def test_series_follow_the_silences_of_their_stream(every_s):
     assert "anomaly_score" in metrics.render().decode()
     clock.now_s += max(20.0, 0.2 * every_s)
     assert "anomaly_score" not in metrics.render().decode()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "removed", "renamed"),
+    [(["a", "b", "c"], ["c", "b"], [(0, 2)], []), (["a", "b"], ["a"], [(1, 1)], []), (["a", "b"], ["x", "b"], [], [0])],
+)
+def test_the_series_of_a_stream_that_is_gone_end(before, after, removed, renamed):
+    """Also where another stream has its number then, or it has another name; those of the others go on."""
+    metrics = Metrics(Clock(), per_stream_max=10)
+    S = len(before)
+    observe(metrics, report(groups=judged("g", before, verdicts(list(range(S)), [1.0] * S))))
+    (name, news), *_ = judged("g", after, verdicts([], [])).items()
+    observe(metrics, report(groups={name: replace(news, removed=removed, renamed=renamed, forgotten=len(removed))}))
+    shown = {name for name in "abcx" if f'streamae_anomaly_score{{group="g",stream="{name}"}}' in values(metrics)}
+    assert shown == {name for s, name in enumerate(after) if s < len(before) and before[s] == name}
+    observe(metrics, report(groups=judged("g", after, verdicts(list(range(len(after))), [2.0] * len(after)))))
+    assert {
+        name for name in "abcx" if f'streamae_anomaly_score{{group="g",stream="{name}"}}' in values(metrics)
+    } == set(after)
+    assert values(metrics).get('streamae_streams_forgotten_total{group="g"}', 0) == len(removed)

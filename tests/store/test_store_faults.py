@@ -54,6 +54,29 @@ def test_a_directory_that_cannot_be_made_is_an_error_of_the_operator(tmp_path: P
         opened(tmp_path)
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o722])
+def test_a_directory_that_others_can_change_is_said(tmp_path: Path, mode: int) -> None:
+    """With what to do; one that others may only read is no word."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state").chmod(mode)
+    store = opened(tmp_path / "state")
+    assert [note for note in store.notes if "can be changed by other users" in note and f"{mode:o}" in note]
+    store.close()
+    (tmp_path / "state").chmod(0o755)
+    store = opened(tmp_path / "state")
+    assert not [note for note in store.notes if "other users" in note]
+    store.close()
+
+
+def test_a_state_that_lies_elsewhere_is_said(tmp_path: Path) -> None:
+    """A link in the place of the file: whoever copies or removes the directory would not have the state."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "state.db").symlink_to(tmp_path / "elsewhere.db")
+    store = opened(tmp_path / "state")
+    assert [note for note in store.notes if f"is a link: the state is kept in {tmp_path / 'elsewhere.db'}" in note]
+    store.close()
+
+
 def test_the_state_is_its_users_own(tmp_path: Path) -> None:
     """Nobody else may read what sensors said."""
     opened(tmp_path / "state").close()

@@ -160,6 +160,24 @@ def test_a_pump_that_breaks_rises_to_the_top_and_its_alert_appears_without_reloa
     expect(page.locator("article.card.open")).to_have_count(2)
 
 
+def test_sensor_faults_and_quarantine_are_counted_sorted_up_and_found(serve, open_page):
+    """In the header's number, in the badge of Alerts, on top of the list, by a filter, and on Alerts."""
+    fleet = Fleet()
+    fleet.marks = {17: ["stuck: pressure"], 23: ["quarantined"], 30: ["maintenance"]}
+    fleet.tick()
+    page = open_page(serve(fleet))
+    expect(page.locator("#firing")).to_have_text("2")
+    expect(page.locator("#state")).to_contain_text("2 firing (1 sensor fault, 1 in quarantine)")
+    wait_until(lambda: {name[-2:] for name in names(page)[:2]} == {"17", "23"}, 20, "they are not at the top")
+    page.get_by_role("link", name=re.compile("Alerts")).click()
+    expect(page.get_by_role("heading", name="Not judged")).to_be_visible()
+    page.get_by_role("button", name="Show them").click()
+    expect(page.locator(".place:not([hidden])")).to_have_count(2)
+    expect(page.get_by_label("State", exact=True)).to_have_value("trouble")
+    page.get_by_label("State", exact=True).select_option("")
+    expect(page.locator(".found")).to_have_text("40 streams")
+
+
 def test_an_alert_is_acknowledged_and_marked_as_false_alarm(serve, open_page):
     """The token is asked for once; a wrong one is refused in words, and asked for again."""
     fleet = Fleet()
@@ -316,6 +334,27 @@ def test_five_thousand_streams_scroll(serve, open_page):
     page.locator("input[type=search]").fill("pump0042")
     expect(page.locator(".found")).to_have_text("1 stream")
     assert names(page) == ["line3/pump0042"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("l/\u202egnp", "l/\\u{202e}gnp"), ("pump\u200b1", "pump\\u{200b}1"),
+        ("a\u2066b\u2069", "a\\u{2066}b\\u{2069}"),
+        ("x\u00ad\U000e0041", "x\\u{ad}\\u{e0041}"), ("Zähler 1 \u05d0\u05d1", "Zähler 1 \u05d0\u05d1"),
+    ],
+)  # fmt: skip
+def test_what_has_no_shape_of_its_own_is_seen_in_a_name(serve, open_page, name, shown):
+    """Marks of direction and of no width would let one stream be read as another; letters of any script stay."""
+    fleet = Fleet(8, learning=0)
+    fleet.names[0] = name
+    base = serve(fleet)
+    fleet.fire(name)
+    page = open_page(base)
+    wait_until(lambda: names(page)[:1] == [shown], 20, "the name is not at the top")
+    page.locator("a.line").first.click()
+    expect(page.locator("h1")).to_have_text(shown)
+    assert page.title() == f"{shown} · streamae"
 
 
 def test_a_topic_full_of_markup_stays_text(serve, open_page):

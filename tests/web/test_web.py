@@ -16,7 +16,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from streamae.core.topics import Template
-from streamae.core.types import AlertState
+from streamae.core.types import AlertState, StreamChange
 from streamae.errors import UnavailableError
 from streamae.web.app import Access, SilenceWanted, Snapshot, StreamTable, create_app
 from streamae.web.events import READERS_MAX
@@ -42,6 +42,7 @@ class FakeView:
         self.shown = Snapshot(**({"taken_s": 5.0, "status": {"connected": True, "lag_s": float("nan")}} | parts))
         self.acts: list[tuple[str, str, str]] = []
         self.silenced: list[tuple[str, SilenceWanted]] = []
+        self.changed: list[tuple[StreamChange, float | None]] = []
         self.pasts: list[tuple[str, str, float, float, int]] = []
 
     def snapshot(self) -> Snapshot:
@@ -79,6 +80,14 @@ class FakeView:
 
     def now_s(self) -> float:
         return 1000.0
+
+    def change(self, wanted: StreamChange, since_s: float | None) -> str:
+        if wanted.stream != "line1/pump01":
+            return "there is no such stream"
+        if wanted.name == "odd":
+            return "name is odd"
+        self.changed.append((wanted, since_s))
+        return ""
 
     def silences(self) -> Sequence[Mapping[str, Any]]:
         return [{"id": n, "state": state, **asdict(s)} for n, (state, s) in enumerate(self.silenced)]
@@ -274,6 +283,59 @@ def test_dead_letters_are_tried_again_on_request():
     assert web.post("/api/v1/dead-letters/log/retry").status_code == 401
 
 
+STREAM = {"group": "pumps", "stream": "line1/pump01"}
+
+
+def test_a_stream_can_be_changed():
+    """It learns again, from now or from a time on, has another name, or goes."""
+    view = FakeView()
+    web = client(view, token=TOKEN)
+    for action, more in (("relearn", {}), ("relearn", {"since_s": 5}), ("rename", {"name": "p9"}), ("remove", {})):
+        answer = web.post(f"/api/v1/stream/{action}", headers=BEARER, json=STREAM | more)
+        assert (answer.status_code, answer.json()) == (200, {"done": action})
+    assert [(c.kind, c.name, since_s) for c, since_s in view.changed] == [
+        ("relearn", "", None), ("relearn", "", 5), ("rename", "p9", None), ("remove", "", None),
+    ]  # fmt: skip
+    assert {(c.group, c.stream) for c, _ in view.changed} == {("pumps", "line1/pump01")}
+
+
+@pytest.mark.parametrize(
+    ("action", "change", "status", "said"),
+    [
+        ("forget", {}, 404, "relearn, remove, rename"),
+        ("rename", {}, 400, "name"),
+        ("remove", {"name": "x"}, 400, "name"),
+        ("rename", {"name": "odd"}, 400, "name is odd"),
+        ("remove", {"since_s": 1}, 400, "since_s"),
+        ("relearn", {"since_s": -1}, 400, "since_s"),
+        ("remove", {"stream": "other"}, 404, "no such stream"),
+        ("remove", {"why": "x"}, 400, "why"),
+        ("relearn", {"stream": ""}, 400, "stream"),
+    ],
+)
+def test_a_mistake_in_a_change_of_a_stream_is_named(action, change, status, said):
+    """Nothing is changed then."""
+    view = FakeView()
+    answer = client(view, token=TOKEN).post(f"/api/v1/stream/{action}", headers=BEARER, json=STREAM | change)
+    assert answer.status_code == status
+    assert said in answer.json()["error"]
+    assert view.changed == []
+
+
+@pytest.mark.parametrize("action", ["relearn", "remove", "rename"])
+def test_a_stream_cannot_be_changed_without_the_token(action):
+    """As everything that changes something."""
+    view = FakeView()
+    for headers, status in (
+        ({}, 401),
+        ({"authorization": "Bearer wrong"}, 401),
+        ({"origin": "http://evil"} | BEARER, 403),
+    ):
+        web = client(view, token=TOKEN)
+        assert web.post(f"/api/v1/stream/{action}", headers=headers, json=STREAM | {"name": "x"}).status_code == status
+    assert view.changed == []
+
+
 @pytest.mark.parametrize("path", ["silences", "silences/0/end"])
 def test_silences_cannot_be_changed_without_the_token(path):
     view = FakeView()
@@ -288,7 +350,9 @@ def test_silences_cannot_be_changed_without_the_token(path):
         ({"stream": 7}, "stream is a text"), ({"comment": "x" * 1001}, "comment is a text"),
         ({"duration_s": "1h"}, "duration_s is a number"), ({"duration_s": True}, "duration_s is a number"),
         ({"duration_s": -5}, "duration_s is a number"), ({"duration_s": 0}, "ends after its start"),
-        ({"duration_s": 1e9}, "a year at most"), ({"starts_s": 10, "duration_s": 5}, "and after now"),
+        ({"duration_s": 1e9}, "a year at most"), ({"starts_s": 9e10, "duration_s": 5}, "within a year"),
+        ({"starts_s": 1e3 + 366 * 86400 + 1, "duration_s": 5}, "within a year"),
+        ({"starts_s": 10, "duration_s": 5}, "and after now"),
         ({"ends_s": 5000}, "either ends_s or duration_s"), ({"until": 5}, "until is not known"),
         ({"labels": ["a"]}, "labels is an object"), ({"labels": {"a": 1}}, "labels is an object"),
         ({"labels": {str(i): "" for i in range(33)}}, "labels is an object"),
@@ -342,6 +406,26 @@ def test_beyond_loopback_an_address_is_served_and_a_name_still_is_not():
     web = client(loopback=False, token=TOKEN)
     assert web.get("/healthz", headers={"host": "10.0.0.7:9469"}).status_code == 200
     assert web.get("/healthz", headers={"host": "evil.example"}).status_code == 421
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "[::1]evil.com", "[::1]:80evil.com", "[::1].evil.com", "localhost:evil.com", "localhost:80@evil.com",
+        "localhost:", "127.0.0.1:80:80", "[localhost]", "evil.com:localhost", "a@localhost", "localhost/", "[::1",
+        "::1]",
+    ],
+)  # fmt: skip
+def test_a_host_header_that_is_none_is_not_the_one_within_it(host):
+    """Whatever a name is hidden in: what is no host and port of a URL is refused, on loopback and beyond."""
+    for web in (client(), client(loopback=False, token=TOKEN)):
+        status = web.get("/healthz", headers={"host": host}).status_code
+        assert status == (200 if host == "localhost:" else 421)
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:9469", "127.0.0.1:1", "[::1]:9469", "[::1]", "::1"])
+def test_a_host_header_of_this_machine_is_let_through(host):
+    assert client().get("/healthz", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/api/v1/status", "/nothing", "/api/v1/streams?limit=x"])
@@ -424,7 +508,7 @@ def test_a_slow_request_holds_up_no_other():
 def test_states_of_the_table_are_those_of_the_core():
     """In words for people; the description of the API names the same."""
     words = {state.word for state in AlertState}
-    assert words == {"filling", "learning", "ok", "pending", "firing"}
+    assert words == {"unjudged", "filling", "learning", "ok", "pending", "firing"}
     described = client(FakeView()).get("/api/v1/openapi.json").json()
     assert set(described["components"]["schemas"]["Stream"]["properties"]["state"]["enum"]) == words
     (asked,) = (p for p in described["paths"]["/api/v1/streams"]["get"]["parameters"] if p["name"] == "state")
@@ -452,6 +536,46 @@ def test_streams_are_sorted_by_peak_and_by_name_and_cut():
     assert web.get("/api/v1/streams?limit=1&sort=name").json()["streams"][0]["spark"] == [30] * 60
     for bad in ("sort=odd", "state=odd", "offset=-1", "offset=x"):
         assert web.get(f"/api/v1/streams?{bad}").status_code == 400
+
+
+def test_what_is_wrong_beside_the_score_sorts_a_stream_up():
+    """A stuck sensor, quarantine: behind what fires, before all else; maintenance does not; a filter finds them."""
+    names = ["calm", "stuck", "kept", "fires", "quarantined", "pending", "learns"]
+    shown = StreamTable(
+        "g", names, ["x"], np.array([0.5, 0.1, 0.2, 3.0, np.nan, 1.1, np.nan]), np.ones(7),
+        np.array([0, 0, 0, 2, 0, 1, -1], np.int8), np.zeros(7, np.int32), np.zeros(7), np.full(7, 7), 9,
+        marks={1: ["stuck: x"], 2: ["maintenance"], 4: ["quarantined"], 6: ["learning"]},
+    )  # fmt: skip
+    web = client(FakeView(tables={"g": shown}))
+
+    def got(query):
+        return [s["stream"] for s in web.get(f"/api/v1/streams?{query}").json()["streams"]]
+
+    assert got("sort=peak") == ["fires", "stuck", "quarantined", "pending", "calm", "kept", "learns"]
+    assert got("sort=score") == ["fires", "pending", "stuck", "quarantined", "calm", "kept", "learns"]
+    assert got("trouble=true&sort=name") == ["quarantined", "stuck"]
+    assert got("trouble=true&state=firing") == []
+    assert len(got("trouble=false")) == 7
+
+
+def test_what_is_not_judged_stands_above_what_is_and_says_why():
+    """Firing first, then unjudged; each with its reason, and an alarm with the limit that holds it."""
+    why = {"since_s": 5.0, "reason": "late", "words": "its clock is wrong"}
+    limit = {"windows": 392, "over": 1.6, "since_s": 4.0, "ends_s": 600.0}
+    shown = StreamTable(
+        "g", ["a", "b", "c", "d"], ["x"], np.array([0.5, 0.1, 0.9, 0.95]), np.ones(4),
+        np.array([0, -3, 2, 1], np.int8), np.zeros(4, np.int32), np.zeros(4), np.full(4, 7), 9,
+        ratio=np.array([0.5, 0.1, 1.6, 0.95]), unjudged={1: why}, limits={2: limit},
+    )  # fmt: skip
+    web = client(FakeView(tables={"g": shown}))
+    streams = web.get("/api/v1/streams?sort=peak").json()["streams"]
+    assert [s["stream"] for s in streams] == ["c", "b", "d", "a"]
+    assert [s["state"] for s in streams] == ["firing", "unjudged", "pending", "ok"]
+    assert streams[0]["limit"] == limit
+    assert streams[1]["unjudged"] == why
+    assert "limit" not in streams[3]
+    assert "unjudged" not in streams[3]
+    assert [s["stream"] for s in web.get("/api/v1/streams?state=unjudged").json()["streams"]] == ["b"]
 
 
 def test_streams_are_filtered_by_their_labels():

@@ -52,8 +52,10 @@ class _Base:
 
 
 def _records(topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float) -> Records:
-    del topic, spec
+    del topic
     pack = parsed(payload, loads)
+    if isinstance(pack, list) and len(pack) > spec.max_points:
+        return [Drop.TOO_MANY_POINTS]
     if not isinstance(pack, list) or not all(isinstance(record, dict) and _understood(record) for record in pack):
         return [Drop.MALFORMED]
     base, together, refused = _Base(), {}, []  # type: tuple[_Base, dict[float, dict[str, object]], list[Drop]]

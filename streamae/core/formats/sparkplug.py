@@ -19,7 +19,8 @@ _CONTROL = ("Node Control/", "Device Control/")
 
 def _open(opening: Opening) -> SparkplugReader:
     names = Names(opening.spec, opening.channels, opening.streams)
-    return SparkplugReader(opening.memory, names, listens=opening.spec.listens)
+    spec = opening.spec
+    return SparkplugReader(opening.memory, names, spec.rule, listens=spec.listens, metrics_max=spec.max_points)
 
 
 def _beside(topic: str) -> Iterable[str]:
@@ -33,8 +34,8 @@ def _beside(topic: str) -> Iterable[str]:
 
 def _refuses_topic(topic: str) -> str | None:
     levels = topic.split("/")
-    at = levels.index(NAMESPACE) if NAMESPACE in levels else -4
-    if len(levels) - at in (4, 5) and levels[at + 2] == "+" and levels[-1] != "#":
+    below = levels[levels.index(NAMESPACE) + 1 :] if NAMESPACE in levels else []
+    if len(below) in (3, 4) and below[1] == "+" and below[-1] != "#":
         return None
     return (
         "write spBv1.0/{group}/+/{node}/{device}, or without /{device} for the nodes' own metrics: the third "
@@ -86,6 +87,7 @@ FORMAT = Format(
     refuses_topic=_refuses_topic,
     recognise=_recognise,
     timed=True,
+    empty_ends=True,
     on_change=True,
     memory=EdgeNodes,
     beside=_beside,

@@ -86,6 +86,16 @@ class Sensors:
         """Start a stream with the longest runs of training, if there are any; `known`: they are its own."""
         self.state_of_sensors.begin(stream, longest_run, known=known)
 
+    def end(self, stream: int, time_s: float) -> list[Finding]:
+        """End all verdicts on a stream, which is treated as heard now; returns their ends, at `time_s`."""
+        self.state_of_sensors.excuse(np.array([stream]), self._alive_s)
+        return self.verdicts.end(stream, time_s)
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream that has no verdicts; the last one takes its number."""
+        self.state_of_sensors.drop(stream)
+        self.verdicts.drop(stream)
+
     @property
     def listening(self) -> bool:
         """Whether a tick could still change anything: the group has been heard, and no silence is reported yet."""
@@ -135,8 +145,13 @@ class Sensors:
         self._idle_s = 0.0 if excused else self._idle_s + step_s
         if self._idle_s <= limit_s or not self.listening:
             return []
-        self._silent_since_s = self._newest_s
-        return [Finding(name, -1, "stale", True, self._newest_s, self._newest_s + limit_s, limit_s, limit_s)]
+        fell = bool(self.state_of_sensors.fell_s.any())
+        last_s = (
+            self.state_of_sensors.last_s(np.arange(len(self.state_of_sensors.last), dtype=np.int32)) if fell else None
+        )
+        onset_s = self._newest_s if last_s is None else float(last_s.max())
+        self._silent_since_s = onset_s
+        return [Finding(name, -1, "stale", True, onset_s, onset_s + limit_s, limit_s, limit_s)]
 
     def _take(self, r: Readings, heard_s: F64, maintenance: Bool) -> list[Finding]:
         x = self._sorted(r, heard_s)
@@ -182,6 +197,7 @@ class Sensors:
         first, novel = np.isnan(v.cells["last"][cell]), x.changed & v.novel(cell, x.value)
         teaches = first | novel | (x.changed & (x.run_before > v.cells["longest"][cell]))
         decides: Bool = self.verdicts.busy[s] | maintenance[x.at]
+        decides |= v.slips(cell, x.time_s - np.where(x.begins, v.cells["event_s"][cell], _shifted(x.time_s)))
         if v.bounded:
             decides |= (x.value < v.low[x.channel]) | (x.value > v.high[x.channel])
         if v.impossible.coded:

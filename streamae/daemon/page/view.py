@@ -19,16 +19,17 @@ from streamae.core.pipeline import Group, Pipeline
 from streamae.core.report import Report, Transition
 from streamae.core.topics import Template
 from streamae.core.transitions import ANOMALY
-from streamae.core.types import AlertState
+from streamae.core.types import AlertState, Confirmed
 from streamae.daemon.json_parser import json_loads
 from streamae.daemon.loop import Loop
+from streamae.daemon.page.change import StreamChanges
 from streamae.daemon.page.detail import Raw, copy_stream, picture
 from streamae.daemon.page.health import silence_s, unhealthy, unready
 from streamae.daemon.page.mailbox import Mailbox
 from streamae.daemon.page.memory import GroupHistory
 from streamae.daemon.page.model_card import model_card
 from streamae.daemon.page.past import StreamReplay
-from streamae.daemon.page.tables import tables
+from streamae.daemon.page.tables import attention, tables
 from streamae.metrics import Metrics
 from streamae.model.artifact import Artifact
 from streamae.store.alerts import AlertRecord
@@ -63,6 +64,7 @@ class DaemonView:
         self.conditions: Callable[[], Iterable[Condition]] = list
         self.artifacts: Mapping[str, Artifact] = {}
         self.mailbox = Mailbox()
+        self.change = StreamChanges(loop, store, self.mailbox, self.note)
         self._replay = StreamReplay(store.past, json_loads())
         self._histories: dict[str, GroupHistory] = {}
         self._groups: Mapping[str, Group] = {}  # as published, like the next
@@ -121,7 +123,7 @@ class DaemonView:
             "streams": len(states),
             "learning": int((states == AlertState.LEARNING).sum()),
             "filling": int((states == AlertState.FILLING).sum()),
-            "firing": int((states == AlertState.FIRING).sum()),
+            **attention(pipelines, int((states == AlertState.UNJUDGED).sum()), self._store.poison.fresh(self._now())),
             "dropped": self._dropped,
             "interrupted": self._interrupted,
             "thinning": self._loop.load_shedding.thinning,
@@ -285,6 +287,9 @@ class DaemonView:
         else:
             verdict = None if action == "withdraw-feedback" else action
             done = self._store.alerts.give_feedback(alert_id, verdict, self._now(), note or None)
+            if done and verdict == "real" and (alert := self._store.alerts.get(alert_id)) is not None:
+                last = alert.transition
+                self._loop.confirmed.append(Confirmed(last.group, last.stream, last.id))
         self._alerts_version = next(self._alert_changes)
         return done
 

@@ -6,13 +6,10 @@ detector that whitens gives them its residuals. Without a model file an encoder 
 label.
 """
 
-import io
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -20,20 +17,19 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from streamae.core.types import F32
-from streamae.errors import ArtifactError
 from streamae.history.series import read_series
 from streamae.model import artifact
 from streamae.model.detector import DetectorNetwork
-from streamae.model.export import MANIFEST_NAME, load_archive, script
+from streamae.model.export import load_archive, script
+from streamae.model.manifest import CLASSIFIER
 from streamae.model.save import format_version, save
 from streamae.training.classify.classifiers import Curve, FrozenCode, Tagger, classifier, learning_curve
 from streamae.training.classify.encoder import Pretrained, load_encoder, train_encoder
 from streamae.training.classify.labels import LabelledWindows, label_windows, read_labels
 from streamae.training.plan import TrainConfig
 
-__all__ = ["KIND", "WindowClassifier", "classify", "load_classifier", "probabilities"]
+__all__ = ["WindowClassifier", "classify", "load_classifier", "probabilities"]
 
-KIND = "classifier"
 _GOLDEN = 4
 
 
@@ -59,11 +55,7 @@ def load_classifier(
     Raises ArtifactError where the file is not to be trusted, or holds no classifier.
     """
     content, _ = artifact.verified(path, sha256, registry)
-    with ZipFile(io.BytesIO(content)) as file:
-        (name,) = (n for n in file.namelist() if n.endswith(f"/extra/{MANIFEST_NAME}"))
-        manifest: dict[str, Any] = json.loads(file.read(name))
-    if manifest["format"]["kind"] != KIND:
-        raise ArtifactError(f"{path}: is a {manifest['format']['kind']}; train one with `streamae train --classify`")
+    manifest = artifact.manifest_of(path, content, CLASSIFIER)
     return load_archive(content, "cpu"), manifest
 
 
@@ -124,7 +116,7 @@ def _write(
         probabilities = scripted(golden)
     kept = ("channels", "targets", "context", "network", "period_s", "gap_max_s", "warmup_rows", "streams")
     manifest = {key: encoder.manifest[key] for key in (*kept, "calendar") if key in encoder.manifest} | {
-        "format": {"kind": KIND, "version": format_version(encoder.manifest["network"])},
+        "format": {"kind": CLASSIFIER, "version": format_version(encoder.manifest["network"])},
         "classes": list(labelled.classes),
         "windows": len(labelled),
         "contender": curve.best(),

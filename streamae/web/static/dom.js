@@ -1,6 +1,13 @@
 // Building elements. Text is always a text node, so whatever a topic is called, it stays text.
 
 const SVG = "http://www.w3.org/2000/svg";
+const UNSEEN = /[\p{Default_Ignorable_Code_Point}\p{Cf}\p{Zl}\p{Zp}]|(?![\n\t])\p{Cc}/gu;
+const READ = new Set(["title", "aria-label", "placeholder"]);
+
+/** A text in which what has no shape of its own can be seen: `l/\u{202e}gnp` would be read as `l/png`. */
+export function visible(value) {
+  return typeof value === "string" ? value.replace(UNSEEN, (c) => `\\u{${c.codePointAt(0).toString(16)}}`) : value;
+}
 
 /** An element with attributes; `on` holds listeners, `class` the class; null, false and undefined are left out. */
 export function el(tag, attributes = {}, ...children) {
@@ -15,15 +22,16 @@ export function svg(tag, attributes = {}, ...children) {
 function fill(node, { on = {}, ...attributes }, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
-    node.setAttribute(name, value === true ? "" : value);
+    node.setAttribute(name, value === true ? "" : READ.has(name) ? visible(value) : value);
   }
   for (const [name, listener] of Object.entries(on)) node.addEventListener(name, listener);
-  node.append(...children.filter((child) => child !== null && child !== undefined));
+  node.append(...children.filter((child) => child !== null && child !== undefined).map(visible));
   return node;
 }
 
 /** Set the text of a node only where it changes: a screen reader and the layout are not disturbed for nothing. */
-export function text(node, value) {
+export function text(node, given) {
+  const value = visible(given);
   if (node.textContent !== value) node.textContent = value;
 }
 

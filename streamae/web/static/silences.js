@@ -1,7 +1,7 @@
 // Silences: asking for one, and the list of those that last.
 
 import { change, expected, get } from "./api.js";
-import { badge, el, select } from "./dom.js";
+import { badge, el, select, text } from "./dom.js";
 import { duration, moment } from "./format.js";
 
 const LENGTHS = [["1800", "30 minutes"], ["7200", "2 hours"], ["28800", "8 hours"], ["86400", "1 day"], ["604800", "1 week"]];
@@ -61,7 +61,7 @@ export function askSilence({ group, stream, rule }) {
         made = true;
         dialog.close();
       } catch (error) {
-        failed.textContent = error.message;
+        text(failed, error.message);
         failed.hidden = false;
       }
     };
@@ -108,7 +108,7 @@ function line(silence, readOnly, changed) {
     try {
       if ((await change(`silences/${silence.id}/end`)) !== null) changed();
     } catch (error) {
-      failed.textContent = error.message;
+      text(failed, error.message);
       failed.hidden = false;
     }
   };
