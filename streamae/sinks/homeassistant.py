@@ -71,8 +71,7 @@ class DiscoveryOptions:
     every_s: Annotated[float, Setting(ge=1, le=3600)] = 10.0
     """Shortest time between two messages of a stream whose score moves; an alert is sent at once."""
     stale_after_s: Annotated[float | None, Setting(gt=0)] = None
-    """Silence after which a stream's entities become unavailable. Without it, five times the stream's longest silence
-    so far, 5m at least, and 2h until three silences are known."""
+    """Silence after which a stream's entities become unavailable. Without it, five times its longest so far, 5m at least."""
     forget_after_s: Annotated[float, Setting(gt=0)] = 604800.0
     """Silence after which a stream's device is taken away; it comes back when the stream speaks again."""
     page: Annotated[str | None, Setting(check=http_address)] = None
@@ -212,7 +211,7 @@ class Discovery:
         """Note whether a stream made progress; False where it has been silent for too long to be kept."""
         progress = _progress(table, i)
         if progress != device.progress:
-            if device.spoke:  # a longer silence than is allowed teaches no more than that
+            if device.spoke:  # one beyond what is allowed teaches no more than that
                 silent_s = min(now_s - device.moved_s, self._patience_s(device))
                 device.longest_s, device.silences = max(device.longest_s, silent_s), device.silences + 1
             device.progress, device.moved_s, device.spoke = progress, now_s, True
@@ -222,8 +221,7 @@ class Discovery:
         return False
 
     def _patience_s(self, device: _Device) -> float:
-        given_s = self.terms.stale_after_s
-        return patience_s(device.longest_s, device.silences) if given_s is None else given_s
+        return self.terms.stale_after_s or patience_s(device.longest_s, device.silences)
 
     def _leftovers(self, tables: Mapping[str, DeviceStreams], now_s: float) -> Iterator[DiscoveryMessage]:
         """Take away what an earlier run announced and nobody stands behind any more."""
