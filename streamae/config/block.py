@@ -41,12 +41,12 @@ from pydantic_core import CoreSchema, core_schema
 
 from streamae.config.base import Headers, Name, Section
 from streamae.config.descriptions import texts_below
+from streamae.config.http_url import HttpUrl
 from streamae.config.units import (
     Duration,
     FilePath,
     Flag,
     HiddenText,
-    HttpUrl,
     Number,
     Patience,
     Rate,

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, WithJsonSchema
 
 from streamae.config.base import Headers, Section
+from streamae.config.http_url import HttpText
 from streamae.config.load import load_as
-from streamae.config.units import Duration, FilePath, HttpText, Secret, Text, parse_duration
+from streamae.config.units import Duration, FilePath, Secret, Text, parse_duration
 from streamae.core.setting import placeholders
 
 __all__ = ["Flux", "History", "InfluxQl", "Prometheus", "Source", "read_history", "seconds"]

@@ -16,10 +16,11 @@ from pydantic_core import PydanticCustomError
 
 from streamae.config.base import Name, Section
 from streamae.config.block import Checked, block
+from streamae.config.http_url import HttpText
 from streamae.config.maintenance import Window
 from streamae.config.sinks import DEFAULT_SINKS, SinkOptions
 from streamae.config.streams import StreamGroup
-from streamae.config.units import HttpText, Secret, Text, shown_secret
+from streamae.config.units import Secret, Text, shown_secret
 from streamae.core.setting import INTERNAL, Setting
 from streamae.errors import ConfigError
 from streamae.ingest.mqtt import ReceiveLimits

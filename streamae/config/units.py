@@ -24,7 +24,6 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from streamae.addresses import http_address
 from streamae.config.yaml_document import Interpolated
 
 __all__ = [
@@ -32,8 +31,6 @@ __all__ = [
     "FilePath",
     "Flag",
     "HiddenText",
-    "HttpText",
-    "HttpUrl",
     "Number",
     "Patience",
     "Rate",
@@ -196,22 +193,6 @@ def shown_secret(value: SecretStr) -> SecretStr:
     return value
 
 
-def _http_url(value: SecretStr) -> SecretStr:
-    _http_text(value.get_secret_value())
-    return value
-
-
-def _http_text(url: str) -> str:
-    """An address that is wrong is not shown: it may hold a password."""
-    if not url.startswith(("http://", "https://")):
-        raise PydanticCustomError("url", "write a url that starts with http:// or https://")
-    try:
-        http_address(url)
-    except ValueError as error:
-        raise PydanticCustomError("url", "{remedy}", {"remedy": str(error), "got": "an address"}) from None
-    return url
-
-
 def _read_secret(value: str, info: ValidationInfo) -> str:
     directory, environ = _here(info)
     kind, _, name = value.partition(":")
@@ -291,7 +272,5 @@ Flag: TypeAlias = Annotated[bool, BeforeValidator(_flag), Strict()]
 Text: TypeAlias = Annotated[str, BeforeValidator(_plain), Strict(), Field(min_length=1)]
 Secret: TypeAlias = Annotated[SecretStr, BeforeValidator(_secret)]
 HiddenText: TypeAlias = Annotated[SecretStr, BeforeValidator(_hidden)]
-HttpUrl: TypeAlias = Annotated[HiddenText, AfterValidator(_http_url)]
-HttpText: TypeAlias = Annotated[Text, AfterValidator(_http_text)]
 Zone: TypeAlias = Annotated[Text, AfterValidator(_zone)]
 FilePath: TypeAlias = Annotated[Path, BeforeValidator(_path)]

@@ -10,7 +10,7 @@ grouped into batches.
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -18,25 +18,23 @@ import numpy as np
 
 from streamae.core.alert import Alerts
 from streamae.core.align import align_stage
-from streamae.core.align_rule import GridAlign, RowAlign
+from streamae.core.align_rule import RowAlign
 from streamae.core.arrays import rounds
 from streamae.core.calendar import Calendar
-from streamae.core.decode import Decoder, PayloadSpec, deferred
-from streamae.core.flapping import FLAPPING, Flapping, FlapRule
-from streamae.core.group_rule import GroupRule
+from streamae.core.decode import Decoder, deferred
+from streamae.core.flapping import Flapping
+from streamae.core.group import Group
 from streamae.core.impossible import ImpossibleValues
 from streamae.core.latest import Latest
 from streamae.core.maintenance import MaintenancePlan
 from streamae.core.places import Places
-from streamae.core.profile import Profile, Reconstructor
-from streamae.core.quarantine import Quarantine, judged
+from streamae.core.quarantine import Quarantine
 from streamae.core.report import GroupReport, Report, Transition
 from streamae.core.routes import Router, Streams
 from streamae.core.scale import GroupScale, Scale
 from streamae.core.score import Scoring
 from streamae.core.sensors.stage import Sensors
 from streamae.core.threshold import Threshold
-from streamae.core.topics import Template
 from streamae.core.transitions import Transitions, alert_id
 from streamae.core.types import (
     F32,
@@ -54,23 +52,7 @@ from streamae.core.types import (
 )
 from streamae.core.window import Due, Rings
 
-__all__ = ["QUARANTINED", "Group", "Pipeline", "alert_id"]
-
-QUARANTINED = "quarantined"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Group(GroupRule):
-    """A kind of machine with its topics and its model: what a pipeline is made of."""
-
-    name: str
-    templates: Sequence[Template]
-    payloads: Sequence[PayloadSpec]
-    stream_template: str
-    profile: Profile
-    reconstructor: Reconstructor
-    align: RowAlign | GridAlign = field(default_factory=RowAlign)
-    flapping: FlapRule | None = None
+__all__ = ["Group", "Pipeline", "alert_id"]
 
 
 class Pipeline:
@@ -239,31 +221,17 @@ class Pipeline:
 
     def _errors(self, windows: Windows, drops: Drops) -> tuple[Windows, F32, list[str]]:
         """Run the model; returns the windows that it could judge, their errors, and what to say of the rest."""
-        asked = self.quarantine.asks(windows.stream)
-        values = windows.values if asked.all() else windows.values[asked]
-        answer = judged(self.group.reconstructor, values, len(self.profile.calibration.channel))
-        if asked.any():
-            self.broken = answer.broken
-        if not answer.failed.any() and not len(self.quarantine.held(len(self.streams))):
-            return windows, answer.errors, []
-        failed = np.zeros(len(windows), np.bool_)
-        failed[asked] = answer.failed
-        good, passed = np.zeros_like(failed), np.zeros_like(failed)
-        fresh, free = [], []  # type: tuple[list[int], list[int]]
-        for index in rounds(windows.stream):
-            good[index], passed[index], began, ended = self.quarantine.step(windows.stream[index], failed[index])
-            fresh += began.tolist()
-            free += ended.tolist()
-        drops[Drop.QUARANTINED] += int(passed.sum())
-        drops[Drop.INFERENCE] += int((~good & ~passed).sum())
-        whole = np.zeros((len(windows), answer.errors.shape[1]), np.float32)
-        whole[asked] = answer.errors
-        kept = Windows(*(getattr(windows, name)[good] for name in ("stream", "start_s", "time_s", "values")))
-        return kept, whole[good], self._notices(answer.reason, fresh, free)
-
-    def _notices(self, reason: str, fresh: list[int], free: list[int]) -> list[str]:
-        said = [(fresh, f"in quarantine, the model fails on it ({reason})"), (free, "judged again")]
-        return [self.transitions.notice(streams, words) for streams, words in said if streams]
+        kinds = len(self.profile.calibration.channel)
+        done = self.quarantine.judge(self.group.reconstructor, windows, kinds, len(self.streams))
+        if done.broken is not None:
+            self.broken = done.broken
+        drops.update(done.drops)
+        said = [(done.fresh, f"in quarantine, the model fails on it ({done.reason})"), (done.free, "judged again")]
+        return (
+            done.windows,
+            done.errors,
+            [self.transitions.notice(streams, words) for streams, words in said if streams],
+        )
 
     def _score(self, windows: Windows, errors: F32, thinning: int) -> tuple[Verdicts, list[Transition]]:
         B, C = len(windows), len(self.profile.channels)
@@ -295,35 +263,6 @@ class Pipeline:
         (onset_s,) = self.alerts.onset_s(np.array([stream])).tolist()
         if self.transitions.anomaly_id(stream, onset_s) == alert:
             self.threshold.confirm(stream)
-
-    def firing_ids(self) -> list[str]:
-        """Return the ids of the alerts and of the verdicts on sensors that fire now."""
-        firing = self.alerts.firing(len(self.streams))
-        pairs = zip(firing.tolist(), self.alerts.onset_s(firing).tolist(), strict=True)
-        alerts = [self.transitions.anomaly_id(*pair) for pair in pairs]
-        verdicts = [self.transitions.finding_id(*one) for one in self.health.open()]
-        return alerts + verdicts + [t.id for t in self.flapping.open()]
-
-    def verdicts(self) -> list[str]:
-        """Return the rule of each verdict on a sensor that stands, and of each alert that flaps."""
-        return [rule for _, _, rule, _ in self.health.open()] + [t.rule for t in self.flapping.open()]
-
-    def marks(self, now_s: float = -np.inf) -> dict[int, list[str]]:
-        """Return what is special about some streams now, apart from the state of their alert, in words."""
-        found: defaultdict[int, list[str]] = defaultdict(list)
-        for stream in np.flatnonzero(self.maintenance.now(now_s)).tolist():
-            found[stream].append("maintenance")
-        for stream in self.quarantine.held(len(self.streams)).tolist():
-            found[stream].append(QUARANTINED)
-        for stream, channel, rule, _ in self.health.open():
-            if stream >= 0:
-                words = rule.replace("_", " ")
-                found[stream].append(f"{words}: {self.profile.channels[channel]}" if channel >= 0 else words)
-        for verdict in self.flapping.open():
-            stream_ = self.streams.index(verdict.stream)
-            if stream_ is not None:
-                found[stream_].append(FLAPPING)
-        return dict(found)
 
     def state(self) -> State:
         """Return what a snapshot keeps."""

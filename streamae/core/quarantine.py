@@ -9,14 +9,16 @@ the stream, so a replay quarantines the same.
 Where even a window of zeros fails, it is not the streams: the model is broken, and nothing is searched for.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
-from streamae.core.arrays import firsts, grown, without
+from streamae.core.arrays import firsts, grown, rounds, without
 from streamae.core.profile import Reconstructor
-from streamae.core.types import F32, I8, I32, I64, Bool, State
+from streamae.core.types import F32, I8, I32, I64, Bool, Drop, Drops, State, Windows
 
-__all__ = ["Answer", "Quarantine", "judged"]
+__all__ = ["Answer", "Judged", "Quarantine", "judged"]
 
 I16 = npt.NDArray[np.int16]
 _WAIT_WINDOWS = 16
@@ -74,6 +76,22 @@ def _search(model: Reconstructor, windows: F32, answer: Answer, first: int, last
             _search(model, windows, answer, a, b)
 
 
+class Judged(NamedTuple):
+    """The windows that a model could judge, and their errors `[B, E]`.
+
+    `drops` counts the others; streams that are `fresh` went into quarantine for this `reason`, those that are `free`
+    came out of it. `broken` says why the model can judge nothing at all, empty while it can; None: it was not asked.
+    """
+
+    windows: Windows
+    errors: F32
+    drops: Drops
+    fresh: list[int]
+    free: list[int]
+    reason: str
+    broken: str | None
+
+
 class Quarantine:
     """The streams that the model has failed on: arrays `[S]`, counted in windows."""
 
@@ -125,6 +143,28 @@ class Quarantine:
         self._left[stream] = np.where(fails, wait, self._left[stream] - passes)
         self._misses[stream] = misses
         return judged, passes, fresh, free
+
+    def judge(self, model: Reconstructor, windows: Windows, features: int, streams: int) -> "Judged":
+        """Run the model on the windows of S streams, in their order, where these are not in quarantine."""
+        asked = self.asks(windows.stream)
+        values = windows.values if asked.all() else windows.values[asked]
+        answer = judged(model, values, features)
+        broken = answer.broken if asked.any() else None
+        if not answer.failed.any() and not len(self.held(streams)):
+            return Judged(windows, answer.errors, Drops(), [], [], answer.reason, broken)
+        failed = np.zeros(len(windows), np.bool_)
+        failed[asked] = answer.failed
+        good, passed = np.zeros_like(failed), np.zeros_like(failed)
+        fresh, free = [], []  # type: tuple[list[int], list[int]]
+        for index in rounds(windows.stream):
+            good[index], passed[index], began, ended = self.step(windows.stream[index], failed[index])
+            fresh += began.tolist()
+            free += ended.tolist()
+        drops = +Drops({Drop.QUARANTINED: int(passed.sum()), Drop.INFERENCE: int((~good & ~passed).sum())})
+        whole = np.zeros((len(windows), answer.errors.shape[1]), np.float32)
+        whole[asked] = answer.errors
+        kept = Windows(*(getattr(windows, name)[good] for name in ("stream", "start_s", "time_s", "values")))
+        return Judged(kept, whole[good], drops, fresh, free, answer.reason, broken)
 
     def state(self, streams: int) -> State:
         """Return what a snapshot keeps of the first S streams."""

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from streamae import __version__
 from streamae.core.blind import blind
 from streamae.core.pipeline import Pipeline
+from streamae.core.standing import standing_rules
 from streamae.core.takeover import states
 from streamae.core.unjudged import unjudged_reasons
 from streamae.ingest.source import SourceStatus
@@ -64,7 +65,7 @@ class Gauges:
             self._metrics.gauge("streams_quarantined", len(pipeline.quarantine.held(streams)), name)
             self._metrics.gauge("streams_blind", len(blind(pipeline)), name)
             self._metrics.gauge("streams_resting", int((pipeline.scale.waits(streams) >= 0).sum()), name)
-            self._metrics.observe_health(name, pipeline.verdicts())
+            self._metrics.observe_health(name, standing_rules(pipeline))
             self._metrics.gauge("model_broken", bool(pipeline.broken), name)
 
     def observe_people(self, store: Store, now_s: float) -> None:

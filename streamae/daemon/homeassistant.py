@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from streamae.condition import Condition
 from streamae.config import Settings
-from streamae.core.pipeline import QUARANTINED
+from streamae.core.standing import QUARANTINED
 from streamae.daemon.clock import Clock
 from streamae.daemon.heartbeat import Heartbeat
 from streamae.errors import UnavailableError

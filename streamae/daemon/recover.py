@@ -12,6 +12,7 @@ import numpy as np
 
 from streamae.core.groups import Groups
 from streamae.core.report import Report, Transition
+from streamae.core.standing import firing_ids
 from streamae.core.types import Batch
 from streamae.daemon.refill import refill
 from streamae.errors import StoreError
@@ -151,7 +152,7 @@ def orphans(store: Store, groups: Groups) -> list[Transition]:
 
     Nobody else would ever resolve it. It ends with the newest row of its stream, where the pipeline knows that.
     """
-    firing = {alert for pipeline in groups.pipelines.values() for alert in pipeline.firing_ids()}
+    firing = {alert for pipeline in groups.pipelines.values() for alert in firing_ids(pipeline)}
     left = [alert.transition for alert in store.alerts.open(_ORPHANS_MAX) if alert.transition.id not in firing]
     ends_s = [_newest_s(groups, last) for last in left]
     return [

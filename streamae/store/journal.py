@@ -122,7 +122,7 @@ def decode_batch(body: bytes, wanted: Callable[[bytes], bool] | None = None) -> 
             lost[_REASONS[name]] = count
     thinning, holes = _decode_backlog(take) if flags & _BACKLOG else (1, ())
     maintenance = _decode_tuples(take, Maintenance) if flags & _MAINTENANCE else None
-    confirmed = _decode_tuples(take, Confirmed) if flags & _CONFIRMED else ()
+    confirmed = tuple(_decode_tuples(take, Confirmed)) if flags & _CONFIRMED else ()
     changes = _decode_tuples(take, StreamChange) if flags & _CHANGES else ()
     take.finish()
     if at is not None:

@@ -15,6 +15,7 @@ from streamae.core.decode import PayloadSpec
 from streamae.core.flapping import FlapRule
 from streamae.core.groups import Groups
 from streamae.core.sensors.state import SensorRule
+from streamae.core.standing import firing_ids
 from streamae.core.takeover import states
 from streamae.core.types import AlertState, Batch, Drop, StreamChange
 from streamae.store.journal import decode_batch, encode_batch
@@ -94,7 +95,7 @@ def test_alerts_and_verdicts_of_a_stream_end_with_it():
     report = groups.step(asked(change("remove", "p2")), 0.0)
     assert {t.id for t in report.transitions} == firing
     assert {(t.state, t.stream) for t in report.transitions} == {("resolved", "p2")}
-    assert groups.pipelines["pumps"].firing_ids() == []
+    assert firing_ids(groups.pipelines["pumps"]) == []
     json.dumps([t.score for t in report.transitions], allow_nan=False)
 
 
@@ -106,7 +107,7 @@ def test_a_flapping_alert_ends_with_its_stream():
     assert "flapping" in {t.rule for t in begun}
     report = groups.step(asked(change("remove", "p1")), 0.0)
     assert [(t.rule, t.state) for t in report.transitions][-1] == ("flapping", "resolved")
-    assert groups.pipelines["pumps"].firing_ids() == []
+    assert firing_ids(groups.pipelines["pumps"]) == []
 
 
 def test_a_stream_that_learns_again_forgets_what_was_normal():

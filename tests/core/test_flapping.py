@@ -12,6 +12,7 @@ from streamae.core.alert import AlertRule
 from streamae.core.flapping import Flapping, FlapRule
 from streamae.core.groups import Groups
 from streamae.core.report import Transition
+from streamae.core.standing import firing_ids, stream_marks
 from tests import plants
 from tests.core.test_pipeline import T0, play
 from tests.quick import examples
@@ -125,10 +126,10 @@ def test_a_pump_that_alarms_again_and_again_flaps():
     assert [t.rule for t in transitions].count("flapping") == 1
     assert len([t for t in transitions if t.rule == "anomaly" and t.state == "firing"]) == 4
     pipeline = groups.pipelines["pumps"]
-    assert pipeline.marks() == {0: ["flapping"]}
-    assert transitions[-1].id in pipeline.firing_ids()
+    assert stream_marks(pipeline) == {0: ["flapping"]}
+    assert transitions[-1].id in firing_ids(pipeline)
     again = Groups("i", [group])
     again.restore(groups.snapshot())
-    assert again.pipelines["pumps"].firing_ids() == pipeline.firing_ids()
+    assert firing_ids(again.pipelines["pumps"]) == firing_ids(pipeline)
     plain = play(Groups("i", [plants.group(alert=group.alert)]), messages)[1]
     assert len([t for t in plain if t.state == "firing"]) > 5

@@ -10,6 +10,7 @@ from streamae.core.align_rule import GridAlign, RowAlign
 from streamae.core.groups import Groups
 from streamae.core.impossible import ImpossibleValues, Sentinels
 from streamae.core.sensors.stage import SensorRule
+from streamae.core.standing import stream_marks
 from streamae.core.types import AlertState, Drop
 from streamae.errors import ArtifactError
 from tests import plants
@@ -76,7 +77,7 @@ def test_a_sentinel_that_lasts_is_a_verdict_of_its_own(parts):
     fired = transitions[0]
     assert (fired.rule, fired.state, fired.time_s) == ("out_of_range", "firing", T0 + 30 + 4)  # patience: 4 rows
     assert (fired.score, fired.threshold) == (-127.0, -4.0)
-    assert groups.pipelines["pumps"].marks() == {0: ["out of range: a"]}
+    assert stream_marks(groups.pipelines["pumps"]) == {0: ["out of range: a"]}
 
 
 @pytest.mark.parametrize("far", [-126.0, 60.0, 1e9])

@@ -17,6 +17,7 @@ from streamae.config.maintenance import DAYS, OneOff, Recurring, gap_days, next_
 from streamae.core.alert import AlertRule
 from streamae.core.groups import Groups
 from streamae.core.sensors.stage import SensorRule
+from streamae.core.standing import standing_rules, stream_marks
 from streamae.core.types import Batch, Maintenance
 from streamae.daemon.loop import Loop
 from streamae.daemon.recover import recover
@@ -379,7 +380,7 @@ def test_a_stream_in_maintenance_is_not_missed_and_later_is(tmp_path: Path):
                 plant.turn(float(rng.normal()))
                 plant.now_s -= 1
             plant.turn(float(rng.normal()), "plant/q")
-            if "stale" in plant.pipeline.verdicts() and name not in stale_at:
+            if "stale" in standing_rules(plant.pipeline) and name not in stale_at:
                 stale_at[name] = n
         plant.store.close()
     assert 85 <= stale_at["without"] <= 95
@@ -391,8 +392,8 @@ def test_the_page_marks_who_is_in_maintenance_now(tmp_path: Path):
     plant = Plant(tmp_path, [one_off(NOW, NOW + 50, stream="p")])
     plant.turn(1.0)
     plant.turn(1.0, "plant/q")
-    assert plant.pipeline.marks(NOW + 10) == {0: ["maintenance"]}
-    assert plant.pipeline.marks(NOW + 50) == {}
+    assert stream_marks(plant.pipeline, NOW + 10) == {0: ["maintenance"]}
+    assert stream_marks(plant.pipeline, NOW + 50) == {}
     plant.store.close()
 
 

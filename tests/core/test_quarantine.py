@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from streamae.core.groups import Groups
 from streamae.core.quarantine import Quarantine, judged
+from streamae.core.standing import stream_marks
 from streamae.core.types import Drop
 from tests import plants
 from tests.core.test_pipeline import T0, plant, play
@@ -86,7 +87,7 @@ def test_a_stream_is_logged_and_shown_when_it_goes_in_and_comes_out(how):
     pipeline, notices, marks = groups.pipelines["pumps"], [], []
     for message in poisoned(140):
         notices += groups.step(plants.batch([message]), 0.0).notices
-        marks.append(pipeline.marks().get(1))
+        marks.append(stream_marks(pipeline).get(1))
     reason = "could not create a primitive" if how == "raises" else "not finite"
     assert len(notices) == 2
     assert notices[0].startswith("group pumps: p1: in quarantine") and reason in notices[0]
@@ -121,10 +122,10 @@ def test_a_model_that_judges_nothing_is_called_broken_and_rows_go_on():
         rows += groups.step(plants.batch([message]), 0.0).rows
     assert pipeline.broken == "MemoryError: no words"
     assert rows == 180
-    assert sorted(pipeline.marks()) == [0, 1, 2]
+    assert sorted(stream_marks(pipeline)) == [0, 1, 2]
     object.__setattr__(pipeline.group, "reconstructor", plants.LevelModel())
     play(groups, [m for m in plant(140) if m[2] > T0 + 60])
-    assert (pipeline.broken, pipeline.marks()) == ("", {})
+    assert (pipeline.broken, stream_marks(pipeline)) == ("", {})
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=64))

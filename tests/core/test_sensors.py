@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from streamae.core.groups import Groups
 from streamae.core.sensors.rules import SensorRules
 from streamae.core.sensors.stage import SensorRule, Sensors
+from streamae.core.standing import standing_rules, stream_marks
 from streamae.core.types import Readings
 from streamae.daemon.recover import orphans, recover
 from streamae.store.store import Store
@@ -422,12 +423,12 @@ def test_the_page_gets_the_channel_and_the_stream_of_a_verdict():
     at = {}
     for message in mute:
         groups.step(plants.batch([message]), message[2])
-        at[int(message[2] - T0)] = pipeline.marks()
+        at[int(message[2] - T0)] = stream_marks(pipeline)
     far = {1: ["out of range: b"], 2: ["out of range: b"]}
     assert at[9] == far
     assert at[18] == far | {0: ["stale"]}
     assert at[30] == far
-    assert sorted(pipeline.verdicts()) == ["out_of_range"] * 2
+    assert sorted(standing_rules(pipeline)) == ["out_of_range"] * 2
 
 
 @pytest.mark.parametrize(("length", "findings"), [(21, 1), (22, 0)])

@@ -15,6 +15,7 @@ from streamae.core.flapping import FlapRule
 from streamae.core.groups import Groups
 from streamae.core.report import Report
 from streamae.core.sensors.state import SensorRule
+from streamae.core.standing import firing_ids
 from streamae.core.takeover import progress, refill, states
 from streamae.core.types import AlertState, Batch, Maintenance
 from streamae.daemon import refill as refilling
@@ -167,7 +168,7 @@ def test_an_alert_that_fires_goes_on_under_its_id(make, way, change):
     (begun,) = world.store.alerts.open()
     notes = world.change(way, **change)
     assert any("1 alerts that fire go on" in note for note in notes)
-    assert world.pipeline.firing_ids() == [begun.transition.id]
+    assert firing_ids(world.pipeline) == [begun.transition.id]
     assert states(world.pipeline)[1] == AlertState.FIRING
     world.carry(messages[FIRES : FIRES + 3])
     assert [one.transition.id for one in world.store.alerts.open()] == [begun.transition.id]
@@ -242,7 +243,7 @@ def test_of_two_alerts_of_one_stream_the_newer_goes_on(make, way):
     again = replace(second, id=world.pipeline.transitions.anomaly_id(1, second.onset_s))
     world.store.publish([again], 0.0)
     world.change(way, profile=other())
-    assert [one.transition.id for one in world.store.alerts.open()] == [again.id] == world.pipeline.firing_ids()
+    assert [one.transition.id for one in world.store.alerts.open()] == [again.id] == firing_ids(world.pipeline)
     assert world.notified()[-1] == ("p1", "anomaly", "resolved", 1)
 
 
@@ -450,7 +451,7 @@ def test_two_groups_go_their_own_ways(make):
     after = second.pipelines["fans"].state()
     assert [name for name in whole if not np.array_equal(whole[name], after[name], equal_nan=True)] == []
     assert (second.pipelines["pumps"].rings.fill(3) == 6).all()
-    assert len(second.pipelines["pumps"].firing_ids()) == 1
+    assert len(firing_ids(second.pipelines["pumps"])) == 1
 
 
 def test_a_state_directory_of_the_last_release_is_restored_in_the_middle_of_an_alert(tmp_path):
@@ -467,7 +468,7 @@ def test_a_state_directory_of_the_last_release_is_restored_in_the_middle_of_an_a
         digests = {name: one.hexdigest()[:16] for name, one in state.items()}
         assert {name: digests[name] for name in expected["state"]} == expected["state"]
         assert digests.keys() - expected["state"].keys() >= SINCE
-        assert (pipeline.streams.names, pipeline.firing_ids()) == (expected["streams"], expected["firing"])
+        assert (pipeline.streams.names, firing_ids(pipeline)) == (expected["streams"], expected["firing"])
         assert found.resolved == []
         v = (report := groups.step(plants.batch(plant(60, bad=BAD)[FIRES:]), 0.0)).groups["pumps"].verdicts
         said = zip(v.stream.tolist(), v.time_s.tolist(), v.score, v.threshold, v.state.tolist(), strict=True)
@@ -487,7 +488,7 @@ def test_an_alert_of_the_last_release_goes_on_with_another_model(tmp_path, windo
     groups = Groups("plant-1", [plants.group(alert=RULE, profile=other(window=window))])
     try:
         assert recover(store, groups).resolved == []
-        assert groups.pipelines["pumps"].firing_ids() == expected["firing"]
+        assert firing_ids(groups.pipelines["pumps"]) == expected["firing"]
         assert (groups.pipelines["pumps"].rings.fill(3) == window).all()
     finally:
         store._abandon()

@@ -6,6 +6,7 @@ import pytest
 from streamae.core.alert import AlertRule
 from streamae.core.groups import Groups
 from streamae.core.report import Report
+from streamae.core.standing import firing_ids
 from streamae.core.types import Batch
 from streamae.daemon.recover import keep, orphans, recover
 from streamae.store.store import Store
@@ -43,7 +44,7 @@ def look(groups):
         pipeline.streams.names[:S],
         pipeline.rings.fill(S).tolist(),
         pipeline.scale.seen(S).tolist(),
-        sorted(pipeline.firing_ids()),
+        sorted(firing_ids(pipeline)),
     )
 
 

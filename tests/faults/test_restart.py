@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from streamae.core.standing import firing_ids
 from tests.brokers import Mosquitto, free_port, wait_until
 from tests.faults import plant
 from tests.faults.collector import Collector
@@ -109,8 +110,8 @@ def test_a_kill_after_a_reload_leaves_what_the_old_rules_made_of_the_rows_before
     daemon.wait()
 
     found = plant.recovered(config)
-    assert len(found.pipelines["pumps"].firing_ids()) == 1
+    assert len(firing_ids(found.pipelines["pumps"])) == 1
     assert plant.differences(found, truth) == []
     control = plant.core(config)
     plant.fold(control, recording)
-    assert control.pipelines["pumps"].firing_ids() == []
+    assert firing_ids(control.pipelines["pumps"]) == []

@@ -4,13 +4,11 @@ births       which alias is which channel of which stream, and of which type; da
 seq          each message of a node has the next number, 0 to 255; what is missing between two was lost, and is counted
 bdSeq        which birth a death belongs to: the will of an earlier session, delivered late, ends nothing
 
-A death ends the validity of every value that the node or device had: nothing is held beyond it, and what came before a
-death is older, whatever the clock says that wrote it. A null and a quality
-that is not good end that of their own value.
-Of metrics only those that are channels of the group are kept, so the state is bounded by its streams and channels; it
-is part of the snapshot. Of other devices it is kept that they were born: nobody waits for their births. Data that come
-before their birth are refused: a restart of the edge node, or a rebirth request to it, makes it send one. What is
-historical is read by its time like everything else.
+A death ends the validity of every value that the node or device had, whatever the clock says that wrote it. A null and
+a quality that is not good end that of their own value. Of metrics only those that are channels of the group are kept,
+so the state is bounded by its streams and channels; it is part of the snapshot. Of other devices it is kept that they
+were born. Data that come before their birth are refused: a restart of the edge node, or a rebirth request to it, makes
+it send one. What is historical is read by its time like everything else.
 """
 
 import json

@@ -7,6 +7,7 @@ import numpy as np
 from streamae.core.blind import unfit
 from streamae.core.groups import Groups
 from streamae.core.pipeline import Pipeline
+from streamae.core.standing import standing_rules, stream_marks
 from streamae.core.takeover import progress, unjudged
 from streamae.core.types import I8, AlertState
 from streamae.core.unjudged import REASONS, unjudged_reasons, unjudged_streams
@@ -28,7 +29,7 @@ def tables(
     histories = histories or {}
     for name, pipeline in groups.pipelines.items():
         S, latest, history = len(pipeline.streams), pipeline.latest, histories.get(name)
-        now, marks = progress(pipeline), pipeline.marks(now_s)
+        now, marks = progress(pipeline), stream_marks(pipeline, now_s)
         for stream, word in unjudged(pipeline).items():
             marks.setdefault(stream, []).append(word)  # else nobody sees why its alert does not end
         for stream, words in unfit(pipeline):
@@ -67,7 +68,7 @@ def attention(pipelines: Mapping[str, Pipeline], unjudged: int, poison: int) -> 
     """
     kinds = {
         "anomalies": sum(len(one.alerts.firing(len(one.streams))) for one in pipelines.values()),
-        "sensor_faults": sum(len(one.verdicts()) for one in pipelines.values()),
+        "sensor_faults": sum(len(standing_rules(one)) for one in pipelines.values()),
         "quarantined": sum(len(one.quarantine.held(len(one.streams))) for one in pipelines.values()),
         "broken_models": sum(bool(one.broken) for one in pipelines.values()),
         "poison": poison,

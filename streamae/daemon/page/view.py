@@ -1,8 +1,7 @@
 """What the web may see: a picture of the state, made by the loop about once a second and never changed afterwards.
 
-Health is judged when somebody asks (`daemon.page.health`), since a loop that hangs makes no new pictures.
-
-Groups and pipelines belong to the loop's thread. The web's threads read what `publish` made, or ask the loop for copies
+Health is judged when somebody asks (`daemon.page.health`), since a loop that hangs makes no new pictures. Groups and
+pipelines belong to the loop's thread. The web's threads read what `publish` made, or ask the loop for copies
 (`daemon.page.mailbox`); tests/daemon/test_page_threads.py holds every path of the web to that.
 """
 
