@@ -27,8 +27,8 @@ from streamae.model.runtime import TorchReconstructor, choose_device, prepare_to
 from streamae.model.save import format_version, save
 from streamae.model.spec import DetectorSpec
 from streamae.training.calibrate import calibrate, longest_runs
-from streamae.training.cold_start import FAR, calibrate_cold_start
-from streamae.training.covariates import CovariateTrial, choose, fit_beside
+from streamae.training.cold_start import calibrate_cold_start
+from streamae.training.covariates import choose, fit_beside
 from streamae.training.dataset import Dataset, Stream, build, load
 from streamae.training.features import fit_features
 from streamae.training.fit import Fitted, fit, fit_linear
@@ -37,6 +37,7 @@ from streamae.training.incidents import place_threshold, read_incidents, without
 from streamae.training.limits import move_threshold
 from streamae.training.plan import TrainConfig, ends_of, flat_windows, make_plan, rows_at
 from streamae.training.preparing import Ready, prepare
+from streamae.training.summary import say_found, say_trained
 
 __all__ = ["TrainConfig", "Trained", "train", "train_dataset", "train_ready", "train_streams"]
 
@@ -85,7 +86,7 @@ def train(
     normal = without(streams, incidents)
     for note in ready.notes:
         console.print(note, highlight=False, markup=False)
-    _say_found(console, build(normal, config.context, ready.counters))
+    say_found(console, build(normal, config.context, ready.counters))
     if incidents:
         console.print(f"left out the rows of {len(incidents)} incidents; they place the threshold", highlight=False)
     columns = (
@@ -105,7 +106,7 @@ def train(
         trained.manifest["training"]["incidents"] = len(incidents)
     trained.manifest["training"] |= {"trained_s": began_s, "duration_s": round(now() - began_s, 2)}
     digest = save(out, trained.scripted, trained.manifest, registry)
-    _say_trained(console, out, digest, trained.manifest)
+    say_trained(console, out, digest, trained.manifest)
     return replace(trained, digest=digest)
 
 
@@ -265,45 +266,3 @@ def _errors(runner: TorchReconstructor, dataset: Dataset, ends: I64, window: int
     parts = np.array_split(ends, max(1, len(ends) // 4096))
     errors: F32 = np.concatenate([runner.errors(rows_at(dataset, part, window)) for part in parts])
     return errors
-
-
-def _say_found(console: Console, dataset: Dataset) -> None:
-    rows = int(dataset.bounds[-1])
-    console.print(f"{len(dataset.names)} streams, {rows} rows, a row every {dataset.period_s:g} s", highlight=False)
-    console.print(f"targets: {', '.join(dataset.channels[c] for c in dataset.targets)}", highlight=False)
-    context = [name for c, name in enumerate(dataset.channels) if c not in dataset.targets]
-    if context:
-        console.print(f"not explained (context, or few values): {', '.join(context)}", highlight=False)
-    for name, why in dataset.dropped.items():
-        console.print(f"dropped channel {name}: {why}", highlight=False)
-    for why, count in dataset.refused_rows.items():
-        if count:
-            console.print(f"left out {count} rows: {why.replace('_', ' ')}", highlight=False)
-    found = f"period: {dataset.period_rows} rows" if dataset.period_rows else "period: none found"
-    console.print(found, highlight=False)
-
-
-def _say_trained(console: Console, out: Path, digest: str, manifest: dict[str, Any]) -> None:
-    spec, training = DetectorSpec.from_mapping(manifest["network"]), manifest["training"]
-    net = spec.network
-    parts = dict.fromkeys(kind for kind, _ in spec.features())
-    for trial in (CovariateTrial(**kept) for kept in training["inputs"]):
-        console.print(trial.said(), highlight=False)
-    console.print(
-        f"window {spec.window} rows: {', '.join(parts)}\n"
-        f"{net.cell} {net.hidden} over {net.window} rows, forecasting the last {net.horizon}; {training['windows']} "
-        f"windows trained on, {training['calibrated_windows']} calibrated on; step {training['best_step']} kept",
-        highlight=False,
-    )
-    if training.get("unseen_passed"):
-        more = 100 * np.expm1(training["unseen_passed"])
-        console.print(f"threshold raised by {more:.0f} %: rows held back reached so far above it", highlight=False)
-    calibration = manifest["calibration"]
-    above = calibration["cold_zero"] - calibration["zero"]
-    if above > FAR:
-        console.print(
-            f"warning: a machine that is not among these is judged {np.exp(above):.0f} times less sharply: taken for "
-            "unknown, these differ so much. Train on it too, or name channels with few values as context",
-            highlight=False,
-        )
-    console.print(f"trained in {training['duration_s']:g} s: {out}\nsha256: {digest}", highlight=False)
