@@ -192,7 +192,7 @@ def _kept_channels(streams: Sequence[Stream]) -> tuple[list[int], dict[str, str]
     if not kept:
         raise SeriesError(
             f"{streams[0].name}: no channel has values in at least half of the rows; each row must carry all channels: "
-            "put the samples onto a time grid, as `align: {every: 1m}` does in the daemon: `streamae train --every 1m`"
+            "resample onto a time grid, as `align: {every: 1m}` does in the daemon: `streamae train --every 1m`"
         )
     return kept, dropped
 
@@ -239,8 +239,8 @@ def _floored(scale: F64, location: F64, values: Sequence[F64]) -> F64:
 
 def _measures(column: F64) -> bool:
     """Whether values `[n]` are a measurement: no mode, setpoint or constant."""
-    kinds, changes = len(np.unique(column)), np.count_nonzero(np.diff(column))
-    return bool(kinds > _SETPOINTS_MAX or (kinds >= KINDS_MIN and changes * MOVES_MIN >= len(column)))
+    kinds, changes = len(np.unique(column)), int(np.count_nonzero(np.diff(column)))
+    return kinds > _SETPOINTS_MAX or (kinds >= KINDS_MIN and changes * MOVES_MIN >= len(column))
 
 
 def _targets(
