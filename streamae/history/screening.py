@@ -12,7 +12,7 @@ import numpy as np
 from streamae.core.impossible import ImpossibleValues, Sentinels
 from streamae.core.types import F64, Readings
 from streamae.history.prepared import Prepared, Screening
-from streamae.history.sentinels import Outliers, combined, find_sentinels
+from streamae.history.sentinels import FoundSentinels, combined, find_sentinels
 from streamae.history.totals import fell, is_counter
 
 __all__ = ["Screened", "screen_readings", "screen_rows"]
@@ -80,7 +80,10 @@ def _limited(column: F64, channel: str, wish: Screening) -> F64:
 
 
 def _screened(
-    values: Sequence[F64 | list[F64]], found: Sequence[Sequence[Outliers]], channels: Sequence[str], wish: Screening
+    values: Sequence[F64 | list[F64]],
+    found: Sequence[Sequence[FoundSentinels]],
+    channels: Sequence[str],
+    wish: Screening,
 ) -> Screened:
     sentinels: dict[str, Sentinels] = {}
     own: list[dict[int, Sequence[float]]] = [{} for _ in values]
@@ -116,7 +119,7 @@ def _cleaned(column: F64, own: Sequence[float]) -> F64:
     return column[~np.isin(column, own)] if len(own) else column
 
 
-def _said_sentinels(name: str, found: Sequence[Outliers], columns: Sequence[F64]) -> str:
+def _said_sentinels(name: str, found: Sequence[FoundSentinels], columns: Sequence[F64]) -> str:
     counts: dict[float, int] = {}
     for one in found:
         for value, count in zip(one.values, one.counts, strict=True):

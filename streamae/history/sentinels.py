@@ -18,7 +18,7 @@ import numpy as np
 from streamae.core.impossible import Sentinels
 from streamae.core.types import F64, I64, Bool
 
-__all__ = ["KNOWN_SENTINELS", "Outliers", "combined", "find_sentinels"]
+__all__ = ["KNOWN_SENTINELS", "FoundSentinels", "combined", "find_sentinels"]
 
 KNOWN_SENTINELS = frozenset(
     [-127.0, 85.0, -40.0, -45.0, -99.0, -100.0, 125.0, 127.0, 128.0, -128.0, -273.15, 999.9, -99.9, 1e9, -1e9, 1e10]
@@ -40,7 +40,7 @@ _ABSURD = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outliers:
+class FoundSentinels:
     """One channel of one series: `values` and `counts` of its sentinels, their longest run, range of all others."""
 
     values: tuple[float, ...]
@@ -50,12 +50,12 @@ class Outliers:
     high: float
 
 
-def find_sentinels(values: F64) -> list[Outliers]:
+def find_sentinels(values: F64) -> list[FoundSentinels]:
     """Return what is found in each channel of `values[N, C]`, in order of time; NaN is missing."""
     return [_channel(values, c) for c in range(values.shape[1])]
 
 
-def combined(found: Sequence[Outliers]) -> Sentinels | None:
+def combined(found: Sequence[FoundSentinels]) -> Sentinels | None:
     """Return the sentinels of a channel of several series: without values that one of them has as measurements."""
     known = [x for x in found if np.isfinite(x.low)]
     if not known:
@@ -68,11 +68,11 @@ def combined(found: Sequence[Outliers]) -> Sentinels | None:
     return Sentinels(tuple(apart), low, high, max(x.longest for x in known))
 
 
-def _channel(values: F64, c: int) -> Outliers:
+def _channel(values: F64, c: int) -> FoundSentinels:
     at = np.flatnonzero(np.isfinite(values[:, c]))
     x = values[at, c]
     if len(x) == 0:
-        return Outliers((), (), 0, np.nan, np.nan)
+        return FoundSentinels((), (), 0, np.nan, np.nan)
     accepted: list[float] = []
     if len(x) >= _ROWS_MIN:
         absurd = _absurd(x)
@@ -87,7 +87,7 @@ def _channel(values: F64, c: int) -> Outliers:
     runs = _runs(bad)
     longest = int((runs[:, 1] - runs[:, 0]).max(initial=0))
     low, high = float(rest.min()), float(rest.max())
-    return Outliers(tuple(kinds[kept].tolist()), tuple(counts[kept].tolist()), longest, low, high)
+    return FoundSentinels(tuple(kinds[kept].tolist()), tuple(counts[kept].tolist()), longest, low, high)
 
 
 def _absurd(x: F64) -> Bool:

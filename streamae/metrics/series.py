@@ -98,8 +98,8 @@ class StreamSeries:
     def _patience_s(self, slots: npt.NDArray[np.int64]) -> F64:
         if self._stale_after_s is not None:
             return np.full(len(slots), self._stale_after_s)
-        patience: F64 = patience_s(self._silence[0, slots], self._silence[1, slots])
-        return patience
+        usual_s: F64 = patience_s(self._silence[0, slots], self._silence[1, slots])
+        return usual_s
 
     def _slot(self, group: str, stream: int, names: Sequence[str]) -> int:
         slot = self._slots.get((group, stream), -1)

@@ -192,7 +192,7 @@ def _kept_channels(streams: Sequence[Stream]) -> tuple[list[int], dict[str, str]
     if not kept:
         raise SeriesError(
             f"{streams[0].name}: no channel has values in at least half of the rows; each row must carry all channels: "
-            "put the samples onto a time grid, as `align: {every: 1m}` does in the daemon: `streamae train --every 1m`"
+            "resample onto a time grid, as `align: {every: 1m}` does in the daemon: `streamae train --every 1m`"
         )
     return kept, dropped
 

@@ -1,4 +1,4 @@
-"""What `train` says of the series that it found, and of the model that it made of them."""
+"""What `train` prints: what was found in the series, and what was made of them."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ __all__ = ["say_found", "say_trained"]
 
 
 def say_found(console: Console, dataset: Dataset) -> None:
-    """Say what is learnt from, and what is left out."""
+    """Print what there is to learn from."""
     rows = int(dataset.bounds[-1])
     console.print(f"{len(dataset.names)} streams, {rows} rows, a row every {dataset.period_s:g} s", highlight=False)
     console.print(f"targets: {', '.join(dataset.channels[c] for c in dataset.targets)}", highlight=False)
@@ -32,7 +32,7 @@ def say_found(console: Console, dataset: Dataset) -> None:
 
 
 def say_trained(console: Console, out: Path, digest: str, manifest: dict[str, Any]) -> None:
-    """Say what the model is, and where to look twice."""
+    """Print what was made of it, and where it is."""
     spec, training = DetectorSpec.from_mapping(manifest["network"]), manifest["training"]
     net = spec.network
     parts = dict.fromkeys(kind for kind, _ in spec.features())
