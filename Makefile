@@ -44,7 +44,7 @@ test-long: tools
 # Every branch of what keeps messages and alerts: store, alert, delivery, acknowledgement. Fails below 100 %.
 KEPT := streamae/store/*,streamae/core/alert.py,streamae/core/maintenance.py,streamae/sinks/delivery.py,streamae/daemon/loop.py,streamae/ingest/inbox.py,streamae/ingest/mqtt.py
 KEEPERS := store history/test_left_out.py history/test_messages.py daemon/test_page_past.py daemon/test_page_view.py daemon/test_loop.py daemon/test_conditions.py \
-	daemon/test_recover.py sinks/test_delivery.py core/test_maintenance.py core/test_takeover.py core/test_scenarios.py ingest
+	daemon/test_recover.py sinks/test_delivery.py core/test_maintenance.py core/test_takeover.py core/test_scenarios.py sinks/test_gathering.py ingest
 
 coverage: $(STAMP)
 	mkdir -p build

@@ -32,6 +32,7 @@ Kind = Literal[
     "sink",
     "snapshot",
     "store",
+    "topics",
 ]
 BURST = 6  # lines at once: a broker that restarts three times is logged in full
 _REFILL_S = 60.0
@@ -51,7 +52,7 @@ class Failing:
 
 
 class Condition:
-    """One thing that works or fails; safe to call from several threads.
+    """One thing that works or fails; safe to call from several threads. The log has a change before `failing` does.
 
     `what` is the sentence that is true while it fails, such as "sink ops delivers nothing". `now` gives seconds, and
     `log` is None where other lines report it already.
@@ -85,9 +86,9 @@ class Condition:
             return
         with self._lock:
             over, said = self._failing, self._said
-            self._failing = self._said = None
             if over is not None and said is not None and self._log is not None:
                 self._log.warning("over, after %s: %s", _extent(over, self._now()), self.what)
+            self._failing = self._said = None
 
     def observe(self, reason: str, failures: int = 1) -> None:
         """It stands for this reason, as it is looked at; an empty one says that it does not."""
@@ -100,8 +101,9 @@ class Condition:
     def _note(self, reason: str, failures: int) -> None:
         now_s, before = self._now(), self._failing
         fresh = Failing(self.kind, self.name, self.what, now_s, reason, failures)
-        self._failing = fresh if before is None else replace(fresh, since_s=before.since_s)
-        self._say(self._failing, now_s)
+        failing = fresh if before is None else replace(fresh, since_s=before.since_s)
+        self._say(failing, now_s)
+        self._failing = failing
 
     def _say(self, failing: Failing, now_s: float) -> None:
         said = self._said

@@ -77,9 +77,11 @@ def find(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path=SBIN)
 
 
-def header_packages() -> tuple[str, ...]:
-    """Return what brings Python.h, which the native kernel is built with; nothing where it is there."""
-    return () if (Path(sysconfig.get_path("include")) / "Python.h").exists() else ("python3-dev",)
+def python_packages() -> tuple[str, ...]:
+    """Return what Debian leaves out of Python: what makes the environment, and Python.h for the native kernel."""
+    environment = () if importlib.util.find_spec("ensurepip") else ("python3-venv",)
+    headers = () if (Path(sysconfig.get_path("include")) / "Python.h").exists() else ("python3-dev",)
+    return environment + headers
 
 
 def root_prefix() -> list[str] | None:
@@ -94,7 +96,7 @@ def root_prefix() -> list[str] | None:
 def bring_programs() -> None:
     """Install what is missing by apt-get, where that may be; says nothing of what could not be."""
     packages = [package for program in PROGRAMS if not program.is_there() for package in program.packages]
-    packages += header_packages()
+    packages += python_packages()
     apt, prefix = shutil.which("apt-get"), root_prefix() if packages else None
     if apt is None or prefix is None:
         return

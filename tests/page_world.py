@@ -22,6 +22,15 @@ JOURNAL_S = TIME_S - 6 * 3600.0  # when the journal begins
 SLOTS = 60
 
 
+def attention(anomalies: int, marks: Mapping[int, Sequence[str]]) -> dict[str, int]:
+    """What the daemon's status says of what needs a person."""
+    every = [mark for some in marks.values() for mark in some]
+    quarantined = every.count("quarantined")
+    sensors = sum(mark.partition(":")[0] in ("stale", "stuck", "out of range", "flapping") for mark in every)
+    kinds = {"anomalies": anomalies, "sensor_faults": sensors, "quarantined": quarantined}
+    return {"firing": sum(kinds.values()), **kinds, "unjudged": 0, "broken_models": 0, "poison": 0}
+
+
 class Fleet:
     """Implements `View` over made-up numbers; `tick` publishes the next picture, `fire` opens an alert."""
 
@@ -78,7 +87,7 @@ class Fleet:
                 "connected": True, "messages_per_s": 5.0 * n, "windows_per_s": 5.0 * n, "streams": n, "lag_s": 0.012,
                 "dropped": 3, "dropped_per_s": 0.0, "learning": int((self._state == AlertState.LEARNING).sum()),
                 "filling": int((self._state == AlertState.FILLING).sum()),
-                "firing": int((self._state == AlertState.FIRING).sum()), "sinks": self.sinks,
+                "sinks": self.sinks, **attention(int((self._state == AlertState.FIRING).sum()), self.marks),
             }  # fmt: skip
             self._snapshot = Snapshot(
                 TIME_S + self._ticks, (), self.reasons, status, {"pumps": table}, self._ticks, self.conditions

@@ -43,7 +43,7 @@ class Machine:
         """Exit code and output of the script; nothing is brought from a package index."""
         env = {"PATH": str(self.folder), "PIP_NO_INDEX": "1", "CI": ci}
         script = f"import sys; sys.path.insert(0, '.'); from tests import installed; installed.SBIN = ''; " \
-                 f"installed.header_packages = lambda: (); sys.exit(installed.main({list(arguments)}))"  # fmt: skip
+                 f"installed.python_packages = lambda: (); sys.exit(installed.main({list(arguments)}))"  # fmt: skip
         command = [sys.executable, "-c", script]
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout
@@ -69,6 +69,18 @@ def test_only_what_is_missing_is_brought(tmp_path):
     assert update.endswith("update")
     assert install.endswith("install -y --no-install-recommends prometheus chromium")
     assert machine.run("programs") == (0, "")
+
+
+def test_what_debian_leaves_out_of_python_is_brought(tmp_path, monkeypatch):
+    """A new Debian machine has Python without ensurepip, so no environment, and without Python.h."""
+    monkeypatch.setattr(installed.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(installed.sysconfig, "get_path", lambda name: str(tmp_path))
+    assert installed.python_packages() == ("python3-venv", "python3-dev")
+    monkeypatch.undo()
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setattr(installed.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(installed.importlib.util, "find_spec", lambda name: object())
+    assert installed.python_packages() == ()
 
 
 def test_a_package_that_there_is_not_does_not_cost_the_others(tmp_path):

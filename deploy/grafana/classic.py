@@ -158,7 +158,7 @@ def dashboard(uid: str, title: str, rows: Sequence[tuple[str, list[Panel]]], **v
             panels.append(_panel(len(panels) + 1, panel, x, y))
             x, height = x + panel.width, max(height, panel.height)
         y += height
-    alerts = 'ALERTS{alertname=~"StreamaeAnomaly|StreamaeAnomaliesInGroup",alertstate="firing"}'
+    alerts = 'ALERTS{alertname=~"(StreamaeAnomaly|StreamaeAnomaliesInGroup)(Critical)?",alertstate="firing"}'
     annotation = {
         "name": "Anomalies",
         "datasource": _SOURCE,

@@ -91,7 +91,13 @@ def fleet() -> Rows:
                     [(f"max by (group) (streamae_score_max{{{GROUP}}})", "{{group}}")],
                     steps=((0, GREEN), (1, RED)),
                 ),
-                Panel("Alerts firing", [(f"sum by (group) (streamae_alerts_firing{{{GROUP}}})", "{{group}}")]),
+                Panel(
+                    "Alerts firing",
+                    [
+                        (f"sum by (group) (streamae_alerts_firing{{{GROUP}}})", "{{group}}"),
+                        (f"sum by (group) (streamae_alerts_firing_critical{{{GROUP}}})", "{{group}}, critical"),
+                    ],
+                ),
                 Panel(
                     "Alerts per hour",
                     [
@@ -271,6 +277,7 @@ def daemon() -> Rows:
                     [
                         (own("model_broken"), "{{group}}: model judges nothing"),
                         (own("streams_quarantined"), "{{group}}: streams in quarantine"),
+                        (own("streams_unjudged"), "{{group}}: not judged, {{reason}}"),
                         (own("poison_messages"), "messages kept as poison"),
                         (own("home_assistant_streams_left_out"), "streams left out of Home Assistant"),
                     ],

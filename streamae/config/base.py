@@ -4,11 +4,20 @@ import re
 from dataclasses import is_dataclass
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from streamae.config.units import HiddenText, Text
 from streamae.config.yaml_document import Interpolated
+from streamae.headers import unsendable
 
 __all__ = ["Headers", "Name", "Section"]
 
@@ -47,6 +56,15 @@ def _no_plain_credentials(headers: Any) -> Any:
     return headers
 
 
-Headers: TypeAlias = Annotated[dict[Text, HiddenText], BeforeValidator(_no_plain_credentials)]
+def _sendable(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    for name, value in headers.items():
+        if remedy := unsendable(name, value.get_secret_value()):
+            raise PydanticCustomError("header", "{remedy}", {"name": name, "remedy": remedy})
+    return headers
+
+
+Headers: TypeAlias = Annotated[
+    dict[Text, HiddenText], BeforeValidator(_no_plain_credentials), AfterValidator(_sendable)
+]
 """Headers of HTTP, by their names; none that carries a secret in clear text."""
 Name = Annotated[Text, StringConstraints(pattern=_NAME)]

@@ -19,14 +19,9 @@ if not by the name of the class, and what must hold beyond single keys. In a dat
 holds which fields the file has.
 """
 
-import ast
-import inspect
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from datetime import tzinfo
-from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from types import GenericAlias, NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -41,9 +36,11 @@ from pydantic import (
     create_model,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
 from streamae.config.base import Headers, Name, Section
+from streamae.config.descriptions import texts_below
 from streamae.config.units import (
     Duration,
     FilePath,
@@ -61,7 +58,7 @@ from streamae.config.units import (
 )
 from streamae.core.setting import Setting
 
-__all__ = ["Checked", "ReadAs", "as_section", "block", "section_of"]
+__all__ = ["Checked", "ReadAs", "as_section", "block", "description", "section_of"]
 
 _T = TypeVar("_T")
 _UNITS = {"_per_s": Rate, "_s": Duration, "_bytes": Size}
@@ -142,11 +139,11 @@ def section_of(room: Any) -> type[Section]:
 
 
 def _section(room: Any) -> type[Section]:
-    about, hints, texts = _BLOCKS.get(room, _Block()), get_type_hints(room, include_extras=True), _descriptions(room)
+    about, hints = _BLOCKS.get(room, _Block()), get_type_hints(room, include_extras=True)
     shown = [f for f in fields(room) if not _setting(hints[f.name]).internal]
     place = {name: n for n, name in enumerate(about.first)}
     ordered = sorted(shown, key=lambda f: place.get(f.name, len(place)))
-    made: dict[str, Any] = {f.name: (_typed(hints[f.name], f.name), _field(f, hints[f.name], texts)) for f in ordered}
+    made: dict[str, Any] = {f.name: (_typed(hints[f.name], f.name), _field(f, hints[f.name], room)) for f in ordered}
     checks: dict[str, Any] = {} if about.before is None else {"before": model_validator(mode="before")(about.before)}
     doc = (room.__doc__ or "").split("\n\n")[0]
     return create_model(about.name or room.__name__, __base__=_RoomSection, __doc__=doc, __validators__=checks, **made)
@@ -205,10 +202,23 @@ def _setting(hint: Any) -> Setting:
     return found[0] if found else Setting()
 
 
-def _field(f: "Field[Any]", hint: Any, texts: Mapping[str, str]) -> Any:
+def description(field: FieldInfo) -> str | None:
+    """Return the text of a key, which stands below its field in the source."""
+    schema: dict[str, Any] = {"description": field.description}
+    if callable(field.json_schema_extra):
+        field.json_schema_extra(schema)
+    text: str | None = schema["description"]
+    return text
+
+
+def _field(f: "Field[Any]", hint: Any, room: type[Any]) -> Any:
     unit = next((unit for unit in _UNITS if f.name.endswith(unit)), "")
     key = _setting(hint).key or f.name.removesuffix(unit)
-    named: dict[str, Any] = {"description": texts.get(f.name)} | ({} if key == f.name else {"alias": key})
+
+    def describe(schema: dict[str, Any]) -> None:  # reads source, which takes long: only when somebody asks
+        schema.update({"description": text} if (text := texts_below(room).get(f.name)) else {})
+
+    named: dict[str, Any] = {"json_schema_extra": describe} | ({} if key == f.name else {"alias": key})
     if isinstance(f.default, Path):  # is relative to the file as one that stands there
         return pydantic.Field(f.default, validate_default=True, **named)
     if f.default is not MISSING:
@@ -264,24 +274,3 @@ def _checked(check: Callable[[Any], object]) -> Callable[[Any], Any]:
         return value
 
     return checked
-
-
-def _descriptions(room: type[Any]) -> dict[str, str]:
-    """The texts below the fields of a dataclass and of those that it inherits from."""
-    found: dict[str, str] = {}
-    for one in reversed(room.__mro__):
-        node = _classes(one.__module__).get(one.__name__) if is_dataclass(one) else None
-        for at, text in pairwise(node.body) if node is not None else ():
-            if isinstance(at, ast.AnnAssign) and isinstance(at.target, ast.Name) and isinstance(text, ast.Expr):
-                found[at.target.id] = inspect.cleandoc(ast.literal_eval(text.value))
-    return found
-
-
-@cache
-def _classes(module: str) -> dict[str, ast.ClassDef]:
-    """The classes of a module, not those within others, as they stand in its source; none where it has no source."""
-    try:
-        tree = ast.parse(inspect.getsource(sys.modules[module]))
-    except OSError:
-        return {}
-    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}

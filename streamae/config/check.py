@@ -8,6 +8,7 @@ from pathlib import Path
 
 from streamae.config.load import load
 from streamae.config.maintenance import next_window
+from streamae.config.rehearsal import require_files
 from streamae.config.rules import GAP_PERIODS_MAX, warnings
 from streamae.config.settings import Settings
 from streamae.config.streams import StreamGroup, TopicSpec
@@ -30,6 +31,7 @@ def check(path: Path | str, open_profile: OpenProfile | None = None, now_s: floa
     Every model is tried before an error is raised, so that one run shows all that is wrong.
     """
     settings = load(path)
+    require_files(settings)
     profiles, failures = {}, []
     for name, group in settings.streams.items() if open_profile else ():
         try:
@@ -109,7 +111,7 @@ def describe(settings: Settings, profiles: dict[str, Profile], now_s: float = 0.
     lines.append("sinks: " + (", ".join(sink.name for sink in settings.sinks) or "none"))
     discovery = settings.discovery
     if discovery is not None:
-        lines.append(f"Home Assistant: at most {discovery.devices_max} streams as devices on {discovery.ours}")
+        lines.append(f"Home Assistant: at most {discovery.devices_max} streams as devices on {discovery.ours[0]}")
     lines += [
         f"maintenance {one.name}: group {one.group}, streams {one.stream}: {next_window(one, now_s)}"
         for one in settings.maintenance

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator,
 
 from streamae.config.base import Headers, Section
 from streamae.config.load import load_as
-from streamae.config.units import Duration, FilePath, Secret, Text, parse_duration
+from streamae.config.units import Duration, FilePath, HttpText, Secret, Text, parse_duration
 from streamae.core.setting import placeholders
 
 __all__ = ["Flux", "History", "InfluxQl", "Prometheus", "Source", "read_history", "seconds"]
@@ -41,7 +41,7 @@ _Template = Annotated[Text, AfterValidator(placeholders(()))]
 
 
 class _Database(Section):
-    url: Text
+    url: HttpText
     """Base address, such as http://prometheus:9090."""
     queries: Annotated[dict[_Template, Text], Field(min_length=1)]
     """Channel -> query that gives it, a series for each stream. A label in braces names the channel: {sensor}."""

@@ -19,7 +19,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import ErrorDetails
 
 from streamae.config.base import Section
-from streamae.config.block import as_section, section_of
+from streamae.config.block import as_section, description, section_of
 from streamae.config.rules import conflicts
 from streamae.config.settings import Settings
 from streamae.config.units import duration_text, patience_text, size_text
@@ -166,7 +166,10 @@ def _explain(root: type[BaseModel], document: Document, error: ErrorDetails) -> 
     if kind == "forget":
         return document.mistake((*loc, "forget_after"), error["msg"])
     if kind == "url":
-        return document.mistake(loc, error["msg"], got=error["ctx"]["got"])
+        return document.mistake(loc, error["msg"], got=error.get("ctx", {}).get("got", "another scheme"))
+    if kind == "header":
+        name = error["ctx"]["name"]
+        return document.mistake((*loc, name), error["msg"], got="what HTTP cannot carry", at_key=True)
     if loc[-1:] == ("align",):
         return document.mistake(loc, "write row, or a mapping with `every`")
     limits = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
@@ -231,8 +234,8 @@ def _unknown(key: str, sections: list[type[BaseModel]]) -> str:
 def _missing(key: str, sections: list[type[BaseModel]]) -> str:
     for model in sections:
         for name, f in model.model_fields.items():
-            if key == (f.alias or name) and f.description:
-                return f"add {key}: {' '.join(f.description.split()).split('. ')[0].rstrip('.')}"
+            if key == (f.alias or name) and (text := description(f)):
+                return f"add {key}: {' '.join(text.split()).split('. ')[0].rstrip('.')}"
     return f"add {key}"
 
 

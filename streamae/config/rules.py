@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 from streamae.config.maintenance import OneOff, Recurring, gap_days
+from streamae.config.rehearsal import rehearsed
 from streamae.config.settings import Settings
 from streamae.config.streams import StreamGroup, TopicSpec
 from streamae.config.units import duration_text
@@ -50,6 +51,7 @@ def conflicts(settings: Settings) -> Iterator[Finding]:
     for name, group in settings.streams.items():
         yield from _group(("streams", name), group)
     yield from _sinks(settings)
+    yield from rehearsed(settings)
     yield from _maintenance(settings)
 
 

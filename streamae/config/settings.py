@@ -5,6 +5,7 @@ that adds to it what the file says in the same block. A field is named with its 
 its key in the file is without (`keepalive: 15s`). What must agree between keys is in `rules.py`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,13 +19,14 @@ from streamae.config.block import Checked, block
 from streamae.config.maintenance import Window
 from streamae.config.sinks import DEFAULT_SINKS, SinkOptions
 from streamae.config.streams import StreamGroup
-from streamae.config.units import Secret, Text, shown_secret
+from streamae.config.units import HttpText, Secret, Text, shown_secret
 from streamae.core.setting import INTERNAL, Setting
 from streamae.errors import ConfigError
 from streamae.ingest.mqtt import ReceiveLimits
 from streamae.model.executor_options import ExecutorOptions
 from streamae.mqtt.options import ConnectionOptions
 from streamae.sinks.homeassistant import DiscoveryOptions
+from streamae.sinks.spec import Installation
 from streamae.store.journal import JournalLimits
 
 __all__ = ["BrokerOptions", "Log", "Settings", "StateOptions", "StreamMetrics", "Web"]
@@ -79,6 +81,8 @@ class Web(Section):
     """Address and port to listen on. Beyond loopback only with a token."""
     token: Annotated[Secret, AfterValidator(shown_secret)] | None = None
     """What a client must show to change anything (acknowledge, silence). Without it, everything is read-only."""
+    external_url: HttpText | None = None
+    """Address of the page as people reach it: notifications and Home Assistant link to it. Without it, no links."""
     allowed_hosts: tuple[Text, ...] = ()
     """Further host names under which the page may be asked for, against DNS rebinding."""
 
@@ -107,7 +111,7 @@ class StreamMetrics:
     """What /metrics carries beside the fixed catalogue."""
 
     per_stream: bool = False
-    """Also one score, threshold, alert state, age and maintenance for each stream: five series."""
+    """Also one score, threshold, alert state, severity, age and maintenance for each stream: six series."""
     per_stream_max: Annotated[int, Setting(ge=1, le=100_000)] = 1000
     """Streams that get series of their own, at most."""
     stale_after_s: Annotated[float, Setting(gt=0)] = 300.0
@@ -174,7 +178,19 @@ class Settings(Section):
     @property
     def discovery(self) -> DiscoveryOptions | None:
         """What is published to Home Assistant, under the name of this instance; None where nothing."""
-        return None if self.home_assistant is None else replace(self.home_assistant, instance=self.instance)
+        if self.home_assistant is None:
+            return None
+        return replace(self.home_assistant, instance=self.instance, page=self.page or None)
+
+    @property
+    def page(self) -> str:
+        """Address of the page as people reach it; "" where nobody has said."""
+        shown = None if self.home_assistant is None else self.home_assistant.page
+        return (shown or self.web.external_url or "").rstrip("/")
+
+    def installation(self, now: Callable[[], float], monotonic: Callable[[], float]) -> Installation:
+        """Return what a sink may know of this installation; the clocks give seconds."""
+        return Installation(self.connection, now, monotonic, self.instance, self.page)
 
     @property
     def filters(self) -> tuple[str, ...]:

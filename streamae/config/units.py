@@ -10,7 +10,6 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -25,6 +24,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from streamae.addresses import http_address
 from streamae.config.yaml_document import Interpolated
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "FilePath",
     "Flag",
     "HiddenText",
+    "HttpText",
     "HttpUrl",
     "Number",
     "Patience",
@@ -196,23 +197,19 @@ def shown_secret(value: SecretStr) -> SecretStr:
 
 
 def _http_url(value: SecretStr) -> SecretStr:
-    url = value.get_secret_value()
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        valid = False
-    if not url.startswith(("http://", "https://")):
-        raise PydanticCustomError("url", "write a url that starts with http:// or https://", {"got": "another scheme"})
-    if not valid or not url.isascii() or not url.isprintable() or " " in url:
-        raise PydanticCustomError(
-            "url", "write https://host/path in printable ASCII", {"got": "an address that cannot be used"}
-        )
-    if parts.username is not None or parts.password is not None:
-        raise PydanticCustomError(
-            "url", "put the user and the password into headers, as Authorization", {"got": "a user or password in it"}
-        )
+    _http_text(value.get_secret_value())
     return value
+
+
+def _http_text(url: str) -> str:
+    """An address that is wrong is not shown: it may hold a password."""
+    if not url.startswith(("http://", "https://")):
+        raise PydanticCustomError("url", "write a url that starts with http:// or https://")
+    try:
+        http_address(url)
+    except ValueError as error:
+        raise PydanticCustomError("url", "{remedy}", {"remedy": str(error), "got": "an address"}) from None
+    return url
 
 
 def _read_secret(value: str, info: ValidationInfo) -> str:
@@ -232,12 +229,12 @@ def _read_secret(value: str, info: ValidationInfo) -> str:
     try:
         with path.open("rb") as file:
             raw = file.read(_SECRET_MAX + 1)
-        text = raw.decode()
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"store the secret as UTF-8 text; {path} holds other bytes") from None
     except OSError as error:
         raise ValueError(f"make {path} a readable file ({error.strerror})") from None
-    text = text.rstrip("\r\n")
+    text = text.rstrip("\r\n")  # an editor's, echo's, or that of a Kubernetes secret: never part of it
     if not text.strip() or len(raw) > _SECRET_MAX:
         raise ValueError(f"put the secret alone into {path}; it is {'too long' if text.strip() else 'empty'}")
     return text
@@ -295,5 +292,6 @@ Text: TypeAlias = Annotated[str, BeforeValidator(_plain), Strict(), Field(min_le
 Secret: TypeAlias = Annotated[SecretStr, BeforeValidator(_secret)]
 HiddenText: TypeAlias = Annotated[SecretStr, BeforeValidator(_hidden)]
 HttpUrl: TypeAlias = Annotated[HiddenText, AfterValidator(_http_url)]
+HttpText: TypeAlias = Annotated[Text, AfterValidator(_http_text)]
 Zone: TypeAlias = Annotated[Text, AfterValidator(_zone)]
 FilePath: TypeAlias = Annotated[Path, BeforeValidator(_path)]

@@ -4,7 +4,8 @@ Scalars are read by YAML 1.2's core schema, not 1.1's: `no`, `on` and `yes` are 
 `010` is text and not eight, a date is text. A key that wants a bool or a number then refuses them by name, instead of
 quietly taking something else than was written. Duplicate keys, merge keys and custom tags are refused.
 
-`${NAME}` inside a scalar is replaced from the environment (`$${` stands for a literal `${`); a value that came from
+`${NAME}` inside a scalar is replaced from the environment, without line ends behind it (`$${` stands for a literal
+`${`); a value that came from
 there is an `Interpolated`, so that a secret may be taken from it, and messages always show the text as it stands in
 the file, never what it was replaced by.
 """
@@ -192,6 +193,11 @@ def _syntax_remedy(what: str) -> str:
     return "check quotes, brackets and indentation from here upwards"
 
 
+def _utf8(text: str) -> bool:
+    """Whether a value of the environment is text: bytes that are not UTF-8 come as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 class _Builder:
     """Nodes -> plain values; what cannot be read becomes None and a mistake."""
 
@@ -267,7 +273,10 @@ class _Builder:
             replaced = True
             if not self._environ[name].strip():
                 blank.append(name)
-            return self._environ[name]
+            value = self._environ[name].rstrip("\r\n")  # of `$(cat file)`'s kin and of Kubernetes' secrets
+            if not _utf8(value):
+                self._refuse(node, loc, f"set the environment variable {name} to text in UTF-8")
+            return value
 
         result = _VARIABLE.sub(put, text)
         if not replaced:

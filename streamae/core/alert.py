@@ -2,12 +2,12 @@
 
     inactive --score > threshold--> pending --for_s--> firing --low for keep_firing_for_s--> inactive (resolved)
 
-A pending alert that falls below its threshold, or whose score is not known (NaN), is forgotten. One that fires ends
-by a score only, for what is not known is not healthy: if another model takes over, it goes on until that model can
-judge the stream. The threshold itself is lower while it is exceeded (`core.threshold`), so that a score that moves
-around it is one alert. Times are event times: an alert lives in the time of its stream, and a replay gives the same
-life. A firing alert is `warning`, or `critical` once its score has reached `critical_ratio` times the threshold; it
-never steps down before it is resolved.
+A pending alert that falls below its threshold, or whose score is not known (NaN), is forgotten. One that fires ends by
+a score only, for what is not known is not healthy: if another model takes over, it goes on until that model can judge
+the stream. The threshold itself is lower while it is exceeded (`core.threshold`), so that a score that moves around it
+is one alert. Times are event times: an alert lives in the time of its stream, and a replay gives the same life; where
+the stream's clock falls back, what is to last begins again. A firing alert is `warning`, or `critical` once its score
+has reached `critical_ratio` times the threshold; it never steps down before it is resolved.
 """
 
 from dataclasses import dataclass
@@ -84,10 +84,12 @@ class Alerts:
         if not (high.any() or old.any()):  # as nearly always: no alert is active, and none begins
             return np.where(np.isnan(score), _LEARNING, old), _NO_CHANGES
         begins = high & (old == AlertState.INACTIVE)
+        waits = old == AlertState.PENDING
         onset_s = np.where(begins, time_s, self._onset_s[stream])
+        onset_s = np.where(waits, np.minimum(onset_s, time_s), onset_s)  # the stream's clock may have fallen back
         peak = self._peak[stream]
         peak = np.where(begins, score, np.where(high | (old != AlertState.INACTIVE), np.fmax(score, peak), peak))
-        last_high_s = np.where(high, time_s, self._last_high_s[stream])
+        last_high_s = np.where(high, time_s, np.minimum(self._last_high_s[stream], time_s))
         fires = high & (time_s - onset_s >= self.rule.for_s)
         unknown = np.isnan(score)
         stays = (old == AlertState.FIRING) & (high | unknown | (time_s - last_high_s < self.rule.keep_firing_for_s))
@@ -116,6 +118,10 @@ class Alerts:
     def standing(self, streams: int) -> I8:
         """Return the state of the alert of each of the first S streams, `[S]`."""
         return self._state[:streams].copy()
+
+    def severities(self, streams: int) -> I8:
+        """Return the severity of each stream's alert while it fires, `[S]`: an index of SEVERITIES, 0 for none."""
+        return self._severity[:streams].copy()
 
     def hold(self, stream: int, severity: str, sequence: int, times_s: tuple[float, float], peak: float) -> None:
         """Continue an alert that fires: `times_s` are those of its onset and of the last sample that counts as high.

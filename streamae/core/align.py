@@ -8,15 +8,18 @@ The grid's rule. Tick k stands for the samples in ((k-1)·every, k·every], and 
 watermark of a stream is its newest event time less the lateness allowed; a tick closes when the watermark reaches it,
 a sample for a closed tick is `late`, so a row is the same for every order in which its samples came (Akidau et al.
 2015, "The Dataflow Model"). A channel without a sample in a tick keeps its last value for at most `gap_max_s`;
-after that it is missing, and the row does not exist.
-"""
+after that it is missing, and the row does not exist. Nor does a row that a stream has only because its values were held
+over a time in which the daemon was away (`absent`): nobody knows what they were then.
 
-from typing import Protocol
+The time of a stream begins again where its clock has fallen back (`core.refused`).
+"""
 
 import numpy as np
 
 from streamae.core.align_rule import GridAlign, RowAlign
 from streamae.core.arrays import firsts, grown, rounds
+from streamae.core.message_rows import Align, MessageRows
+from streamae.core.refused import Refused
 from streamae.core.types import F64, I32, I64, Bool, Drop, Drops, Readings, Rows, State
 
 __all__ = ["Align", "GridRows", "MessageRows", "align_stage"]
@@ -25,87 +28,11 @@ _NEVER = np.iinfo(np.int64).min // 4  # a tick before all ticks, with room to su
 _TICK_EPS = 1e-4  # event times at 1e9 s and 1 ms ticks carry float noise of this part of a tick
 
 
-class Align(Protocol):
-    """A stage that turns readings into rows; `gap_max_s` is the longest step between rows of one window."""
-
-    gap_max_s: float | None
-
-    def grow(self, streams: int) -> None:
-        """Make room for at least this many streams."""
-        ...
-
-    def step(self, readings: Readings) -> tuple[Rows, Drops]:
-        """Take readings in arrival order; return the rows that are complete now."""
-        ...
-
-    def interrupt(self, stream: I32) -> None:
-        """Build no row of what these streams sent before: samples of theirs are known to be lost."""
-        ...
-
-    def state(self, streams: int) -> State:
-        """Return what a snapshot keeps."""
-        ...
-
-    def restore(self, state: State) -> None:
-        """Take over what `state` returned."""
-        ...
-
-
 def align_stage(settings: RowAlign | GridAlign, channels: int, model_gap_max_s: float = 0.0) -> Align:
     """Return the stage for these settings, and a model that bridges gaps so long."""
     if isinstance(settings, RowAlign):
         return MessageRows(settings, channels)
     return GridRows(settings, channels, settings.bridged_s(model_gap_max_s))
-
-
-class MessageRows:
-    """`align: row`."""
-
-    def __init__(self, settings: RowAlign, channels: int) -> None:
-        self.gap_max_s = settings.gap_max_s
-        self._channels = channels
-        self._last_s: F64 = np.zeros(0)
-
-    def grow(self, streams: int) -> None:
-        """Make room for at least this many streams."""
-        self._last_s = grown(self._last_s, streams, -np.inf)
-
-    def interrupt(self, stream: I32) -> None:
-        """Do nothing: a row is one message, and nothing is kept of it."""
-
-    def step(self, readings: Readings) -> tuple[Rows, Drops]:
-        """Take readings in arrival order; return the complete rows that move their stream's time forward."""
-        drops = Drops()
-        if len(readings) == 0:
-            return Rows(readings.stream, readings.time_s, np.zeros((0, self._channels))), drops
-        begins = firsts(readings.origin)
-        first, row = np.flatnonzero(begins), np.cumsum(begins) - 1
-        values = np.full((len(first), self._channels), np.nan)
-        values.reshape(-1)[row * self._channels + readings.channel] = readings.value
-        whole = ~np.isnan(values).any(axis=1)
-        said = ~np.isnan(values).all(axis=1)  # what only ends values is no row
-        drops[Drop.INCOMPLETE_ROW] = int((said & ~whole).sum())
-        return self._forward(Rows(readings.stream[first][whole], readings.time_s[first][whole], values[whole]), drops)
-
-    def _forward(self, rows: Rows, drops: Drops) -> tuple[Rows, Drops]:
-        keep = np.zeros(len(rows), np.bool_)
-        for index in rounds(rows.stream):
-            s, time_s = rows.stream[index], rows.time_s[index]
-            last_s = self._last_s[s]
-            keep[index] = time_s > last_s
-            drops[Drop.DUPLICATE] += int((time_s == last_s).sum())
-            drops[Drop.LATE] += int((time_s < last_s).sum())
-            self._last_s[s] = np.maximum(time_s, last_s)
-        return Rows(rows.stream[keep], rows.time_s[keep], rows.values[keep]), +drops
-
-    def state(self, streams: int) -> State:
-        """Return what a snapshot keeps."""
-        return {"last_s": self._last_s[:streams].copy()}
-
-    def restore(self, state: State) -> None:
-        """Take over what `state` returned."""
-        self.grow(len(state["last_s"]))
-        self._last_s[: len(state["last_s"])] = state["last_s"]
 
 
 class GridRows:
@@ -120,23 +47,31 @@ class GridRows:
         self._held: F64 = np.zeros((0, channels))
         self._held_tick: I64 = np.zeros((0, channels), np.int64)
         self._pending = _no_readings()
+        self._absent_s = (np.inf, -np.inf)
+        self.refused = Refused(settings.lateness_s)
 
     def grow(self, streams: int) -> None:
         """Make room for at least this many streams."""
+        self.refused.grow(streams)
         self._newest_s = grown(self._newest_s, streams, -np.inf)
         self._mark = grown(self._mark, streams, _NEVER)
         self._held = grown(self._held, streams, np.nan)
         self._held_tick = grown(self._held_tick, streams, _NEVER)
 
     def step(self, readings: Readings) -> tuple[Rows, Drops]:
-        """Take readings in arrival order; return the rows whose tick has closed, by stream and time."""
-        drops = Drops()
-        fresh = self._in_time(readings, drops)
-        pending = _sorted_unique(Readings.joined((self._pending, fresh)), drops)
-        closed_to = self._closed(self._newest_s[pending.stream])
-        ready = self._tick(pending.time_s) <= closed_to
-        rows = self._rows(np.unique(readings.stream), _taken(pending, ready))
-        self._pending = _taken(pending, ~ready)
+        """Take readings in arrival order; return the rows whose tick has closed, by stream and time.
+
+        Where a stream's time begins again, its rows of before come first.
+        """
+        drops, parts = Drops(), []
+        fresh, place, cuts = self._in_time(readings, drops)
+        for at, stream, newest_s in cuts:
+            before = (fresh.stream == stream) & (place < at)
+            parts.append(self._ended(stream, newest_s, _taken(fresh, before), drops))
+            fresh, place = _taken(fresh, ~before), place[~before]
+        rows = self._close(np.unique(readings.stream), fresh, drops)
+        if parts:
+            rows = Rows(*(np.concatenate([getattr(x, name) for x in (*parts, rows)]) for name in _ROWS))
         excess = len(self._pending) - self._set.pending_max
         if excess > 0:
             drops[Drop.PENDING_FULL] += excess
@@ -146,10 +81,37 @@ class GridRows:
             self._pending = _taken(self._pending, kept)
         return rows, +drops
 
+    def _close(self, streams: I32, fresh: Readings, drops: Drops) -> Rows:
+        """Take samples, and build the rows of the ticks that have closed in these streams."""
+        pending = _sorted_unique(Readings.joined((self._pending, fresh)), drops)
+        ready = self._tick(pending.time_s) <= self._closed(self._newest_s[pending.stream])
+        rows = self._rows(streams, _taken(pending, ready))
+        self._pending = _taken(pending, ~ready)
+        return rows
+
+    def _ended(self, stream: int, newest_s: float, last: Readings, drops: Drops) -> Rows:
+        """Take the last samples of a stream up to `newest_s`, and forget it: its time begins again."""
+        now_s, mine = self._newest_s[stream], self._pending.stream == stream
+        others, self._pending = _taken(self._pending, ~mine), _taken(self._pending, mine)
+        self._newest_s[stream] = newest_s
+        rows = self._close(np.array([stream], np.int32), last, drops)
+        self._pending, self._newest_s[stream] = others, now_s
+        self._mark[stream], self._held_tick[stream], self._held[stream] = _NEVER, _NEVER, np.nan
+        return rows
+
     def interrupt(self, stream: I32) -> None:
         """Forget held values and open ticks of these streams: no row may bridge a loss."""
         self._held_tick[stream] = _NEVER
         self._pending = _taken(self._pending, ~np.isin(self._pending.stream, stream))
+
+    def absent(self, from_s: float, until_s: float) -> None:
+        """Build no row of this time for a stream that has no sample in its tick: nobody listened."""
+        self._absent_s = (from_s, until_s)
+
+    def dead(self, stream: int) -> list[int]:
+        """Return the channels of a stream that have no value at its last tick."""
+        gone: Bool = self._held_tick[stream] + self._gap_ticks < self._mark[stream]
+        return np.flatnonzero(gone).tolist()
 
     def _tick(self, time_s: F64) -> I64:
         return np.ceil(time_s / self._set.every_s - _TICK_EPS).astype(np.int64)
@@ -159,16 +121,30 @@ class GridRows:
         ticks = np.floor((newest_s - self._set.lateness_s) / self._set.every_s + _TICK_EPS)
         return np.where(np.isfinite(ticks), ticks, _NEVER).astype(np.int64)
 
-    def _in_time(self, readings: Readings, drops: Drops) -> Readings:
-        """Refuse samples for ticks that were closed when they arrived, and advance the streams' newest times."""
+    def _in_time(self, readings: Readings, drops: Drops) -> tuple[Readings, I64, list[tuple[int, int, float]]]:
+        """Refuse samples for ticks that were closed when they arrived, and advance the streams' newest times.
+
+        Returns the others with their places, and of each stream whose time begins again the place from which on, the
+        stream, and the newest time before.
+        """
         keep = np.zeros(len(readings), np.bool_)
-        tick = self._tick(readings.time_s)
+        cuts: list[tuple[int, int, float]] = []
+        tick, refused, arrival_s = self._tick(readings.time_s), self.refused, readings.arrival_s
+        moved = np.zeros(len(readings), np.bool_)
         for index in rounds(readings.stream):
-            s = readings.stream[index]
-            keep[index] = tick[index] > self._closed(self._newest_s[s])
-            self._newest_s[s] = np.maximum(self._newest_s[s], readings.time_s[index])
+            s, time_s = readings.stream[index], readings.time_s[index]
+            newest_s = self._newest_s[s]
+            keep[index] = known = tick[index] > self._closed(newest_s)
+            moved[index] = time_s > newest_s
+            if len(arrival_s) and not (known.all() and not refused.rising[s].any()):
+                begins = refused.begins_again(s, time_s, arrival_s[index], ~known)
+                cuts += zip(index[begins].tolist(), s[begins].tolist(), newest_s[begins].tolist(), strict=True)
+                keep[index[begins]], newest_s[begins] = True, -np.inf
+            self._newest_s[s] = np.maximum(newest_s, time_s)
         drops[Drop.LATE] += int(len(keep) - keep.sum())
-        return _taken(readings, keep)
+        refused.note("late", readings.stream, ~keep, keep)
+        refused.note("still", readings.stream, ~moved & firsts(readings.origin), moved)
+        return _taken(readings, keep), np.flatnonzero(keep), sorted(cuts)
 
     def _rows(self, streams: I32, ready: Readings) -> Rows:
         """Build the rows of all ticks that have closed in these streams since the last call."""
@@ -177,14 +153,37 @@ class GridRows:
         rank = np.searchsorted(streams, ready.stream)
         row_rank, row_tick = self._candidates(streams, end, rank, tick)
         values = np.full((len(row_tick), self._channels), np.nan)
+        carried = self._held_tick[streams].max(axis=1, initial=_NEVER)
         for channel in range(self._channels):
             mine = ready.channel == channel
             values[:, channel] = self._channel(
                 channel, streams, (rank[mine], tick[mine], ready.value[mine]), (row_rank, row_tick)
             )
         whole = ~np.isnan(values).any(axis=1)
+        self.refused.note("bare", streams[row_rank], ~whole, whole)
+        whole &= ~self._unheard((row_rank, row_tick), (rank, tick), carried)
         self._mark[streams] = np.maximum(self._mark[streams], end)
         return Rows(streams[row_rank[whole]], row_tick[whole] * self._set.every_s, values[whole])
+
+    def _unheard(self, at: tuple[I64, I64], heard: tuple[I64, I64], carried: I64) -> Bool:
+        """Return which rows `(rank, tick)` lie in a time when nobody listened, and nothing of that time came later.
+
+        `heard` are the samples that came now, sorted; `carried[rank]` is the tick of a stream's newest one before.
+        """
+        (row_rank, row_tick), every_s = at, self._set.every_s
+        from_s, until_s = self._absent_s
+        # The first tick may be one that the stream would have held through anyway.
+        inside: Bool = (row_tick - 2) * every_s >= from_s
+        inside &= row_tick * every_s <= until_s
+        if not inside.any():
+            return inside
+        rank, tick = heard
+        low = min(int(row_tick[inside].min()), int(tick.min(initial=row_tick.max())))
+        span = max(int(row_tick.max()), int(tick.max(initial=0))) - low + 1
+        keys = np.r_[-1, np.sort(rank * span + tick - low)]  # the first stands for none
+        found = keys[np.searchsorted(keys, row_rank * span + row_tick - low, side="right") - 1]
+        newest = np.where(found // span == row_rank, found % span + low, _NEVER)
+        return inside & ((np.maximum(newest, carried[row_rank]) - 1) * every_s < from_s)
 
     def _candidates(self, streams: I32, end: I64, rank: I64, tick: I64) -> tuple[I64, I64]:
         """Return (rank, tick) of all closed ticks at which some channel still has a value, in order.
@@ -248,6 +247,8 @@ class GridRows:
             "pending_channel": p.channel,
             "pending_time_s": p.time_s,
             "pending_value": p.value,
+            "absent_s": np.array(self._absent_s),
+            **self.refused.state(streams),
         }
 
     def restore(self, state: State) -> None:
@@ -258,6 +259,12 @@ class GridRows:
             getattr(self, f"_{name}")[:streams] = state[name]
         stream, channel, time_s, value = (state[f"pending_{n}"] for n in ("stream", "channel", "time_s", "value"))
         self._pending = Readings(stream, channel, time_s, value, np.zeros(len(stream), np.int32))
+        from_s, until_s = state.get("absent_s", np.array(self._absent_s)).tolist()
+        self._absent_s = (from_s, until_s)
+        self.refused.restore(state)
+
+
+_ROWS = ("stream", "time_s", "values")
 
 
 def _no_readings() -> Readings:

@@ -66,7 +66,10 @@ class Flapping:
             passed += self._settle(record, t.time_s)
             passed += self._pass(record, t)
         for key, record in list(self._records.items()):
-            passed += self._settle(record, newest_s(key[0]))
+            now_s = newest_s(key[0])
+            if record.began_s and record.began_s[-1] - now_s > self.rule.within_s:  # its clock has fallen back
+                record.began_s = [now_s] * len(record.began_s)
+            passed += self._settle(record, now_s)
             if not record.began_s and record.held is None:
                 del self._records[key]
         return passed

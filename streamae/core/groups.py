@@ -84,7 +84,7 @@ class Groups:
         holes = batch.holes and [topic for topic in batch.holes if self._find(topic) is pipeline]
         arrival_s = batch.arrival_s[at] if at else np.zeros(0)
         topics, payloads = [batch.topics[i] for i in at], [batch.payloads[i] for i in at]
-        return Batch(topics, payloads, arrival_s, holes=holes, thinning=batch.thinning)
+        return Batch(topics, payloads, arrival_s, holes=holes, thinning=batch.thinning, resumed=batch.resumed)
 
     def takers(self, topic: bytes) -> list[Pipeline]:
         """Return the groups that a message of this topic goes to: the first with a template for it, and listeners."""

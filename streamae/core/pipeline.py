@@ -86,10 +86,12 @@ class Pipeline:
         self.broken = ""  # why the model can judge nothing at all, as far as its last call showed
         self.latest = Latest()
         self._begun = 0
+        self._heard_s = -np.inf  # the wall clock at the last message
 
     def step(self, batch: Batch, wall_s: float = -np.inf) -> Report:
         """Take the group's messages of a batch, in their order; an empty one says at `wall_s` that there were none."""
         interrupted = self.interrupt(batch.holes) if batch.broken else 0
+        self._listen(batch, wall_s)
         readings, drops = self.decoder.decode(batch.topics, batch.payloads, batch.arrival_s, wall_s)
         self.begin()
         samples = readings.samples()
@@ -105,6 +107,13 @@ class Pipeline:
             notices.append(self._transitions.notice(sorted(lost), words))
         transitions = self.flapping.step(begun, self._present_s)
         return replace(report, transitions=transitions, notices=notices, missing=lost.total(), interrupted=interrupted)
+
+    def _listen(self, batch: Batch, wall_s: float) -> None:
+        """Note when the group was heard, and over which time nobody listened."""
+        if batch.resumed and np.isfinite(self._heard_s):
+            self.align.absent(self._heard_s, wall_s)
+        if len(batch):
+            self._heard_s = wall_s
 
     def _present_s(self, name: str) -> float:
         """Return the event time of a stream's newest row, NaN for what is none."""
@@ -190,7 +199,8 @@ class Pipeline:
         B, C = len(windows), len(self.profile.channels)
         score, threshold, share = np.full(B, np.nan), np.full(B, np.nan), np.zeros((B, C), np.float32)
         state = np.full(B, AlertState.LEARNING, np.int8)
-        verdicts = Verdicts(windows.stream, windows.start_s, windows.time_s, score, threshold, share, state)
+        own = np.full(B, np.nan)
+        verdicts = Verdicts(windows.stream, windows.start_s, windows.time_s, score, threshold, share, state, own)
         parts = [self._round(index, errors, verdicts, thinning) for index in rounds(windows.stream)]
         return verdicts, sorted(chain.from_iterable(parts), key=lambda t: t.time_s)
 
@@ -200,8 +210,12 @@ class Pipeline:
         maintenance = self.maintenance.touches(s, v.start_s[index], time_s)
         v.score[index], v.share[index] = self.scoring.step(s, errors[index], maintenance)
         v.threshold[index] = self.threshold.step(s, time_s, v.score[index], thinning, maintenance)
+        v.own[index] = self.threshold.own(s)
         v.state[index], changes = self.alerts.step(s, time_s, v.score[index], v.threshold[index])
-        return [self._transitions.anomaly(v, int(index[at]), changes, n) for n, at in enumerate(changes.position)]
+        return [
+            self._transitions.anomaly(v, int(index[at]), changes, n, self.threshold.holding(int(s[at])))
+            for n, at in enumerate(changes.position)
+        ]
 
     def firing_ids(self) -> list[str]:
         """Return the ids of the alerts and of the verdicts on sensors that fire now."""
@@ -246,6 +260,7 @@ class Pipeline:
             "quarantine": self.quarantine.state(S),
             "health": self.health.state(S),
             "flapping": self.flapping.state(),
+            "pipeline": {"heard_s": np.array(self._heard_s)},
         }
         return {f"{stage}.{name}": array for stage, kept in stages.items() for name, array in kept.items()}
 
@@ -269,3 +284,4 @@ class Pipeline:
         self.quarantine.restore(parts["quarantine"])
         self.health.restore(parts["health"])
         self.flapping.restore(parts["flapping"])
+        self._heard_s = float(parts["pipeline"].get("heard_s", -np.inf))

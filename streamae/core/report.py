@@ -16,7 +16,8 @@ class Transition:
     `id` hashes instance, group, stream, rule and the event time of the onset; `state` is "firing" or "resolved";
     a firing alert that grows critical is a further transition with the same id and the next sequence number.
     `peak_score` is the highest score since the onset. `repeat` counts the reminders to a sink that the alert still
-    fires; 0 is the first notification.
+    fires; 0 is the first notification. `threshold` is that of the score; where it is an average of the scores that is
+    beyond a limit of its own, `limit` says so in words.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Transition:
     model_digest: str
     peak_score: float | None = None
     repeat: int = 0
+    limit: str = ""
 
     @property
     def key(self) -> str:

@@ -15,6 +15,7 @@ from streamae.core.quarantine import judged
 from streamae.core.report import Transition
 from streamae.core.transitions import ANOMALY
 from streamae.core.types import I8, I64, AlertState, Batch, Bool, State
+from streamae.core.unjudged import mark_unjudged
 
 __all__ = ["Progress", "hold", "inherit", "inherit_births", "progress", "refill", "states", "unjudged"]
 
@@ -90,11 +91,11 @@ class Progress:
 
 
 def states(pipeline: Pipeline) -> I8:
-    """Return the state of each stream, `[S]`; INACTIVE only where a full window has been judged."""
+    """Return the state of each stream, `[S]`; INACTIVE only where full windows have been judged, and still are."""
     S = len(pipeline.streams)
     alert, waits = pipeline.alerts.standing(S), _waits(pipeline)
     state: I8 = np.where((alert > AlertState.INACTIVE) | (waits == AlertState.INACTIVE), alert, waits).astype(np.int8)
-    return state
+    return mark_unjudged(pipeline, state)
 
 
 def unjudged(pipeline: Pipeline) -> dict[int, str]:

@@ -14,6 +14,9 @@ since averages stray less; they move with theta in the same proportion:
 
     average_h > mean + average_offset_h (1 + theta / offset)     ->  threshold = score / (average_h over its limit)
 
+An average takes a score that is above the threshold as if it stood no higher than the average's own limit: that alarm
+is the score's, and when the score is normal again, no average holds it on. `holding` says which limit holds an alarm.
+
 Only averages that training saw 64 half-lives of, in a time that the budget counts, have limits; in less, normal and
 fault look the same. A stream that training did not see has its mean as a running mean first, and each average once it
 has run so long itself.
@@ -33,14 +36,15 @@ The numbers are those of `core.calibration`; a stream known from training brings
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from streamae.core.arrays import grown
 from streamae.core.calibration import Calibration, StreamCalibration
-from streamae.core.types import F64, I32, Bool, round_score
+from streamae.core.types import F64, I8, I32, Bool, round_score
 
-__all__ = ["Threshold"]
+__all__ = ["Holding", "Threshold"]
 
 _STEP = 0.35  # what an onset adds to theta
 _BALANCE = 1.5  # time without alarm takes back more than budgeted onsets add: false alarms come in bursts
@@ -50,6 +54,21 @@ _IDLE_MAX_S = 3600.0  # silence counts as time without alarm up to here
 _FIRST_WINDOWS = 721.0  # a new stream's mean starts as if it had seen so many: half-life 500
 _SETTLED = 64.0  # half-lives of an average before its limit holds for a new stream
 _KNOWN = 1e12
+_NONE, _SCORE, _AVERAGES = 0, 1, 2  # what holds an alarm: nothing, the score, and from here on the averages
+_UNHELD = {"by": _NONE, "by_s": np.nan, "over": np.nan}
+
+
+class Holding(NamedTuple):
+    """Which limit a stream is beyond since the event time `since_s`, and how far: 1.5 is half as much again.
+
+    `windows` is the half-life of the average that it is, 0 the score itself; `left` are the windows until that average
+    is back within its limit, if the scores are as usual from now on.
+    """
+
+    windows: int
+    over: float
+    since_s: float
+    left: float
 
 
 class Threshold:
@@ -62,6 +81,7 @@ class Threshold:
         self._cold = calibration.cold_offset
         self._half_lives: F64 = calibration.averages.astype(np.float64)
         self._limits: F64 = calibration.average_offsets
+        self._own: F64 = np.zeros(0)  # of the last window, for people
         self._state: dict[str, np.ndarray] = {
             "mean": np.zeros(0),
             "offset": np.zeros(0),
@@ -70,11 +90,15 @@ class Threshold:
             "last_s": np.zeros(0),
             "average": np.zeros((0, len(self._half_lives))),
             "seen": np.zeros(0),
+            "by": np.zeros(0, np.int8),
+            "by_s": np.zeros(0),
+            "over": np.zeros(0),
         }
 
     def grow(self, capacity: int) -> None:
         """Make room for streams 0..capacity-1."""
         fill = self._start(self._cold, 0.0)
+        self._own = grown(self._own, capacity, np.nan)
         for name, array in self._state.items():
             self._state[name] = grown(array, capacity, fill[name])
 
@@ -87,7 +111,7 @@ class Threshold:
     @staticmethod
     def _start(offset: float, seen: float) -> dict[str, float]:
         level = {"mean": -offset, "offset": offset, "average": -offset}
-        return level | {"theta": 0.0, "on": False, "last_s": np.nan, "seen": seen}
+        return level | {"theta": 0.0, "on": False, "last_s": np.nan, "seen": seen, **_UNHELD}
 
     def step(self, stream: I32, time_s: F64, score: F64, rows: int = 1, maintenance: Bool | None = None) -> F64:
         """score[B] of distinct streams at time_s[B] -> threshold[B] to compare it with; NaN is skipped.
@@ -97,23 +121,63 @@ class Threshold:
         s, known = self._state, np.isfinite(score)
         margin = s["theta"][stream] + np.where(s["on"][stream], np.log(_HYSTERESIS), 0.0)
         limit = s["mean"][stream] + s["offset"][stream] + margin
-        value, learns = np.log(score[known]), known[known] if maintenance is None else ~maintenance[known]
-        beyond = self._beyond(stream[known], value, margin[known], learns, rows)
-        limit[known] = np.minimum(limit[known], value - beyond)
+        self._own[stream] = round_score(np.exp(limit))
+        value, moves = np.log(score[known]), known[known] if maintenance is None else ~maintenance[known]
+        own = limit[known]
+        beyond, average = self._beyond(stream[known], value, (own, margin[known]), moves, rows)
+        limit[known] = np.minimum(own, value - beyond)
         threshold = round_score(np.exp(limit))
-        self._follow(stream[known], time_s[known], value, limit[known], (score > threshold)[known], learns, rows)
+        exceeds = (score > threshold)[known]
+        by = np.where(exceeds, np.where(value > own, _SCORE, _AVERAGES + average), _NONE).astype(np.int8)
+        self._hold(stream[known], time_s[known], by, np.where(by == _SCORE, value - own, beyond))
+        self._follow(stream[known], time_s[known], value, limit[known], exceeds, moves, rows)
         return threshold
 
-    def _beyond(self, stream: I32, value: F64, margin: F64, learns: Bool, rows: int) -> F64:
-        """Add a logarithmic score to each stream's averages; returns how far one is beyond its limit, -inf if none."""
-        s, beyond = self._state, np.full(len(stream), -np.inf)
+    def _beyond(self, stream: I32, value: F64, at: tuple[F64, F64], moves: Bool, rows: int) -> tuple[F64, I8]:
+        """Add a logarithmic score to each stream's averages; returns how far one is beyond its limit, and which.
+
+        `at` are the limit of the score itself and the margin; where no average is beyond its limit, -inf.
+        """
+        s, beyond, which = self._state, np.full(len(stream), -np.inf), np.zeros(len(stream), np.int8)
+        own, margin = at
         for h, gain in enumerate(1.0 - 0.5 ** (rows / self._half_lives)):
-            average = s["average"][stream, h] + gain * learns * (value - s["average"][stream, h])
-            s["average"][stream, h] = average
             limit = s["mean"][stream] + self._limits[h] * (1.0 + margin / s["offset"][stream])
+            taken = np.where(value > own, np.minimum(value, limit), value)
+            average = s["average"][stream, h] + gain * moves * (taken - s["average"][stream, h])
+            s["average"][stream, h] = average
             over = (average > limit) & (s["seen"][stream] >= _SETTLED * self._half_lives[h])
-            beyond = np.where(over, np.maximum(beyond, average - limit), beyond)
-        return beyond
+            further = over & (average - limit > beyond)
+            beyond, which = np.where(further, average - limit, beyond), np.where(further, np.int8(h), which)
+        return beyond, which
+
+    def _hold(self, stream: I32, time_s: F64, by: I8, over: F64) -> None:
+        """Note what each stream's score or average is beyond, and since when."""
+        s = self._state
+        s["by_s"][stream] = np.where(by == s["by"][stream], s["by_s"][stream], time_s)
+        s["by"][stream], s["over"][stream] = by, over
+
+    def own(self, stream: I32) -> F64:
+        """Return the threshold of the score itself at these streams' last windows, whatever their averages do."""
+        own: F64 = self._own[stream]
+        return own
+
+    def judged_s(self, streams: int) -> F64:
+        """Return the event time of the last score of each of the first streams, NaN before it: `[S]`."""
+        last_s: F64 = self._state["last_s"][:streams]
+        return last_s
+
+    def holding(self, stream: int) -> Holding | None:
+        """Return what a stream's last window was beyond; None for nothing."""
+        s = {name: array[stream] for name, array in self._state.items()}
+        if s["by"] == _NONE:
+            return None
+        over, since_s = float(np.exp(s["over"])), float(s["by_s"])
+        if s["by"] == _SCORE:
+            return Holding(0, over, since_s, 0.0)
+        h = int(s["by"]) - _AVERAGES
+        above = max(float(s["average"][h] - s["mean"]), 1e-9)
+        left = float(self._half_lives[h] * np.log2(above / max(above - float(s["over"]), 1e-9)))
+        return Holding(int(self._half_lives[h]), over, since_s, left)
 
     def _follow(self, stream: I32, time_s: F64, value: F64, limit: F64, exceeds: Bool, learns: Bool, rows: int) -> None:
         """Take one logarithmic score of each stream, and learn from it where it `learns`."""
@@ -143,6 +207,7 @@ class Threshold:
         theta = now["theta"] - onsets * _STEP + idle_s * self._sink_per_s
         low, high = _CLEARANCE - now["offset"], np.maximum(now["theta"], 0.0)
         then = {"theta": np.clip(theta, low, high), "on": np.zeros(1, np.bool_), "last_s": np.full(1, np.nan)}
+        then |= {"by": np.zeros(1, np.int8), "by_s": np.full(1, np.nan)}
         return {name: array for name, array in (now | then).items() if name != "average"}
 
     def state(self) -> dict[str, np.ndarray]:
@@ -153,4 +218,7 @@ class Threshold:
         """Continue where `state` was taken; one of an older version has no averages yet, which begin at the mean."""
         kinds, streams = len(self._half_lives), len(state["mean"])
         begun = {"average": np.repeat(state["mean"][:, None], kinds, axis=1), "seen": np.zeros(streams)}
+        begun |= {name: np.full(streams, value) for name, value in _UNHELD.items()}
+        begun |= {"by": np.zeros(streams, np.int8)}
         self._state = {name: (begun | dict(state))[name].copy() for name in self._state}
+        self._own = np.full(streams, np.nan)

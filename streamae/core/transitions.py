@@ -8,9 +8,10 @@ from streamae.core.profile import Profile
 from streamae.core.report import Transition
 from streamae.core.routes import Streams
 from streamae.core.sensors.stage import Finding
+from streamae.core.threshold import Holding
 from streamae.core.types import AlertState, Verdicts
 
-__all__ = ["ANOMALY", "Transitions", "alert_id"]
+__all__ = ["ANOMALY", "Transitions", "alert_id", "limit_text"]
 
 ANOMALY = "anomaly"
 _NAMED_MAX = 5  # streams in one line of the log
@@ -22,6 +23,13 @@ def alert_id(instance: str, group: str, stream: str, rule: str, onset_s: float) 
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
+def limit_text(holding: Holding | None) -> str:
+    """Say which limit an alarm is beyond where that is not the threshold of the score; else nothing."""
+    if holding is None or not holding.windows:
+        return ""
+    return f"the average of the score over {holding.windows} windows is {holding.over:.3g} times its limit"
+
+
 class Transitions:
     """Makes the transitions of one group."""
 
@@ -29,8 +37,8 @@ class Transitions:
         self.instance, self.group = instance, group
         self.streams, self.profile = streams, profile
 
-    def anomaly(self, v: Verdicts, b: int, changes: Changes, n: int) -> Transition:
-        """Return the n-th change of an alert, which came with verdict b."""
+    def anomaly(self, v: Verdicts, b: int, changes: Changes, n: int, holding: Holding | None) -> Transition:
+        """Return the n-th change of an alert, which came with verdict b; `holding`: what its stream is beyond."""
         stream = int(v.stream[b])
         name, onset_s = self.streams.names[stream], float(changes.onset_s[n])
         return Transition(
@@ -47,10 +55,11 @@ class Transitions:
             time_s=float(v.time_s[b]),
             window_start_s=float(v.start_s[b]),
             score=float(v.score[b]),
-            threshold=float(v.threshold[b]),
+            threshold=float(v.own[b]),
             shares={c: round(float(x), 4) for c, x in zip(self.profile.channels, v.share[b], strict=True)},
             model_digest=self.profile.digest,
             peak_score=float(changes.peak[n]),
+            limit=limit_text(holding),
         )
 
     def finding(self, f: Finding) -> Transition:

@@ -94,7 +94,8 @@ class Batch:
     `lost` counts what was refused before the inbox (overflow, oversized, retained). What else the step depends on is
     here, so that it is journalled: `holes` are topics of which messages are known to be lost just before this batch
     (None: of any topic), of the windows that are due only every `thinning`-th is scored (above 1 under a backlog), and
-    `maintenance` is the whole plan from this batch on (None: as before).
+    `maintenance` is the whole plan from this batch on (None: as before). `resumed`: it is the first of a connection,
+    and what the broker did not keep of the time before is lost.
     """
 
     topics: Sequence[bytes]
@@ -107,6 +108,7 @@ class Batch:
     holes: Sequence[bytes] | None = ()
     thinning: int = 1
     maintenance: Sequence[Maintenance] | None = None
+    resumed: bool = False
 
     def __len__(self) -> int:
         """Return N, the number of messages."""
@@ -122,7 +124,7 @@ class Batch:
             mid=self.mid[keep] if len(self.mid) else self.mid,
             dup=self.dup[keep] if len(self.dup) else self.dup,
         )
-        return picked if first else replace(picked, lost=Drops(), holes=(), maintenance=None)
+        return picked if first else replace(picked, lost=Drops(), holes=(), maintenance=None, resumed=False)
 
     @property
     def broken(self) -> bool:
@@ -208,8 +210,11 @@ class AlertState(IntEnum):
     """The life of an alert, as in Prometheus, and what comes before it: the stream cannot be judged yet.
 
     FILLING: its window is not full, at the start or after a gap. LEARNING: what is normal for it is not known yet.
+    UNJUDGED: it is heard, and yet nothing of it is judged, for a reason that does not go away by itself
+    (`core.unjudged`).
     """
 
+    UNJUDGED = -3
     FILLING = -2
     LEARNING = -1
     INACTIVE = 0
@@ -226,7 +231,8 @@ class AlertState(IntEnum):
 class Verdicts:
     """One line per window: `score[B]` against `threshold[B]`, `share[B, C]` of each channel in it, alert `state[B]`.
 
-    While a stream is LEARNING its score is NaN.
+    While a stream is LEARNING its score is NaN. `own[B]` is the threshold of the score itself: `threshold` is lower
+    while an average of the scores is beyond its limit (`core.threshold`), and means nothing to people then.
     """
 
     stream: I32
@@ -236,6 +242,12 @@ class Verdicts:
     threshold: F64
     share: F32
     state: I8
+    own: F64 = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        """Let `own` be the threshold where nothing else is said."""
+        if len(self.own) != len(self.threshold):
+            object.__setattr__(self, "own", self.threshold)
 
     def __len__(self) -> int:
         """Return B, the number of windows judged."""

@@ -51,6 +51,7 @@ class Rings:
         self._steps = np.zeros((0, window), np.uint16)  # from the row before; of the oldest row it says nothing
         self._count: I64 = np.zeros(0, np.int64)  # contiguous rows so far
         self._last_s: F64 = np.zeros(0, np.float64)
+        self._waited: I32 = np.zeros(0, np.int32)  # rows since the last full window, or since the first
 
     def grow(self, streams: int) -> None:
         """Make room for at least this many streams."""
@@ -58,6 +59,7 @@ class Rings:
         self._steps = grown(self._steps, streams, 0)
         self._count = grown(self._count, streams, 0)
         self._last_s = grown(self._last_s, streams, -np.inf)
+        self._waited = grown(self._waited, streams, 0)
 
     def interrupt(self, stream: I32) -> int:
         """Restart the windows of these streams; returns how many of them held rows."""
@@ -88,6 +90,7 @@ class Rings:
         on = (step_s > 0) & (step_s <= self.gap_max_s)
         count = np.where(on, self._count[s], 0) + 1
         self._count[s], self._last_s[s] = count, time_s
+        self._waited[s] = (self._waited[s] + 1) * (count < T)
         # The position follows from the count alone, so a stream that restarts simply overwrites.
         p = (count - 1) % T
         place = s.astype(np.int64) * T + p  # flat: see `core.sensors.state`
@@ -121,6 +124,10 @@ class Rings:
         """Return how many contiguous rows each of the first streams holds, at most T: `[S]`."""
         return np.minimum(self._count[:streams], self.window)
 
+    def waited(self, streams: int) -> I32:
+        """Return the rows that each of the first streams has had since its last full window: `[S]`."""
+        return self._waited[:streams]
+
     def spacing_s(self, stream: I64) -> F64:
         """Return the mean time between the rows that these streams hold; NaN for fewer than two rows."""
         count, place = self._count[stream, None], np.arange(self.window)
@@ -144,6 +151,7 @@ class Rings:
             "tick_s": np.array(self._tick_s),
             "count": self._count[:streams].copy(),
             "last_s": self._last_s[:streams].copy(),
+            "waited": self._waited[:streams].copy(),
         }
 
     def restore(self, state: State) -> None:
@@ -152,6 +160,7 @@ class Rings:
         self.grow(streams)
         for name in ("ring", "count", "last_s"):
             getattr(self, f"_{name}")[:streams] = state[name]
+        self._waited[:streams] = state.get("waited", 0)  # a former release did not count them
         if "steps" in state and float(state["tick_s"]) == self._tick_s:
             self._steps[:streams] = state["steps"]
         else:  # of a former release, or the configured longest gap has changed

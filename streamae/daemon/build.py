@@ -10,6 +10,7 @@ from pathlib import Path
 
 from streamae.config import Settings
 from streamae.config.check import fits
+from streamae.config.rehearsal import require_files
 from streamae.config.streams import StreamGroup
 from streamae.core.groups import Groups
 from streamae.core.pipeline import Group
@@ -31,7 +32,8 @@ class Models:
     registry: Path | None = None
 
     def open(self, settings: Settings) -> dict[str, Artifact]:
-        """Open and verify the model of every group. Raises ArtifactError."""
+        """Open and verify the model of every group. Raises ArtifactError, or ConfigError for other files named."""
+        require_files(settings)
         return {name: self.open_one(settings, group) for name, group in settings.streams.items()}
 
     def open_one(self, settings: Settings, group: StreamGroup) -> Artifact:

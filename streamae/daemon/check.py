@@ -15,6 +15,7 @@ from streamae.daemon.clock import ArrivalClock, Clock
 from streamae.daemon.homeassistant import HomeAssistantThread
 from streamae.daemon.sinks import make_sink
 from streamae.model.artifact import Artifact
+from streamae.web.view import Snapshot
 
 __all__ = ["report"]
 
@@ -34,5 +35,5 @@ def report(path: Path) -> list[str]:
     make_source(settings, clock, ArrivalClock(clock), lambda busy_s: None).close()
     for sink in settings.sinks:
         make_sink(settings, sink, clock).close()
-    HomeAssistantThread(settings, dict, clock)
+    HomeAssistantThread(settings, lambda: Snapshot(clock.now()), clock)
     return lines

@@ -17,6 +17,7 @@ __all__ = ["Conditions"]
 
 log = logging.getLogger(__name__)
 _LIMITED_S = 300.0  # over which it is averaged how often the broker waits for us
+_FORGED_S = 600.0  # without a forgery: nobody writes our topics any more
 _LIMITED_BEGINS, _LIMITED_ENDS = 0.5, 0.2  # of the time
 
 
@@ -37,11 +38,14 @@ class Conditions:
         self._models: dict[str, Condition] = {}
         self._receive_window = Condition("receive_window", broker, f"broker {broker} waits for our answers", now, log)
         self._limited, self._limited_share, self._looked_s = 0, 0.0, now()
+        what = "topics of ours are written by somebody else, or by a late last will"
+        self._forged = Condition("topics", broker, what, now, log)
+        self._forgeries, self._forged_s = 0, -math.inf
 
     @property
     def all(self) -> list[Condition]:
         """Every condition, failing or not."""
-        own = [self._broker, self._receive_window, self.silences, self.reload, self._poison, self._damage]
+        own = [self._broker, self._forged, self._receive_window, self.silences, self.reload, self._poison, self._damage]
         return [*own, *list(self._models.values()), *self.rooms()]
 
     def failing(self) -> list[Failing]:
@@ -57,6 +61,7 @@ class Conditions:
         heard = source.connected and source.subscribed
         self._broker.observe("" if heard else source.fatal or source.error)
         self._observe_receive_window(source.window_limited)
+        self._observe_forgeries(source.forged)
         poison = store.poison.fresh(self._now())
         self._poison.observe("each is kept, see /api/v1/poison; correct who sends it" if poison else "", poison)
         for name in self._models.keys() - pipelines.keys():
@@ -66,6 +71,14 @@ class Conditions:
                 what = f"the model of group {name} judges nothing"
                 self._models[name] = Condition("model", name, what, self._now, log)
             self._models[name].observe(pipeline.broken)
+
+    def _observe_forgeries(self, forged: int) -> None:
+        """It stands for some minutes after each: who forges once does it again."""
+        now_s, grown, self._forgeries = self._now(), forged > self._forgeries, forged
+        self._forged_s = now_s if grown else self._forged_s
+        standing = abs(now_s - self._forged_s) < _FORGED_S
+        advice = "each is written again; deny it by the broker's access list (deploy/docs/broker-access.md)"
+        self._forged.observe(advice if standing else "", forged)
 
     def _observe_receive_window(self, limited: int) -> None:
         """Judge by how often the window was full since the last look: now and then is a burst, mostly is too small."""

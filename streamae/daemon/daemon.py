@@ -121,7 +121,7 @@ class Daemon:
         )  # fmt: skip
         self.conditions.damaged(self.store.damage)
         self.sink_threads = SinkThreads(settings, self.store.outbox, clock)
-        self.home_assistant = HomeAssistantThread(settings, lambda: self.view.snapshot().tables, clock)
+        self.home_assistant = HomeAssistantThread(settings, self.view.snapshot, clock)
         self.view.thread_faults, self.view.artifacts = self.thread_faults, artifacts
         self.view.conditions = lambda: self.conditions.all
         token = settings.web.token.get_secret_value() if settings.web.token else None
@@ -247,7 +247,7 @@ class Daemon:
             beat = self._heartbeats[0].beat
             self.loop.attach(make_source(settings, self.clock, self.arrivals, beat, stale, expect_session=True))
             self.loop.source.start()
-        if old.sinks != settings.sinks:
+        if (old.sinks, old.page) != (settings.sinks, settings.page):
             self.sink_threads.stop(1.0)
             self.store.outbox.register([s.name for s in settings.sinks])
             for sink in {s.name for s in old.sinks} - {s.name for s in settings.sinks}:
@@ -256,7 +256,7 @@ class Daemon:
             self.sink_threads.start()
         if old.home_assistant != settings.home_assistant:
             self.home_assistant.stop(5.0, withdraw=True)
-            self.home_assistant = HomeAssistantThread(settings, lambda: self.view.snapshot().tables, self.clock)
+            self.home_assistant = HomeAssistantThread(settings, self.view.snapshot, self.clock)
             self.home_assistant.start()
         self._declare(groups)
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from streamae import __version__
 from streamae.core.pipeline import Pipeline
 from streamae.core.takeover import states
+from streamae.core.unjudged import unjudged_reasons
 from streamae.ingest.source import SourceStatus
 from streamae.metrics import Metrics
 from streamae.store.alerts import AlertLimits
@@ -56,7 +57,9 @@ class Gauges:
         """Set how the streams of each group are doing, and its model."""
         for name, pipeline in pipelines.items():
             streams = len(pipeline.streams)
-            self._metrics.observe_streams(name, states(pipeline), pipeline.maintenance.now(self._now()))
+            maintenance, severity = pipeline.maintenance.now(self._now()), pipeline.alerts.severities(streams)
+            self._metrics.observe_streams(name, states(pipeline), maintenance, severity)
+            self._metrics.observe_unjudged(name, unjudged_reasons(pipeline))
             self._metrics.gauge("streams_quarantined", len(pipeline.quarantine.held(streams)), name)
             self._metrics.observe_health(name, pipeline.verdicts())
             self._metrics.gauge("model_broken", bool(pipeline.broken), name)

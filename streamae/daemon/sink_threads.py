@@ -18,7 +18,7 @@ from streamae.daemon.sinks import make_sink
 from streamae.errors import StoreError
 from streamae.metrics import Metrics
 from streamae.sinks.delivery import Delivery, DeliveryPace
-from streamae.sinks.sink import Sink
+from streamae.sinks.sink import Sink, WatchfulSink
 from streamae.store.outbox import Outbox
 from streamae.store.sink_counts import SinkStats
 
@@ -44,6 +44,7 @@ class SinkThreads:
                 clock.now,
                 pace=DeliveryPace(),
                 renotify_s=sink.reminded_s,
+                group_wait_s=sink.gathered_s,
                 jitter=clock.jitter,
             )
             for sink, heartbeat in zip(settings.sinks, self._heartbeats, strict=True)
@@ -175,12 +176,20 @@ class _Watched:
 
     def __init__(self, sink: Sink, heartbeat: Heartbeat, blocks_s: float) -> None:
         self.name, self.batch_max, self.refresh_s = sink.name, sink.batch_max, sink.refresh_s
+        self._watchful = sink if isinstance(sink, WatchfulSink) else None
+        self.watch_s = 0.0 if self._watchful is None else self._watchful.watch_s
         self._sink, self._heartbeat, self._busy_s = sink, heartbeat, 2 * blocks_s
 
     def send(self, transitions: Sequence[Transition]) -> None:
         self._heartbeat.beat(self._busy_s)
         self._sink.send(transitions)
         self._heartbeat.beat()
+
+    def look_after(self, standing: Callable[[], Sequence[tuple[Transition, bool]]]) -> None:
+        if self._watchful is not None:
+            self._heartbeat.beat(self._busy_s)
+            self._watchful.look_after(standing)
+            self._heartbeat.beat()
 
     def close(self) -> None:
         self._sink.close()

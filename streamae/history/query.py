@@ -16,9 +16,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
+from streamae.addresses import http_address
 from streamae.errors import ConfigError, UnavailableError
+from streamae.failure import failure_of
 from streamae.headers import checked, hidden_in, secrets_of
 
 __all__ = ["Server"]
@@ -48,16 +50,18 @@ class Server:
         sleep: Callable[[float], object],
     ) -> None:
         try:
-            parts = urlsplit(url)
-            valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
-        except ValueError:
-            valid = False
-        if not valid or parts.username is not None or parts.query or not url.isprintable() or " " in url:
+            parts = http_address(url)
+        except ValueError as error:
+            raise ConfigError(f"sources: url: {error}") from None
+        if parts.query:
             raise ConfigError("sources: url: write https://host:port, or with a path, without user, query or spaces")
         self.name = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
         self._url, self._headers, self._timeout_s, self._sleep = url.rstrip("/"), dict(headers), timeout_s, sleep
         self._secrets = secrets_of(checked(headers, "sources"))
-        context = ssl.create_default_context(cafile=ca_file)
+        try:
+            context = ssl.create_default_context(cafile=ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            raise ConfigError(f"sources: ca: {ca_file}: {failure_of(error)}; give a PEM file") from None
         self._opener = urllib.request.build_opener(_NoRedirect, urllib.request.HTTPSHandler(context=context))
 
     def ask(self, path: str, body: bytes, kind: str, query: str) -> bytes:
@@ -75,11 +79,14 @@ class Server:
                     said = f"answered {error.code}{_words(error, self._secrets)}"
                 if error.code not in _AGAIN:
                     raise self._judged(error.code, path, said, query) from None
-            except OSError as error:  # URLError is one, and so are time-outs and what TLS refuses
+            except ConfigError:
+                raise
+            except Exception as error:  # of the system, of TLS, of http.client: their text may hold what was sent
                 reason = getattr(error, "reason", error)
-                said = f"no answer ({reason})"
+                said = f"no answer ({failure_of(reason if isinstance(reason, Exception) else error)})"
                 if isinstance(reason, ssl.SSLCertVerificationError):
-                    raise ConfigError(f"{self.name}: {reason}; name its authority in sources: ca") from error
+                    message = f"{self.name}: {failure_of(reason)}; name its authority in sources: ca"
+                    raise ConfigError(message) from None
         raise UnavailableError(f"{self.name}: {said}, {_ATTEMPTS} times; is it up, and can this machine reach it?")
 
     def ask_json(self, path: str, form: Mapping[str, str], query: str) -> Any:

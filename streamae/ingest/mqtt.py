@@ -174,14 +174,17 @@ class MqttSource:
     def _with_gap(self, accepted: Accepted) -> Accepted:
         """Say that there is a hole before the first batch of a connection that cannot follow on the one before.
 
-        That is so where the broker had no session for us, and always at QoS 0, which no broker need queue.
+        That is so where the broker had no session for us, and always at QoS 0, which no broker need queue. Where it had
+        one, it need not have queued what was published at QoS 0 while we were away: it is said that we were.
         """
         epoch = accepted.batch.epoch
         if not len(accepted) or epoch == self._taken_epoch:
             return accepted
         begun, self._taken_epoch = self._taken_epoch, epoch
         fresh = any(begun < one <= epoch for one in self._session.state.fresh_epochs)
-        return replace(accepted, batch=replace(accepted.batch, holes=None)) if fresh or self._lossy else accepted
+        if fresh or self._lossy:
+            return replace(accepted, batch=replace(accepted.batch, holes=None))
+        return replace(accepted, batch=replace(accepted.batch, resumed=True))
 
     def ack(self, accepted: Accepted) -> None:
         """Acknowledge this and, since acknowledgements go in order, everything taken before it."""

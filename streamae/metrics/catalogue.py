@@ -65,6 +65,13 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("alerts", "counter", "Alerts that began to fire, by the severity they began with.", ("group", "severity")),
     Metric("alerts_resolved", "counter", "Alerts that resolved.", ("group",)),
     Metric("alerts_firing", "gauge", "Alerts that fire now.", ("group",), trouble=Trouble("firing")),
+    Metric(
+        "alerts_firing_critical",
+        "gauge",
+        "Those of them that are critical.",
+        ("group",),
+        trouble=Trouble("firing"),
+    ),
     Metric("streams", "gauge", "Streams by the state of their alert.", ("group", "state"), trouble=Trouble("learning")),
     Metric("health_verdicts", "counter", "Verdicts on sensors that began, by rule.", ("group", "rule")),
     Metric(
@@ -73,6 +80,13 @@ CATALOGUE: tuple[Metric, ...] = (
         "Verdicts on sensors that stand now, by rule.",
         ("group", "rule"),
         trouble=Trouble("marks"),
+    ),
+    Metric(
+        "streams_unjudged",
+        "gauge",
+        "Streams that are heard and yet not judged, by reason.",
+        ("group", "reason"),
+        trouble=Trouble("unjudged"),
     ),
     Metric(
         "streams_quarantined",
@@ -226,9 +240,17 @@ PER_STREAM: tuple[Metric, ...] = (
     Metric(
         "anomaly_score", "gauge", "Score of the last window; above its threshold is anomalous.", ("group", "stream")
     ),
-    Metric("anomaly_threshold", "gauge", "Threshold that the score was held against.", ("group", "stream")),
     Metric(
-        "alert_state", "gauge", "-2 filling, -1 learning, 0 inactive (ok), 1 pending, 2 firing.", ("group", "stream")
+        "anomaly_threshold",
+        "gauge",
+        "Threshold of the score; an average of it may be beyond a limit of its own.",
+        ("group", "stream"),
+    ),
+    Metric(
+        "alert_state",
+        "gauge",
+        "-3 unjudged, -2 filling, -1 learning, 0 inactive (ok), 1 pending, 2 firing.",
+        ("group", "stream"),
     ),
     Metric("last_sample_age_seconds", "gauge", "Time since the stream's last window was scored.", ("group", "stream")),
     Metric(
@@ -236,5 +258,8 @@ PER_STREAM: tuple[Metric, ...] = (
         "gauge",
         "1 while the stream is in maintenance: sinks are not notified of its alerts.",
         ("group", "stream"),
+    ),
+    Metric(
+        "alert_severity", "gauge", "Of the alert that fires: 1 warning, 2 critical; 0 for none.", ("group", "stream")
     ),
 )

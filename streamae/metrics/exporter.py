@@ -28,10 +28,12 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric as Family
 
 from streamae.condition import Condition
+from streamae.core.alert import SEVERITIES
 from streamae.core.report import Report, Transition
 from streamae.core.sensors.stage import HEALTH_RULES
 from streamae.core.transitions import ANOMALY
 from streamae.core.types import AlertState, Drop
+from streamae.core.unjudged import REASONS
 from streamae.metrics.catalogue import CATALOGUE, Metric
 from streamae.metrics.series import Histogram, StreamSeries
 from streamae.pacing import paced
@@ -106,10 +108,12 @@ class Metrics:
         for severity in ("warning", "critical"):
             self._collectors["alerts"].labels(group, severity)
         self._collectors["alerts_resolved"].labels(group)
-        for name in ("alerts_firing", "streams_quarantined", "model_broken"):
+        for name in ("alerts_firing", "alerts_firing_critical", "streams_quarantined", "model_broken"):
             self.gauge(name, 0.0, group)
         for name in ("streams_in_maintenance", "alerts_in_maintenance"):
             self.gauge(name, 0.0, group)
+        for reason in REASONS:
+            self.gauge("streams_unjudged", 0.0, group, reason)
         for rule in HEALTH_RULES:
             self._collectors["health_verdicts"].labels(group, rule)
             self.gauge("health_verdicts_firing", 0.0, group, rule)
@@ -188,19 +192,31 @@ class Metrics:
         for rule in HEALTH_RULES:
             self.gauge("health_verdicts_firing", sum(one == rule for one in rules), group, rule)
 
+    def observe_unjudged(self, group: str, reasons: npt.NDArray[np.int8]) -> None:
+        """Set how many streams are heard and not judged, from the number of each one's reason, -1 for none: `[S]`."""
+        for number, reason in enumerate(REASONS):
+            self.gauge("streams_unjudged", int(np.count_nonzero(reasons == number)), group, reason)
+
     def observe_streams(
-        self, group: str, states: npt.NDArray[np.int8], maintenance: npt.NDArray[np.bool_] | None = None
+        self,
+        group: str,
+        states: npt.NDArray[np.int8],
+        maintenance: npt.NDArray[np.bool_] | None = None,
+        severity: npt.NDArray[np.int8] | None = None,
     ) -> None:
-        """Set the number of streams in each state, and of alerts firing, from `states[S]` and `maintenance[S]`."""
+        """Set how many streams are in each state, and how many alerts fire, from `states[S]` and the others `[S]`."""
         for state in AlertState:
             self.gauge("streams", int(np.count_nonzero(states == state)), group, state.name.lower())
         firing = states == AlertState.FIRING
         self.gauge("alerts_firing", int(np.count_nonzero(firing)), group)
         maintenance = np.zeros(len(states), np.bool_) if maintenance is None else maintenance
+        severity = firing.astype(np.int8) if severity is None else severity
+        critical = firing & (severity == SEVERITIES.index("critical"))
+        self.gauge("alerts_firing_critical", int(np.count_nonzero(critical)), group)
         self.gauge("streams_in_maintenance", int(np.count_nonzero(maintenance)), group)
         self.gauge("alerts_in_maintenance", int(np.count_nonzero(maintenance & firing)), group)
         if self._series is not None:
-            self._series.mark(group, states, maintenance)
+            self._series.mark(group, states, maintenance, np.where(firing, severity, 0).astype(np.int8))
 
     def observe_source(self, connected: bool, subscribed: bool, last_message_age_s: float | None, waiting: int) -> None:
         """Set what is known of the source; an age of None counts from the start."""

@@ -48,7 +48,10 @@ class Histogram(Collector):
 
 
 class StreamSeries:
-    """Last score, threshold, state, time and maintenance of up to `limit` streams; those of silent ones are freed."""
+    """Last score, threshold, state, time, maintenance and severity of up to `limit` streams.
+
+    Those of silent ones are freed.
+    """
 
     def __init__(self, limit: int, stale_after_s: float) -> None:
         self._limit = limit
@@ -56,7 +59,7 @@ class StreamSeries:
         self._slots: dict[tuple[str, int], int] = {}
         self._names: list[str] = [""] * limit
         self._free = list(range(limit - 1, -1, -1))
-        self._last = np.zeros((5, limit))  # score, threshold, state, seen_s, in maintenance
+        self._last = np.zeros((6, limit))  # score, threshold, state, seen_s, in maintenance, severity
         self.left_out = 0  # the most of any batch of late: not every batch has all streams
         self._left_out_s = -np.inf
 
@@ -70,7 +73,7 @@ class StreamSeries:
             left_out += len(set(verdicts.stream[~kept].tolist()))
             lines: tuple[npt.NDArray[Any], ...] = (
                 verdicts.score,
-                verdicts.threshold,
+                verdicts.own,
                 verdicts.state,
                 np.full(len(verdicts), now_s),
             )
@@ -83,15 +86,22 @@ class StreamSeries:
         slot = self._slots.get((group, stream), -1)
         if slot < 0 and self._free:
             slot = self._slots[group, stream] = self._free.pop()
-            self._last[4, slot] = 0.0
+            self._last[4:, slot] = 0.0
             self._names[slot] = f'group="{_escaped(group)}",stream="{_escaped(names[stream])}"'
         return slot
 
-    def mark(self, group: str, states: npt.NDArray[np.int8], maintenance: npt.NDArray[np.bool_]) -> None:
-        """Set the states of a group's streams between verdicts, and which of them are in maintenance: both `[S]`."""
+    def mark(
+        self,
+        group: str,
+        states: npt.NDArray[np.int8],
+        maintenance: npt.NDArray[np.bool_],
+        severity: npt.NDArray[np.int8],
+    ) -> None:
+        """Set what a group's streams are between verdicts: state, in maintenance or not, severity; all `[S]`."""
         for (of_group, stream), slot in self._slots.items():
             if of_group == group:
                 self._last[4, slot] = stream < len(maintenance) and maintenance[stream]
+                self._last[5, slot] = severity[stream] if stream < len(severity) else 0
                 self._last[2, slot] = states[stream] if stream < len(states) else self._last[2, slot]
 
     def expire(self, now_s: float) -> None:

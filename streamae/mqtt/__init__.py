@@ -4,7 +4,7 @@
 `Session` receives: one network thread of our own that outlives brokers, and acknowledges only what it is asked to.
 """
 
-from streamae.mqtt.options import ConnectionOptions, Tls, topic_matches, transient
+from streamae.mqtt.options import ConnectionOptions, Tls, rehearse_connection, topic_matches, transient
 from streamae.mqtt.publisher import Publisher
 from streamae.mqtt.session import Session
 from streamae.mqtt.state import SessionState, Subscription
@@ -16,6 +16,7 @@ __all__ = [
     "SessionState",
     "Subscription",
     "Tls",
+    "rehearse_connection",
     "topic_matches",
     "transient",
 ]

@@ -12,8 +12,8 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from streamae.failure import failure_of, place_of
 from streamae.mqtt.options import make_client
-from streamae.mqtt.ownership import Ownership
 from streamae.mqtt.reader import BulkClient
 from streamae.mqtt.session_options import SessionOptions
 from streamae.mqtt.state import Subscription
@@ -37,8 +37,7 @@ class Connection:
         self._terms = terms
         self._ledger = terms.ledger
         self._protocol = protocol
-        self._ownership = Ownership(terms.owner_topic, terms.signature, terms.ledger, terms.connection.address)
-        self._ours = {_DROPPED_TOPIC.encode(), terms.owner_topic.encode()}  # messages that are not for `deliver`
+        self._ours = {_DROPPED_TOPIC.encode(), *terms.own_topics.names}  # messages that are not for `deliver`
         self._asked: dict[int, tuple[Subscription, ...]] = {}
         self._deadline_s: float | None = None
         self._ask_again_s: float | None = None
@@ -54,10 +53,9 @@ class Connection:
             self._expect_answer()
             reason = self._serve()
         except (OSError, ValueError) as error:  # TCP, TLS, name resolution, WebSocket handshake
-            reason = f"{error or type(error).__name__}"
+            reason = failure_of(error)
         except Exception as error:  # the thread's boundary: paho raises anything on a malformed packet
-            _log.exception("broker %s: connection given up", self._terms.connection.address)
-            reason = f"cannot make sense of the broker: {type(error).__name__}: {error}"
+            reason = f"cannot make sense of the broker: {place_of(error)}"
         self._drop()
         return reason
 
@@ -154,14 +152,15 @@ class Connection:
     def _say_goodbye(self) -> bool:
         client = self._client
         self._send_acks()
-        if self._terms.status_topic:
-            client.publish(self._terms.status_topic, "offline", qos=0, retain=True)
+        self._terms.own_topics.say_offline(client)
         client.disconnect()
         client.loop_write()
         return True
 
     def _check_deadlines(self) -> str:
         now_s = self._terms.monotonic()
+        if self._ledger.state.connected and not self._terms.stopping.is_set():
+            self._terms.own_topics.repair(self._client)
         if self._deadline_s is not None and now_s > self._deadline_s:
             return "no SUBACK in time" if self._ledger.state.connected else "no CONNACK in time"
         if self._ask_again_s is not None and now_s > self._ask_again_s:
@@ -207,22 +206,13 @@ class Connection:
         self._deadline_s = None
         if first := self._ledger.state.connects == 1:  # later ones are the end of the condition, which says so
             _log.info("broker %s: connected by MQTT %s", self._terms.connection.address, self._protocol)
-        self._announce(fresh=first or not present or self._ledger.state.sign_again)
+        self._terms.own_topics.announce(self._client, fresh=first or not present or self._ledger.state.sign_again)
         if self._terms.stale and present:
             self._client.unsubscribe(list(self._terms.stale))
         self._subscribe(self._terms.subscriptions)
         if not self._terms.subscriptions:
             self._terms.condition.works()
         self._client.subscribe(_DROPPED_TOPIC, 0)  # best effort: only mosquitto and its like have it
-
-    def _announce(self, *, fresh: bool) -> None:
-        """Say that we are online; sign as the session's owner where it is `fresh`, and so cannot be another's."""
-        if not self._terms.status_topic:
-            return
-        self._client.publish(self._terms.status_topic, "online", qos=1, retain=True)
-        if fresh:
-            self._ownership.sign(self._client)
-        self._client.subscribe(self._ownership.topic, 0)
 
     def _subscribe(self, wanted: tuple[Subscription, ...]) -> None:
         if not wanted:
@@ -260,7 +250,7 @@ class Connection:
         if flags.is_disconnect_packet_from_server:
             self._end = self._end or f"disconnected by the broker: {reason}"
             if reason.value == _TAKEN_OVER:
-                self._ownership.taken_over()
+                self._terms.own_topics.taken_over()
         elif not self._ledger.state.connected:
             self._end = self._end or f"closed before CONNACK: {reason}"
         else:
@@ -286,7 +276,7 @@ class Connection:
                 self._client.ack(mid, 1)
             if topic not in self._ours:
                 self._terms.deliver(self._ledger.state.epoch, (topic,), (payload,), (flag,), (mid,))
-            elif topic == self._ownership.topic.encode():
-                self._ownership.check(self._client, payload)
+            elif topic in self._terms.own_topics.names:
+                self._terms.own_topics.heard(self._client, topic, payload, retained=bool(flag & 1))
             elif payload.isdigit():
                 self._ledger.note(broker_dropped=int(payload))

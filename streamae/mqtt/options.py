@@ -16,8 +16,10 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from streamae.addresses import resolvable, sendable
 from streamae.core.setting import INTERNAL, Setting
 from streamae.errors import ConfigError
+from streamae.failure import failure_of
 
 __all__ = [
     "PROTOCOLS",
@@ -25,6 +27,7 @@ __all__ = [
     "ConnectionOptions",
     "Tls",
     "make_client",
+    "rehearse_connection",
     "tls_context",
     "topic_matches",
     "transient",
@@ -33,6 +36,11 @@ __all__ = [
 PROTOCOLS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
 
 ClientMaker = Callable[..., paho.Client]
+
+
+def _fits(password: str) -> None:
+    if len(password.encode("utf-8")) > 65_535:
+        raise ValueError("shorten the password to 65535 bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +61,23 @@ class Tls:
 class ConnectionOptions:
     """Where the broker is and how it is spoken to. The password never appears in `repr`."""
 
-    host: str = "localhost"
+    host: Annotated[str, Setting(check=resolvable)] = "localhost"
     """Name or address of the broker."""
     port: Annotated[int, Setting(ge=1, le=65535)] = 1883
     """Port of the broker; 8883 is usual with TLS."""
-    client_id: Annotated[str | None, Setting(length_max=128)] = None
+    client_id: Annotated[str | None, Setting(length_max=128, check=sendable)] = None
     """Identity of the session on the broker; two daemons must not share one. Without it, streamae-<instance>."""
     protocol: Annotated[str, Setting(one_of=("5", "3.1.1", "auto"))] = "auto"
     """MQTT version; `auto` tries 5 first and falls back to 3.1.1."""
-    username: str | None = None
+    username: Annotated[str | None, Setting(check=sendable)] = None
     """User name for the broker."""
-    password: Annotated[str | None, Setting(form="secret")] = field(default=None, repr=False)
+    password: Annotated[str | None, Setting(form="secret", check=_fits)] = field(default=None, repr=False)
     """Password for the broker: file:/path, credential:name or ${VARIABLE}, never plain text."""
     tls: Tls | None = None
     """Encrypt the connection; `tls: {}` trusts the authorities of the system."""
     transport: Literal["tcp", "websockets"] = "tcp"
     """How to reach the broker."""
-    websocket_path: str = "/mqtt"
+    websocket_path: Annotated[str, Setting(check=sendable)] = "/mqtt"
     """Path of the WebSocket on the broker."""
     keepalive_s: Annotated[float, Setting(ge=5, le=65535)] = 15.0
     """Interval of pings on an idle connection; a dead one is noticed after one and a half of them."""
@@ -125,6 +133,16 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def rehearse_connection(connection: ConnectionOptions) -> None:
+    """Make all that a connection is made of, and do not connect; ConfigError, without any value, where it cannot be."""
+    tls = tls_context(connection.tls) if connection.tls else None
+    for protocol in PROTOCOLS if connection.protocol == "auto" else (connection.protocol,):
+        try:
+            make_client(connection, protocol=protocol, tls=tls)
+        except Exception as error:  # paho's text may hold what it was given
+            raise ConfigError(f"mqtt: no client can be made of these settings ({failure_of(error)})") from None
 
 
 def make_client(

@@ -11,9 +11,11 @@ from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from streamae.errors import UnavailableError
-from streamae.mqtt.options import ConnectionOptions, make_client, tls_context
+from streamae.failure import failure_of
+from streamae.mqtt.options import PROTOCOLS, ConnectionOptions, make_client, tls_context
 
 __all__ = ["Publisher"]
 
@@ -24,7 +26,8 @@ _QUIET_S = 60.0  # no PUBACK for so long, with messages in flight: the broker do
 class Publisher:
     """A connection to publish on, from one thread; `with` opens and closes it.
 
-    `watched(topic, payload, retained)` is called, in paho's thread, for messages of the filters in `watch`.
+    `watched(topic, payload, retained)` is called, in paho's thread, for messages of the filters in `watch`: what others
+    publish there, and before MQTT 5 our own, too.
 
     Attributes: `sent` and `acknowledged` count messages; `refused` those that the broker answered with an error code
     (only MQTT 5 says so); `connects` counts connections.
@@ -85,8 +88,8 @@ class Publisher:
         self._answer = None
         try:
             client.reconnect()
-        except (OSError, ValueError) as error:
-            return str(error) or type(error).__name__
+        except Exception as error:  # of the system, of TLS, of paho: their text may hold what they were given
+            return failure_of(error)
         client.loop_start()
         with self._changed:
             self._changed.wait_for(lambda: self._answer is not None, self.connection.connect_timeout_s)
@@ -102,7 +105,9 @@ class Publisher:
         if not reason.is_failure:
             self.connects += 1
             if self._watch:  # each connection is a session of its own
-                client.subscribe([(topic_filter, 1) for topic_filter in self._watch])
+                five = client.protocol == PROTOCOLS["5"]
+                asked: Any = SubscribeOptions(qos=1, noLocal=True) if five else 1
+                client.subscribe([(topic_filter, asked) for topic_filter in self._watch])
         with self._changed:
             self._answer = (not reason.is_failure, str(reason))
             self._changed.notify_all()
@@ -143,7 +148,7 @@ class Publisher:
             outcome = client.publish(topic, payload, qos, retain)
         except ValueError as error:
             self._window.release()
-            raise UnavailableError(f"topic {topic!r} cannot be published on: {error}") from error
+            raise UnavailableError(f"topic {topic!r} cannot be published on ({failure_of(error)})") from None
         if qos == 0 and outcome.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._window.release()  # paho forgets a QoS 0 message that it could not send
             return

@@ -15,8 +15,9 @@ A denied subscription is asked for again every 4 s, for an administrator may be 
 Two processes with one client id would take the session from each other for ever. MQTT 5 has a reason code for that,
 which not every broker sends (mosquitto 2.0 does not), and 3.1.1 has none. So a session with a `status_topic` signs a
 retained topic, `streamae/owner/<client id>`, when it connects first. Coming back and finding another's signature
-there, it knows that it was taken over in between. Once it signs again, for what a killed process of ours had sent may
-be read late by a busy broker; a rival that lives takes over again, and then it ends: who was started last goes on.
+there, it knows that it was taken over in between; what is written there meanwhile is not believed (ownership.py). Once
+it signs again, for what a killed process of ours had sent may be read late by a busy broker; a rival that lives takes
+over again, and then it ends: who was started last goes on.
 """
 
 import logging
@@ -29,6 +30,7 @@ from collections.abc import Callable, Sequence
 from streamae.condition import Condition
 from streamae.mqtt.connection import Connection
 from streamae.mqtt.options import ClientMaker, ConnectionOptions, tls_context
+from streamae.mqtt.ownership import OwnTopics
 from streamae.mqtt.reader import best_client
 from streamae.mqtt.session_options import SessionOptions
 from streamae.mqtt.state import Deliver, Ledger, SessionState, Subscription
@@ -83,8 +85,14 @@ class Session:
             expect_session=expect_session,
             client_kind=client_kind or best_client(),
             tls=tls_context(connection.tls) if connection.tls else None,
-            owner_topic=f"streamae/owner/{plain_id}" if status_topic else "",
-            signature=secrets.token_hex(8).encode(),
+            own_topics=OwnTopics(
+                status_topic,
+                f"streamae/owner/{plain_id}",
+                secrets.token_hex(8).encode(),
+                self._ledger,
+                connection.address,
+                monotonic,
+            ),
             ledger=self._ledger,
             condition=Condition(
                 "broker", connection.address, f"nothing comes from broker {connection.address}", monotonic, _log

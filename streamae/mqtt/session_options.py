@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from streamae.condition import Condition
 from streamae.mqtt.options import ClientMaker, ConnectionOptions
+from streamae.mqtt.ownership import OwnTopics
 from streamae.mqtt.state import Deliver, Ledger, Subscription
 
 __all__ = ["SessionOptions"]
@@ -27,8 +28,7 @@ class SessionOptions:
     expect_session: bool
     client_kind: ClientMaker
     tls: ssl.SSLContext | None
-    owner_topic: str
-    signature: bytes
+    own_topics: OwnTopics
     ledger: Ledger
     condition: Condition
     acks: deque[tuple[int, Sequence[int]]]

@@ -45,8 +45,9 @@ class SessionState:
     connected or subscribed, empty while all is well. `connects` counts CONNACKs, `failures` attempts and connections
     that ended. `sessions_lost` counts CONNACKs without the session that we expected: what it held is lost.
     `fresh_epochs` are the newest connections that began a session: no packet id from before one comes again after it.
-    `taken_over` says that it has happened once, `sign_again` that our signature is to be put over the other's.
-    `broker_dropped` is $SYS/broker/publish/messages/dropped, where the broker says it.
+    `sign_again` says that our signature is to be put over the other's.
+    `broker_dropped` is $SYS/broker/publish/messages/dropped, where the broker says it. `forged` counts how often a
+    topic of ours was written over, by somebody else or by a late last will, and repaired.
     """
 
     epoch: int = 0
@@ -61,9 +62,9 @@ class SessionState:
     denied: tuple[str, ...] = ()
     error: str = ""
     fatal: str = ""
-    taken_over: bool = False
     sign_again: bool = False
     broker_dropped: int | None = None
+    forged: int = 0
 
     def with_fresh(self, present: bool) -> tuple[int, ...]:
         """`fresh_epochs` after the next CONNACK, which says whether a session was present."""

@@ -15,13 +15,15 @@ from typing import Annotated, Any, Literal
 from streamae.core.report import Transition
 from streamae.core.setting import Setting
 from streamae.sinks.http import Endpoint, HttpSettings
-from streamae.sinks.payload import encode, rfc3339, summary
+from streamae.sinks.payload import encode, rfc3339
 from streamae.sinks.spec import Installation, SinkSpec
+from streamae.sinks.texts import link, summary
 
 __all__ = ["SINK", "AlertmanagerOptions", "AlertmanagerSink"]
 
 _LIVES = 4  # refreshes that may fail before Alertmanager takes an alert for resolved
 _SEVERITIES = ("warning", "critical")
+_JSON = {"Content-Type": "application/json"}
 _TEST_S = 300.0  # how long a test fires there: longer than the usual `group_wait`, or nobody would be notified
 
 
@@ -51,27 +53,31 @@ class AlertmanagerSink:
         name: str = "alertmanager",
         timeout_s: float = 10.0,
         refresh_s: float = 60.0,
-        generator_url: str = "",
+        page: str = "",
         ca_file: str | None = None,
     ) -> None:
         self.name = name
         self.refresh_s: float | None = refresh_s
         self._life_s = _LIVES * refresh_s
         self._now = now
-        self._generator_url = generator_url
+        self._page = page
         self._endpoint = Endpoint(url.rstrip("/") + "/api/v2/alerts", headers or {}, timeout_s, ca_file)
 
     def send(self, transitions: Sequence[Transition]) -> None:
         """Push them in one request."""
         now_s = self._now()
         alerts = [alert for transition in transitions for alert in self._alerts(transition, now_s)]
-        self._endpoint.post(encode(alerts), {"Content-Type": "application/json"})
+        self._endpoint.post(encode(alerts), _JSON)
+
+    def rehearse(self, test: Transition) -> None:
+        """Build the request."""
+        self._endpoint.rehearse(encode(self._alerts(test, self._now())), _JSON)
 
     def try_out(self, test: Transition) -> str:
         """Push an alert that ends by itself within minutes."""
         now_s = self._now()
         alert = self._alert(test, test.severity, now_s, firing=True) | {"endsAt": rfc3339(now_s + _TEST_S)}
-        said = self._endpoint.post(encode([alert]), {"Content-Type": "application/json"})
+        said = self._endpoint.post(encode([alert]), _JSON)
         return f"{said}; the test ends there by itself in {_TEST_S / 60:.0f} minutes"
 
     def close(self) -> None:
@@ -101,11 +107,20 @@ class AlertmanagerSink:
         labels = {**{_label_name(name): value for name, value in transition.labels.items()}, **own}
         alert = {
             "labels": {name: _utf8(value) for name, value in labels.items() if value},
-            "annotations": {"summary": _utf8(summary(transition)), "worst_channel": _utf8(transition.worst_channel)},
+            "annotations": {name: _utf8(value) for name, value in self._annotations(transition).items() if value},
             "startsAt": rfc3339(min(transition.onset_s, ends_s)),
             "endsAt": rfc3339(ends_s),
         }
-        return alert | ({"generatorURL": self._generator_url} if self._generator_url else {})
+        return alert | ({"generatorURL": link(self._page, transition)} if self._page else {})
+
+    def _annotations(self, transition: Transition) -> dict[str, str]:
+        return {
+            "summary": summary(transition),
+            "worst_channel": transition.worst_channel,
+            "value": f"{transition.score:.4g}",
+            "threshold": f"{transition.threshold:.4g}",
+            "link": link(self._page, transition),
+        }
 
 
 def _label_name(name: str) -> str:
@@ -126,6 +141,7 @@ def _made(settings: AlertmanagerOptions, installation: Installation) -> Alertman
         name=settings.name,
         timeout_s=settings.timeout_s,
         refresh_s=settings.refresh_s,
+        page=installation.page,
         ca_file=settings.ca_file,
     )
 

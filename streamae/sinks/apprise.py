@@ -10,23 +10,22 @@ that has taken a transition does not get it again while another has not: with tw
 copies.
 """
 
-import logging
 import re
 import threading
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote
 
 from streamae.core.report import Transition
 from streamae.core.setting import Setting
 from streamae.errors import ConfigError
+from streamae.failure import failure_of
 from streamae.headers import hidden_in
-from streamae.sinks.payload import TEST_RULE, counts, rfc3339, summary, worst
+from streamae.sinks.apprise_service import REASONS, secrets_of_address, service_of
+from streamae.sinks.payload import counts, rfc3339, worst
 from streamae.sinks.sink import SinkRefusedError, SinkUnavailableError
-from streamae.sinks.spec import Installation, RemindedSettings, SinkSpec
+from streamae.sinks.spec import GatheredSettings, Installation, SinkSpec
+from streamae.sinks.texts import TEST_RULE, link, summary
 
 __all__ = ["SINK", "AppriseOptions", "AppriseSink"]
 
@@ -36,23 +35,23 @@ _LINE_LETTERS_MAX = 300
 _TITLE_LETTERS_MAX = 120
 _REASON_LETTERS_MAX = 200
 _TAKEN_MAX = 10_000  # transitions that one address has taken and another has not
-_SHORTEST = 4  # what is shorter is no secret, and hiding it would spoil words
 _REFUSALS = frozenset({"413", "422"})
 _STATUS = re.compile(r"error=(\d{3})\b")
-_THEIR_LOGS = ("apprise", "urllib3", "requests")
 
 
 def _known(url: str) -> None:
     try:
-        known = _service(url, 1.0) is not None
+        known = service_of(url, 1.0) is not None
     except ImportError:
         raise ValueError(_MISSING) from None
+    except Exception:  # a service's plugin may raise anything, with the address in its text
+        known = False
     if not known:
         raise ValueError("give the address of a service as Apprise writes it, such as ntfys://host/topic")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AppriseOptions(RemindedSettings):
+class AppriseOptions(GatheredSettings):
     """Short messages for people, by e-mail, ntfy, Telegram, Teams and more; needs `pip install 'streamae[notify]'`."""
 
     type: Literal["apprise"]
@@ -107,6 +106,10 @@ class AppriseSink:
         for address in self._addresses:
             address.forget(transitions)
 
+    def rehearse(self, test: Transition) -> None:
+        """Write the message: the addresses were looked at as the sink was made."""
+        self._message([test])
+
     def try_out(self, test: Transition) -> str:
         """Send it as all else: its words say that it is a test."""
         self.send([test])
@@ -126,18 +129,26 @@ class AppriseSink:
     def _message(self, transitions: Sequence[Transition]) -> dict[str, Any]:
         first, several = transitions[0], len(transitions) > 1
         shown = worst(transitions, _SHOWN_MAX) if len(transitions) > _SHOWN_MAX else transitions
-        parts = [_words(one) for one in shown]
+        parts = [self._words(one, several=several) for one in shown]
         if len(transitions) > _SHOWN_MAX:
             found = ", ".join(f"{group} {n} {state}" for (group, state), n in list(counts(transitions).items())[:20])
             parts.insert(0, _plain(f"{found}. The worst {len(shown)}:"))
-        if self._page:
+        if self._page and several:
             parts.append(self._page)
-        what = f"{len(transitions)} alerts" if several else _headline(first)
+        what = _together(transitions) if several else _headline(first)
         return {
             "title": _plain(f"{self._title}: {what}")[:_TITLE_LETTERS_MAX],
             "body": "\n\n".join(parts),
             "notify_type": _mood(first) if not several else _mood(worst(transitions, 1)[0]),
         }
+
+    def _words(self, transition: Transition, *, several: bool) -> str:
+        """One alert; of several, its link would make the message too long, and the page's address stands below."""
+        time_text = (rfc3339(transition.time_s) or "")[:19].replace("T", " ")
+        when = f"{time_text} UTC, " if time_text else ""
+        said = f"{_plain(summary(transition))[:_LINE_LETTERS_MAX]}\n{when}alert {_plain(transition.id)}"
+        where = "" if several else link(self._page, transition)
+        return f"{said}\n{where}" if where else said
 
 
 class _Address:
@@ -145,13 +156,15 @@ class _Address:
 
     def __init__(self, url: str, where: str, timeout_s: float) -> None:
         try:
-            made = _service(url, timeout_s)
+            made = service_of(url, timeout_s)
         except ImportError:
             raise ConfigError(f"{where}: {_MISSING}") from None
+        except Exception as error:  # a service's plugin may raise anything, with the address in its text
+            raise ConfigError(f"{where}: Apprise cannot use this address ({failure_of(error)})") from None
         if made is None:
             raise ConfigError(f"{where}: give the address of a service as Apprise writes it")
         self._notifier, self.service = made
-        self._secrets = _secrets_of(url)
+        self._secrets = secrets_of_address(url)
         self._taken: dict[str, None] = {}
         self._thread: threading.Thread | None = None
         self.reason, self.refused = "", False
@@ -183,12 +196,12 @@ class _Address:
             self._thread.join(max(0.0, wait_s))
 
     def _send(self, message: dict[str, Any], keys: Sequence[str]) -> None:
-        said = _REASONS.listen()
+        said = REASONS.listen()
         try:
             taken = self._notifier.notify(body_format="text", **message)
         except Exception as error:
             taken = False
-            said.append(f"{type(error).__name__}: {error}")
+            said = [failure_of(error)]
         if taken:
             self._taken.update(dict.fromkeys(keys))
             for oldest in list(self._taken)[:-_TAKEN_MAX]:
@@ -200,56 +213,6 @@ class _Address:
         self.reason = _plain(hidden_in(words, self._secrets))[:_REASON_LETTERS_MAX]
 
 
-class _Reasons(logging.Handler):
-    """Apprise's own log, as far as it is about what this thread sends: why a message was not taken."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._said: ContextVar[list[str]] = ContextVar("said")  # Apprise's own threads inherit it, as a copy
-
-    def listen(self) -> list[str]:
-        """Return the list to which the warnings about what this thread sends go from now on."""
-        said: list[str] = []
-        self._said.set(said)
-        return said
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep the message of a warning."""
-        if (said := self._said.get(None)) is not None:
-            said.append(record.getMessage())
-
-
-_REASONS = _Reasons()
-
-
-def _service(url: str, timeout_s: float) -> tuple[Any, str] | None:
-    """Return what notifies `url` and the name of its service; None for an address that Apprise does not know."""
-    for name in _THEIR_LOGS:  # they write addresses: none of it reaches our log
-        theirs = logging.getLogger(name)
-        theirs.propagate = False
-        theirs.setLevel(logging.WARNING)
-        if _REASONS not in theirs.handlers:
-            theirs.addHandler(_REASONS)
-    apprise = import_module("apprise")
-    asset = apprise.AppriseAsset(app_id="streamae", app_desc="streamae", async_mode=False, storage_mode="memory")
-    service = apprise.Apprise.instantiate(url, asset=asset)
-    if service is None:
-        return None
-    if "cto=" not in url:
-        service.socket_connect_timeout = timeout_s
-    if "rto=" not in url:
-        service.socket_read_timeout = timeout_s
-    notifier = apprise.Apprise(asset=asset)
-    notifier.add(service)
-    return notifier, str(service.service_name)
-
-
-def _secrets_of(url: str) -> list[str]:
-    """What no message may hold: the address and its parts, for a host may be a token as well as a name."""
-    parts = [part for part in re.split(r"[/?&=:@,;#]+", url.partition("://")[2]) if len(part) >= _SHORTEST]
-    return sorted({url, *parts, *(unquote(part) for part in parts)}, key=len, reverse=True)
-
-
 def _headline(transition: Transition) -> str:
     if transition.rule == TEST_RULE:
         return "test"
@@ -257,10 +220,16 @@ def _headline(transition: Transition) -> str:
     return f"{transition.group}/{transition.stream} {state}"
 
 
-def _words(transition: Transition) -> str:
-    time_text = (rfc3339(transition.time_s) or "")[:19].replace("T", " ")
-    when = f"{time_text} UTC, " if time_text else ""
-    return f"{_plain(summary(transition))[:_LINE_LETTERS_MAX]}\n{when}alert {_plain(transition.id)}"
+def _together(transitions: Sequence[Transition]) -> str:
+    """Many alerts in a few words: of one kind, or how many."""
+    kinds = {(one.group, one.rule, one.state == "resolved") for one in transitions}
+    if len(kinds) > 1:
+        return f"{len(transitions)} alerts"
+    ((group, rule, resolved),) = kinds
+    critical = any(one.severity == "critical" for one in transitions) and not resolved
+    return (
+        f"{len(transitions)} streams of {group}: {rule}{' resolved' if resolved else ', critical' if critical else ''}"
+    )
 
 
 def _mood(transition: Transition) -> str:

@@ -1,7 +1,8 @@
-"""Home Assistant: each stream as a device with three entities, found by MQTT discovery.
+"""Home Assistant: each stream as a device with four entities, the instance as one more, found by MQTT discovery.
 
 A stream's retained discovery message, `<prefix>/device/<node>/<object>/config`, names the device and its entities: a
-binary sensor (`problem`: an alert fires), the score, and the channel that has most of it. All three read one retained
+binary sensor (`problem`: an alert fires), the score, the channel that has most of it, and a second binary sensor for
+all else that is wrong: a verdict on a sensor, quarantine. All read one retained
 JSON state; null means unknown: the stream learns or fills its window, or the model fails on it. An entity is available
 while the daemon is (its last will on `streamae/<instance>/status`) and the stream speaks. An empty discovery message
 takes a device away.
@@ -9,6 +10,8 @@ takes a device away.
 What was published is remembered, so that `step` returns only what changed: an alert's state at once, a score that moves
 at most every `every_s` seconds. The broker remembers what an earlier run announced: it is `found` again, as all of this
 instance stands under one node, and withdrawn where group or stream are gone.
+
+What somebody else writes on these topics is `heard`, and written over (`repairs`).
 
 Nothing here sends: `step` returns messages, and `announce` makes the next one repeat everything (a birth message of
 Home Assistant, a new connection, a failed delivery).
@@ -24,12 +27,25 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from streamae import __version__
+from streamae.addresses import http_address
 from streamae.core.setting import INTERNAL, Setting
-from streamae.sinks.homeassistant_device import DeviceStreams, entities, object_id_of, slug, state_of, text
+from streamae.sinks.homeassistant_device import (
+    DeviceStreams,
+    InstanceState,
+    entities,
+    instance_config,
+    object_id_of,
+    slug,
+    state_of,
+    text,
+)
 from streamae.sinks.payload import encode
+from streamae.sinks.retained import KeptTopics
+from streamae.sinks.texts import stream_link
 
 __all__ = ["Discovery", "DiscoveryMessage", "DiscoveryOptions"]
 
+_INSTANCE = "instance"  # object id of the device of the instance; those of streams end in a digest
 _FOUND_MAX = 10_000  # devices of earlier runs that are remembered until they are judged
 
 
@@ -57,8 +73,8 @@ class DiscoveryOptions:
     """Silence after which a stream's entities become unavailable."""
     forget_after_s: Annotated[float, Setting(gt=0)] = 604800.0
     """Silence after which a stream's device is taken away; it comes back when the stream speaks again."""
-    page: str | None = None
-    """Address of streamae's page, as people reach it: the device's link in Home Assistant."""
+    page: Annotated[str | None, Setting(check=http_address)] = None
+    """Address of streamae's page, as people reach it: the device's link. Without it, web.external_url."""
 
     @property
     def node(self) -> str:
@@ -71,9 +87,9 @@ class DiscoveryOptions:
         return f"{self.prefix}/status"
 
     @property
-    def ours(self) -> str:
-        """The filter of every discovery message of this instance."""
-        return f"{self.prefix}/device/{self.node}/+/config"
+    def ours(self) -> tuple[str, str]:
+        """The filters of all that this instance publishes here, and nobody else may."""
+        return f"{self.prefix}/device/{self.node}/+/config", f"streamae/{self.instance}/homeassistant/#"
 
 
 @dataclass(slots=True)
@@ -100,6 +116,8 @@ class Discovery:
         self._devices: dict[tuple[str, str], _Device] = {}
         self._forgotten: dict[tuple[str, str], tuple[float, int]] = {}
         self._found: dict[str, tuple[str, str]] = {}
+        self.kept = KeptTopics()
+        self._about: InstanceState | None = None
         self._first_s: float | None = None
         self.left_out = 0
 
@@ -112,6 +130,21 @@ class Discovery:
         """Make the next step publish everything again."""
         for device in self._devices.values():
             device.announced, device.available, device.state = False, None, None
+        self.kept.begin()
+        self._about = None
+
+    def heard(self, topic: str, payload: bytes, *, retained: bool) -> None:
+        """Take what somebody else wrote on a topic of ours, or (`retained`) what the broker has there."""
+        if self.kept.heard(topic, payload, retained=retained) and topic.endswith("/config"):
+            self.found(topic, payload)
+
+    def repairs(self, now_s: float) -> list[DiscoveryMessage]:
+        """Return what has to be published over what others wrote."""
+        return [DiscoveryMessage(*one) for one in self.kept.repairs(now_s)]
+
+    def _noted(self, messages: list[DiscoveryMessage]) -> list[DiscoveryMessage]:
+        self.kept.note((message.topic, message.payload) for message in messages)
+        return messages
 
     def found(self, topic: str, payload: bytes) -> None:
         """Note a retained discovery message of ours that the broker has; one that names no stream is ignored."""
@@ -124,8 +157,10 @@ class Discovery:
         if len(self._found) < _FOUND_MAX:
             self._found[object_id] = group, stream
 
-    def step(self, tables: Mapping[str, DeviceStreams], now_s: float) -> list[DiscoveryMessage]:
-        """Return what is to be published of the streams as they stand, in `tables` by group."""
+    def step(
+        self, tables: Mapping[str, DeviceStreams], now_s: float, about: InstanceState | None = None
+    ) -> list[DiscoveryMessage]:
+        """Return what is to be published of the streams as they stand, in `tables` by group, and of the instance."""
         first = self._first_s is None
         self._first_s = now_s if self._first_s is None else self._first_s
         messages: list[DiscoveryMessage] = []
@@ -141,13 +176,16 @@ class Discovery:
         for key in [key for key in self._devices if key not in shown]:
             messages += self._removal(self._devices.pop(key).object)
         self._forgotten = {key: progress for key, progress in self._forgotten.items() if key[0] in tables}
-        return messages + list(self._leftovers(tables, now_s))
+        messages += self._leftovers(tables, now_s)
+        return self._noted(messages + ([] if about is None else self._instance_news(about)))
 
     def withdraw(self) -> list[DiscoveryMessage]:
         """Return what takes every device away; nothing is shown afterwards."""
         objects = [device.object for device in self._devices.values()] + list(self._found)
         self._devices, self._found = {}, {}
-        return [message for one in dict.fromkeys(objects) for message in self._removal(one)]
+        objects += [] if self._about is None else [_INSTANCE]
+        self._about = None
+        return self._noted([message for one in dict.fromkeys(objects) for message in self._removal(one)])
 
     def _admit(
         self, key: tuple[str, str], table: DeviceStreams, i: int, now_s: float, *, known: bool
@@ -201,10 +239,25 @@ class Discovery:
             device.available = available
             yield DiscoveryMessage(self._availability(device.object), b"online" if available else b"offline")
         state = state_of(table, i)
-        turned = device.state is None or any(state[key] != device.state[key] for key in ("state", "anomaly"))
+        turned = device.state is None or any(state[key] != device.state[key] for key in ("state", "anomaly", "trouble"))
         if turned or (state != device.state and now_s - device.stated_s >= self.terms.every_s):
             device.state, device.stated_s = state, now_s
             yield DiscoveryMessage(f"{self._base(device.object)}/state", encode(state))
+
+    def _instance_news(self, about: InstanceState) -> list[DiscoveryMessage]:
+        """The device of the instance itself: what a person must repair that is no single stream's."""
+        if about == self._about:
+            return []
+        state = DiscoveryMessage(f"{self._base(_INSTANCE)}/state", encode(about.state()))
+        first, self._about = self._about is None, about
+        if not first:
+            return [state]
+        config = instance_config(self.terms.node, self.terms.instance, state.topic, self._status_topic, self.terms.page)
+        return [DiscoveryMessage(self._config_topic(_INSTANCE), encode(config)), state]
+
+    @property
+    def _status_topic(self) -> str:
+        return f"streamae/{self.terms.instance}/status"
 
     def _base(self, object_id: str) -> str:
         return f"streamae/{self.terms.instance}/homeassistant/{object_id}"
@@ -221,12 +274,13 @@ class Discovery:
         group, stream = text(device.group), text(device.stream)
         about = {"ids": [unique], "name": stream if stream == group else f"{group} {stream}", "mf": "streamae"}
         about |= {"mdl": group, "sn": stream, "sw": __version__}
+        page = stream_link(self.terms.page or "", device.group, device.stream)
         return {
-            "dev": about | ({"cu": self.terms.page} if self.terms.page else {}),
+            "dev": about | ({"cu": page} if page else {}),
             "o": {"name": "streamae", "sw": __version__},
-            "cmps": dict(entities(unique, f"{self._base(device.object)}/state")),
+            "cmps": dict(entities(unique, f"{self._base(device.object)}/state", self._status_topic)),
             "stat_t": f"{self._base(device.object)}/state",
-            "avty": [{"t": f"streamae/{self.terms.instance}/status"}, {"t": self._availability(device.object)}],
+            "avty": [{"t": self._status_topic}, {"t": self._availability(device.object)}],
             "avty_mode": "all",
             "qos": 1,
         }

@@ -6,7 +6,8 @@
 
 A wrong token (401, 403) or path (404) is the sink's trouble, not the alert's: the alerts wait until it is repaired.
 Redirections are not followed, since they would carry the credentials elsewhere. What may hold a secret (path, query and
-user of the URL, headers) never enters a message, not even where the answer repeats it.
+user of the URL, headers) never enters a message, not even where the answer repeats it; what a library raises is named
+by its type.
 """
 
 import contextlib
@@ -18,11 +19,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote
 
+from streamae.addresses import http_address
 from streamae.core.setting import Setting
 from streamae.core.types import BACKOFF_MAX_S
 from streamae.errors import ConfigError
+from streamae.failure import failure_of
 from streamae.headers import checked, hidden_in, secrets_of
 from streamae.sinks.sink import SinkRefusedError, SinkUnavailableError
 from streamae.sinks.spec import SinkSettings
@@ -66,12 +69,19 @@ class Endpoint:
         self._headers = checked(headers, "sinks")
         self._secrets = secrets_of(self._headers, *_hidden_parts(self._url))
         self._timeout_s = timeout_s
-        self._tls = ssl.create_default_context(cafile=ca_file) if self._url.scheme == "https" else None
+        self._tls = _tls(ca_file) if self._url.scheme == "https" else None
         self.name = f"{self._url.scheme}://{self._url.hostname}:{self._port}"
 
     def __repr__(self) -> str:
         """Leave out all that may be secret."""
         return f"Endpoint({self.name})"
+
+    def rehearse(self, body: bytes, headers: Mapping[str, str]) -> None:
+        """Build the request and throw it away; ConfigError where it cannot be built."""
+        try:
+            self._request(_Unsent(self._url.hostname or "", self._port), body, headers)
+        except Exception as error:  # http.client raises several kinds, and names the value
+            raise ConfigError(f"sinks: url, headers: no request can be made of them ({failure_of(error)})") from None
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> str:
         """Post `body`; return after a 2xx what was answered, in words."""
@@ -79,18 +89,20 @@ class Endpoint:
         # A receiver that sends a byte now and then would hold us past every socket timeout.
         bell = threading.Timer(self._timeout_s, _hang_up, (connection,))
         bell.daemon = True
-        bell.start()
         try:
-            connection.request("POST", self._path, body, {"Connection": "close", **self._headers, **headers})
+            bell.start()
+            self._request(connection, body, headers)
             answer = connection.getresponse()
             reason = answer.read(_ANSWER_BYTES_MAX)
-        except (OSError, http.client.HTTPException) as error:
-            said = hidden_in(f"{type(error).__name__}: {error}", self._secrets)
-            raise SinkUnavailableError(f"{self.name}: no answer ({said})") from error
+        except Exception as error:  # third parties print what they were given: the type is all that is said
+            raise SinkUnavailableError(f"{self.name}: no answer ({failure_of(error)})") from None
         finally:
             bell.cancel()
             connection.close()
         return self._judge(answer.status, answer.getheader("Retry-After"), reason)
+
+    def _request(self, connection: http.client.HTTPConnection, body: bytes, headers: Mapping[str, str]) -> None:
+        connection.request("POST", self._path, body, {"Connection": "close", **self._headers, **headers})
 
     @property
     def _port(self) -> int:
@@ -120,17 +132,29 @@ class Endpoint:
         raise SinkUnavailableError(message, min(wish_s, BACKOFF_MAX_S))
 
 
+class _Unsent(http.client.HTTPConnection):
+    """A connection to nobody: a request is written as ever, and goes nowhere."""
+
+    def connect(self) -> None:
+        """Do nothing."""
+
+    def send(self, data: object) -> None:
+        """Do nothing."""
+
+
 def _checked(url: str) -> SplitResult:
     try:
-        parts = urlsplit(url)
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        valid = False
-    if not valid or not url.isascii() or not url.isprintable() or " " in url:
-        raise ConfigError("sinks: url: not an http:// or https:// address; write https://host/path")
-    if parts.username is not None:
-        raise ConfigError("sinks: url: holds a user or password; put them into headers, as `Authorization`")
-    return parts
+        return http_address(url)
+    except ValueError as error:
+        raise ConfigError(f"sinks: url: {error}") from None
+
+
+def _tls(ca_file: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        message = f"sinks: ca: {ca_file}: {failure_of(error)}; give the PEM file of the receiver's authority"
+        raise ConfigError(message) from None
 
 
 def _hidden_parts(url: SplitResult) -> list[str]:

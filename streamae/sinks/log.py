@@ -15,6 +15,7 @@ from streamae.core.setting import Setting
 from streamae.sinks.payload import counts, rfc3339, worst
 from streamae.sinks.sink import SinkUnavailableError
 from streamae.sinks.spec import Installation, RemindedSettings, SinkSpec
+from streamae.sinks.texts import link
 
 __all__ = ["SINK", "LogSink", "LogSinkOptions"]
 
@@ -38,8 +39,8 @@ class LogSink:
     batch_max = 1000
     refresh_s = None
 
-    def __init__(self, name: str = "log", logger: logging.Logger | None = None) -> None:
-        self.name = name
+    def __init__(self, name: str = "log", logger: logging.Logger | None = None, page: str = "") -> None:
+        self.name, self._page = name, page
         self._logger = logger or logging.getLogger("streamae.alerts")
 
     def send(self, transitions: Sequence[Transition]) -> None:
@@ -50,7 +51,11 @@ class LogSink:
             parts = [("alerts", len(transitions)), *((f"{g}.{s}", n) for (g, s), n in counts(transitions).items())]
             self._logger.warning("%s", _logfmt([*parts, ("shown", len(shown))]))
         for transition in shown:
-            self._logger.log(_level(transition), "%s", line(transition))
+            self._logger.log(_level(transition), "%s", line(transition, self._page))
+
+    def rehearse(self, test: Transition) -> None:
+        """Write the line, and log it nowhere."""
+        line(test, self._page)
 
     def try_out(self, test: Transition) -> str:
         """Log it; SinkUnavailableError where the level of the log would hide it, as it hides alerts."""
@@ -64,9 +69,9 @@ class LogSink:
         """Do nothing: the logger is not ours."""
 
 
-def line(transition: Transition) -> str:
+def line(transition: Transition, page: str = "") -> str:
     """One transition in logfmt."""
-    peak = transition.peak_score
+    peak, url = transition.peak_score, link(page, transition)
     return _logfmt(
         [
             ("alert", transition.state),
@@ -78,10 +83,12 @@ def line(transition: Transition) -> str:
             ("score", f"{transition.score:.6g}"),
             *([] if peak is None else [("peak", f"{peak:.6g}")]),
             ("threshold", f"{transition.threshold:.6g}"),
+            *([("limit", transition.limit)] if transition.limit else []),
             ("channel", transition.worst_channel),
             ("onset", rfc3339(transition.onset_s)),
             ("time", rfc3339(transition.time_s)),
             ("key", transition.notice_key),
+            *([("url", url)] if url else []),
         ]
     )
 
@@ -99,8 +106,8 @@ def _token(text: str) -> str:
     return text if plain and text else json.dumps(text)
 
 
-def _made(settings: LogSinkOptions, _: Installation) -> LogSink:
-    return LogSink(settings.name)
+def _made(settings: LogSinkOptions, installation: Installation) -> LogSink:
+    return LogSink(settings.name, page=installation.page)
 
 
 SINK = SinkSpec(LogSinkOptions, _made)

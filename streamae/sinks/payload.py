@@ -15,16 +15,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from streamae.core.report import Transition
+from streamae.sinks.texts import link, summary
 
-__all__ = ["TEST_RULE", "batch_key", "counts", "document", "encode", "rfc3339", "summary", "worst"]
+__all__ = ["batch_key", "counts", "document", "encode", "rfc3339", "worst"]
 
 VERSION = 1
-TEST_RULE = "notify-test"  # of a notification that an operator asked for, and of no alert
 _YEAR_10000_S = 253_402_300_800.0
 
 
-def document(transition: Transition) -> dict[str, Any]:
-    """The transition as JSON values."""
+def document(transition: Transition, page: str = "") -> dict[str, Any]:
+    """The transition as JSON values; `url` is where the `page` shows it, null where nobody has said where that is."""
     return {
         "version": VERSION,
         "key": transition.notice_key,
@@ -45,37 +45,19 @@ def document(transition: Transition) -> dict[str, Any]:
         "window_start_s": _finite(transition.window_start_s),
         "score": _finite(transition.score),
         "threshold": _finite(transition.threshold),
+        "limit": transition.limit,
         "peak_score": None if transition.peak_score is None else _finite(transition.peak_score),
         "worst_channel": transition.worst_channel,
         "shares": {channel: _finite(share) for channel, share in transition.shares.items()},
         "model_digest": transition.model_digest,
         "summary": summary(transition),
+        "url": link(page, transition) or None,
     }
 
 
 def encode(value: Any) -> bytes:
     """JSON as bytes, in ASCII."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
-
-
-def summary(transition: Transition) -> str:
-    """One line for people, free of control characters."""
-    where = f"{transition.group}/{transition.stream}"
-    if transition.rule == TEST_RULE:
-        text = f"This is a test of the notifications of {transition.instance}: nothing is wrong"
-    elif transition.state == "resolved":
-        text = f"{where}: {transition.rule} resolved"
-        if transition.peak_score is not None:
-            text += f", peak score {transition.peak_score:.3g}"
-    else:
-        still = f"still firing (reminder {transition.repeat}), " if transition.repeat else ""
-        text = (
-            f"{where}: {transition.rule} {still}{transition.severity}, score {transition.score:.3g} over "
-            f"{transition.threshold:.3g}"
-        )
-        if transition.worst_channel:
-            text += f", most of it {transition.worst_channel} ({transition.shares[transition.worst_channel]:.0%})"
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def worst(transitions: Sequence[Transition], most: int) -> list[Transition]:

@@ -2,16 +2,22 @@
 
 A sink is given transitions, several at once when many wait, and answers for all of them together. It knows nothing of
 retries, order or storms: the delivery does. Each carries its key, by which a receiver can tell
-a repetition.
+a repetition. Whatever else a sink raises is a `SinkFailedError`: no sink ends the process.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar, runtime_checkable
 
 from streamae.core.report import Transition
-from streamae.errors import StreamaeError
+from streamae.errors import ConfigError, StreamaeError
+from streamae.failure import place_of
 
-__all__ = ["Sink", "SinkQueue", "SinkRefusedError", "SinkUnavailableError", "TriableSink"]
+__all__ = [
+    "Sink", "SinkFailedError", "SinkQueue", "SinkRefusedError", "SinkUnavailableError",
+    "TriableSink", "WatchfulSink", "guarded",
+]  # fmt: skip
+
+_T = TypeVar("_T")
 
 
 class SinkRefusedError(StreamaeError):
@@ -31,6 +37,23 @@ class SinkUnavailableError(StreamaeError):
     def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class SinkFailedError(SinkUnavailableError):
+    """The sink itself raised something else, by a fault of its own or of a library: to be tried again, too."""
+
+
+def guarded(name: str, call: Callable[[], _T]) -> _T:
+    """Return what `call` of a sink returns; whatever it raises that no sink should is a SinkFailedError.
+
+    It has the type of what was raised, and the place: the text may hold a secret.
+    """
+    try:
+        return call()
+    except (SinkRefusedError, SinkUnavailableError, ConfigError):
+        raise
+    except Exception as error:  # the boundary to third parties: a sink never ends the process
+        raise SinkFailedError(f"{name}: failed ({place_of(error)})") from None
 
 
 class Sink(Protocol):
@@ -63,16 +86,38 @@ class Sink(Protocol):
 class TriableSink(Sink, Protocol):
     """A sink that an operator can try."""
 
+    def rehearse(self, test: Transition) -> None:
+        """Build what would be sent of `test`, and send nothing; ConfigError where it cannot be built."""
+        ...
+
     def try_out(self, test: Transition) -> str:
         """Send a test that nobody takes for an alert, and that leaves none open; return what the receiver answered.
 
-        `test` fires, and its rule is `payload.TEST_RULE`. Errors are those of `send`.
+        `test` fires, and its rule is `texts.TEST_RULE`. Errors are those of `send`.
         """
+        ...
+
+
+@runtime_checkable
+class WatchfulSink(Sink, Protocol):
+    """A sink whose receiver keeps a state that others might write: it looks after it each `watch_s`."""
+
+    @property
+    def watch_s(self) -> float:
+        """How often."""
+        ...
+
+    def look_after(self, standing: Callable[[], Sequence[tuple[Transition, bool]]]) -> None:
+        """Repair what the receiver keeps where it is not as in `standing` (see `SinkQueue`). Errors as of `send`."""
         ...
 
 
 class SinkQueue(Protocol):
     """What waits for the sinks; kept by the store."""
+
+    def standing(self, sink: str, limit: int) -> Sequence[tuple[Transition, bool]]:
+        """The last transition of each alert, and whether `sink` is not, or not yet, notified of it: open ones first."""
+        ...
 
     def due(self, sink: str, now_s: float, limit: int) -> Sequence[tuple[Transition, int]]:
         """Transitions to send now, at most one per alert, with the times that each was tried."""

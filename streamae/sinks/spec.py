@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 
+from streamae.core.report import Transition
 from streamae.core.setting import INTERNAL, Setting
 from streamae.mqtt import ConnectionOptions
 from streamae.sinks.sink import TriableSink
+from streamae.sinks.texts import TEST_RULE
 
-__all__ = ["Installation", "RemindedSettings", "SinkSettings", "SinkSpec"]
+__all__ = ["GatheredSettings", "Installation", "RemindedSettings", "SinkSettings", "SinkSpec", "trial_transition"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,11 @@ class SinkSettings:
     def reminded_s(self) -> float | None:
         """Interval in which the sink is notified again of what still fires; None: never."""
         return None
+
+    @property
+    def gathered_s(self) -> float:
+        """How long a notice waits for others of its kind; 0: not at all."""
+        return 0.0
 
     @property
     def blocks_s(self) -> float:
@@ -55,6 +62,19 @@ class RemindedSettings(SinkSettings):
         return self.renotify_s
 
 
+@dataclass(frozen=True, kw_only=True)
+class GatheredSettings(RemindedSettings):
+    """Of a sink that may send what begins in many streams at once as one notice."""
+
+    group_wait_s: Annotated[float, Setting(ge=0, le=600)] = 10.0
+    """How long a notice waits for others of the same group and rule, to be one with them; 0s sends each at once."""
+
+    @property
+    def gathered_s(self) -> float:
+        """As the operator says."""
+        return self.group_wait_s
+
+
 @dataclass(frozen=True, slots=True)
 class Installation:
     """What a sink may know of the installation that it serves."""
@@ -65,6 +85,8 @@ class Installation:
     """The wall clock, in seconds since 1970."""
     monotonic: Callable[[], float]
     """A clock that never steps, in seconds."""
+    instance: str = "streamae"
+    """Name of the installation."""
     page: str = ""
     """Address of the page, as people reach it; "" where nobody has said."""
 
@@ -79,3 +101,31 @@ class SinkSpec(Generic[_S]):
     settings: type[_S]
     make: Callable[[_S, Installation], TriableSink]
     """Returns a sink that is not connected yet; ConfigError where the settings cannot work."""
+
+    def rehearse(self, settings: _S, installation: Installation) -> None:
+        """Make a sink, and what it would send; nothing is sent. ConfigError where the settings cannot work."""
+        sink = self.make(settings, installation)
+        sink.rehearse(trial_transition(installation.instance, 0.0))
+        sink.close()
+
+
+def trial_transition(instance: str, now_s: float) -> Transition:
+    """Return what an operator sends to try a sink, at `now_s` seconds since 1970: it fires, and is no alert."""
+    return Transition(
+        id=f"{TEST_RULE}-{now_s:.0f}",
+        sequence=1,
+        instance=instance,
+        group=TEST_RULE,
+        stream=TEST_RULE,
+        labels={},
+        rule=TEST_RULE,
+        state="firing",
+        severity="warning",
+        onset_s=now_s,
+        time_s=now_s,
+        window_start_s=now_s,
+        score=0.0,
+        threshold=0.0,
+        shares={},
+        model_digest="",
+    )

@@ -12,13 +12,13 @@ from streamae.core.report import Transition
 from streamae.core.setting import Setting
 from streamae.sinks.http import Endpoint, HttpSettings
 from streamae.sinks.payload import VERSION, batch_key, document, encode
-from streamae.sinks.spec import Installation, RemindedSettings, SinkSpec
+from streamae.sinks.spec import GatheredSettings, Installation, SinkSpec
 
 __all__ = ["SINK", "WebhookOptions", "WebhookSink"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebhookOptions(RemindedSettings, HttpSettings):
+class WebhookOptions(GatheredSettings, HttpSettings):
     """Alerts as JSON in a POST."""
 
     type: Literal["webhook"]
@@ -41,31 +41,45 @@ class WebhookSink:
         timeout_s: float = 10.0,
         batch_max: int = 100,
         ca_file: str | None = None,
+        page: str = "",
     ) -> None:
         self.name = name
         self.batch_max = batch_max
+        self._page = page
         self._endpoint = Endpoint(url, headers or {}, timeout_s, ca_file)
 
     def send(self, transitions: Sequence[Transition]) -> None:
         """Post them in one request."""
         self._post(transitions)
 
+    def rehearse(self, test: Transition) -> None:
+        """Build the request."""
+        self._endpoint.rehearse(*_request([test], self._page))
+
     def try_out(self, test: Transition) -> str:
         """Post the test and its end in one request, so that a receiver that keeps alerts keeps none."""
         return self._post([test, replace(test, sequence=test.sequence + 1, state="resolved")])
 
     def _post(self, transitions: Sequence[Transition]) -> str:
-        body = encode({"version": VERSION, "alerts": [document(transition) for transition in transitions]})
-        headers = {"Content-Type": "application/json", "Idempotency-Key": batch_key(transitions)}
-        return self._endpoint.post(body, headers)
+        return self._endpoint.post(*_request(transitions, self._page))
 
     def close(self) -> None:
         """Do nothing: each request has a connection of its own."""
 
 
-def _made(settings: WebhookOptions, _: Installation) -> WebhookSink:
+def _request(transitions: Sequence[Transition], page: str) -> tuple[bytes, dict[str, str]]:
+    body = encode({"version": VERSION, "alerts": [document(transition, page) for transition in transitions]})
+    return body, {"Content-Type": "application/json", "Idempotency-Key": batch_key(transitions)}
+
+
+def _made(settings: WebhookOptions, installation: Installation) -> WebhookSink:
     return WebhookSink(
-        settings.url, settings.headers, name=settings.name, timeout_s=settings.timeout_s, ca_file=settings.ca_file
+        settings.url,
+        settings.headers,
+        name=settings.name,
+        timeout_s=settings.timeout_s,
+        ca_file=settings.ca_file,
+        page=installation.page,
     )
 
 

@@ -32,7 +32,7 @@ _CODEC = 1
 _HEAD = struct.Struct("<BBHIqQ")
 _COUNT = struct.Struct("<Q")
 _STAMP = struct.Struct("<qd")
-_HAS_MID, _HAS_DUP, _DEFLATED, _BACKLOG, _MAINTENANCE = 1, 2, 4, 8, 16
+_HAS_MID, _HAS_DUP, _DEFLATED, _BACKLOG, _MAINTENANCE, _RESUMED = 1, 2, 4, 8, 16, 64
 _LENGTH = struct.Struct("<I")
 _THIN = struct.Struct("<II")
 _ALL_TOPICS = 0xFFFFFFFF
@@ -73,6 +73,7 @@ def encode_batch(batch: Batch) -> bytes:
         flags |= _MAINTENANCE
         maintenance = json.dumps(batch.maintenance, separators=(",", ":")).encode("ascii")
         parts += [_LENGTH.pack(len(maintenance)), maintenance]
+    flags |= _RESUMED if batch.resumed else 0
     plain = b"".join(parts)
     packed = zlib.compress(plain, 1)
     if len(packed) < len(plain):
@@ -117,7 +118,8 @@ def decode_batch(body: bytes, wanted: Callable[[bytes], bool] | None = None) -> 
     if at is not None:
         topics, arrival_s = [topics[i] for i in at], arrival_s[at]
         mid, dup = mid[at] if len(mid) else mid, dup[at] if len(dup) else dup
-    return Batch(topics, payloads, arrival_s, mid, dup, epoch, lost, holes, thinning, maintenance)
+    resumed = bool(flags & _RESUMED)
+    return Batch(topics, payloads, arrival_s, mid, dup, epoch, lost, holes, thinning, maintenance, resumed)
 
 
 def _encode_backlog(batch: Batch) -> list[bytes]:

@@ -159,6 +159,18 @@ class Outbox:
             ).fetchall()
         return [transition for row in rows if (transition := decoded(*row))]
 
+    def standing(self, sink: str, limit: int) -> list[tuple[Transition, bool]]:
+        """The last transition of each alert, and whether `sink` is not, or not yet, notified of it: open ones first."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                """SELECT t.body, t.crc, a.silence IS NOT NULL
+                   OR EXISTS (SELECT 1 FROM outbox o WHERE o.sink = ? AND o.alert = a.id)
+                   FROM alert a JOIN transition t ON t.seq = a.last
+                   ORDER BY a.state = 'resolved', a.last DESC LIMIT ?""",
+                (sink, limit),
+            ).fetchall()
+        return [(one, bool(waits)) for body, crc, waits in rows if (one := decoded(body, crc))]
+
     def repeat(self, sink: str, now_s: float, every_s: float, limit: int) -> int:
         """Put what fires still, `every_s` after `sink` heard of it last, in line once more; return how many.
 

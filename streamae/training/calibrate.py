@@ -3,7 +3,8 @@
 Each feature is put in units of its own normal per stream: a channel's error by its mean (mixed with the mean over
 channels, so that a channel that fits perfectly does not rule), and a kind's sum by its 98 % quantile. The score's
 logarithm, smoothed as it will be in operation (by `core.score` itself), gives the stream's `zero` and `offset`: as far
-above its mean as normal reached in any stream of the group, or three deviations, and a margin for what is rarer: half
+above its mean as normal reached in any stream of the group, or three deviations (of a sensor that rests, whose scores
+have two humps, as its tail says), and a margin for what is rarer: half
 as much again, further with the number of streams, and less the more budgeted false alarms the training rows would have
 had time for. The averages that `core.threshold` watches get their limits from the same scores.
 """
@@ -19,7 +20,7 @@ from streamae.core.calibration import Calibration, StreamCalibration
 from streamae.core.score import Scoring, excess
 from streamae.core.sensors.state import KINDS_MIN, MOVES_MIN
 from streamae.core.types import F32, F64, I32, I64
-from streamae.training.limits import Limit, widest
+from streamae.training.limits import Limit, spot_limit, widest
 
 __all__ = ["DEFAULT_BUDGET_PER_S", "VOUCHED", "calibrate", "feature_groups", "log_scores", "longest_runs"]
 
@@ -36,6 +37,8 @@ _AVERAGES = (8, 56, 392)  # half-lives in windows
 _AVERAGED_MIN = 64  # half-lives in each stream's training rows, for an average to have a limit
 VOUCHED = 0.1  # budgeted false alarms in the time of all training rows: a shorter time cannot vouch for a week
 _AVERAGE_MARGIN = 1.3
+_HUMPS = float(np.log(2.0))  # three deviations so far above all scores: these have two humps
+_TAIL = 0.98  # quantile where their tail begins
 _LEVEL_FLOOR = 1.0
 _TINY = 1e-6  # squared scales: a thousandth of a scale is nothing, however still a stream was
 
@@ -91,12 +94,20 @@ def log_scores(
     return [np.log(x) for x in found]
 
 
-def normal_range(y: F64) -> tuple[float, float]:
-    """Mean of the settled part of ln scores [n], and how far above it normal reaches."""
+def normal_range(y: F64, per_row: float) -> tuple[float, float]:
+    """Mean of the settled part of ln scores [n], and how far above it normal reaches.
+
+    That is the highest of them, or three deviations, in case the highest was not among them. Of a sensor that rests
+    most of the time, the scores have two humps, and three deviations lie far above both: there the tail of the scores
+    says how far normal may reach (`limits.spot_limit`, `per_row` false alarms for a row).
+    """
     settled = y[int(_SETTLING * len(y)) :]
     mean = float(settled.mean())
     reached = max(float(settled.max()), 0.0) - mean
-    return mean, max(reached, 3.0 * float(np.sqrt(settled.var() + 0.01)))
+    spread = 3.0 * float(np.sqrt(settled.var() + 0.01))
+    if spread > reached + _HUMPS and per_row > 0:
+        spread = min(spread, spot_limit(settled, per_row, _TAIL) - mean)
+    return mean, max(reached, spread)
 
 
 def average_limits(scores: Sequence[F64], budgeted: float) -> tuple[list[int], list[float]]:
@@ -120,7 +131,8 @@ def _strays(y: F64, half_life: float) -> float:
         average += gain * (value - average)
         found[n] = average
     away = found[first:] - mean
-    return max(float(away.max()), 3.0 * float(away.std()), 1e-3)
+    reached, spread = float(away.max()), 3.0 * float(away.std())
+    return max(reached, spread if spread <= reached + _HUMPS else 0.0, 1e-3)
 
 
 def calibrate(
@@ -180,7 +192,7 @@ def _placed(
     """Put the thresholds where ln scores [n] that are counted from 0 say they belong."""
     budgeted = sum(len(y) for y in scores) * row_s * DEFAULT_BUDGET_PER_S
     averages, average_offsets = average_limits(scores, budgeted)
-    ranges = [normal_range(y) for y in scores]
+    ranges = [normal_range(y, row_s * DEFAULT_BUDGET_PER_S) for y in scores]
     # What is rare in one stream has been seen in another, and with more streams something rarer will be.
     margin = _MARGIN + _PER_LOG_STREAM * float(np.log(len(ranges)))
     reached = max(offset for _, offset in ranges) + margin / (1.0 + budgeted)

@@ -1,6 +1,7 @@
 """Where training puts the threshold: as far above a stream's mean ln score as one of four methods says.
 
-    budget    as far as normal reached in any stream, and a margin that shrinks with the training time (the default)
+    budget    as far as normal reached in any stream, or three deviations, and a margin that shrinks with the training
+              time (the default); where scores have two humps, as of a sensor that rests, the tail counts, as in spot
     quantile  the quantile of the scores that training showed
     spot      peaks over threshold (Siffer et al. 2017): excesses over a high quantile t follow a generalised Pareto
               law, and with n scores, N of them in excess, the level passed with probability q is

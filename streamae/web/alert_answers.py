@@ -59,6 +59,9 @@ class AlertAnswer(TypedDict):
     window_start_s: Annotated[float, meaning("Event time of the first row of the window of that transition")]
     score: Annotated[float | None, meaning("Score at its last transition; of a verdict on a sensor, what it measured")]
     threshold: Annotated[float | None, meaning("Threshold at its last transition; of a sensor, its limit")]
+    limit: Annotated[
+        str, meaning("Which limit it was beyond at its last transition, if not the threshold of the score; else empty")
+    ]
     peak_score: Annotated[float | None, meaning("Highest score since it began")]
     shares: Annotated[
         dict[str, float], meaning("Each channel's share of the error; of a resolved alert, when it began")

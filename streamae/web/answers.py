@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 
 from streamae.condition import Kind
 from streamae.core.types import AlertState
+from streamae.core.unjudged import Reason
 
 __all__ = [
     "STREAM_STATES",
@@ -19,6 +20,7 @@ __all__ = [
     "DoneAnswer",
     "ErrorAnswer",
     "HistoryAnswer",
+    "LimitAnswer",
     "ModelList",
     "ScoreHistory",
     "SpanRead",
@@ -27,6 +29,7 @@ __all__ = [
     "StreamList",
     "StreamState",
     "Thresholds",
+    "UnjudgedAnswer",
     "meaning",
 ]  # fmt: skip
 
@@ -99,7 +102,13 @@ class LoopStatus(TypedDict, total=False):
     streams: Annotated[int, meaning("How many streams are known")]
     learning: Annotated[int, meaning("How many of them still learn their scale")]
     filling: Annotated[int, meaning("How many of them fill their first window")]
-    firing: Annotated[int, meaning("How many of them have an alert that fires")]
+    firing: Annotated[int, meaning("How much needs a person now: what follows, each counted once")]
+    anomalies: Annotated[int, meaning("Streams whose score makes an alert fire")]
+    sensor_faults: Annotated[int, meaning("Verdicts on sensors that stand, such as stuck, and alerts that flap")]
+    quarantined: Annotated[int, meaning("Streams that the model fails on, and that are not judged")]
+    unjudged: Annotated[int, meaning("Streams that are heard and yet not judged, for a reason that stays")]
+    broken_models: Annotated[int, meaning("Groups whose model can judge nothing at all")]
+    poison: Annotated[int, meaning("Messages that ended the process again and again, and were left out of late")]
     messages_per_s: Annotated[float, meaning("Messages taken per second, over the last second")]
     rows_per_s: Annotated[float, meaning("Rows made of them per second")]
     windows_per_s: Annotated[float, meaning("Windows scored per second")]
@@ -132,6 +141,25 @@ class StatusAnswer(LoopStatus):
     alerts_version: Annotated[int, meaning("Changes when an alert or a silence does: ask for them again then")]
 
 
+class UnjudgedAnswer(TypedDict):
+    """Why a stream that is heard is not judged."""
+
+    since_s: Annotated[float | None, meaning("Event time of the last window judged; null where none ever was")]
+    reason: Annotated[Reason, meaning("Why")]
+    words: Annotated[str, meaning("The reason in words")]
+
+
+class LimitAnswer(TypedDict):
+    """Which limit a stream is beyond, and so what holds its alert."""
+
+    windows: Annotated[int, meaning("0: the score is above its threshold. Else the half-life of the average that is")]
+    over: Annotated[float, meaning("How far: 1.5 is half as much again")]
+    since_s: Annotated[float | None, meaning("Event time since when; null where nobody knows")]
+    ends_s: Annotated[
+        float, meaning("Seconds until the alert ends, if the scores are as usual from now on and rows come in time")
+    ]
+
+
 class StreamAnswer(TypedDict):
     """One stream as it stands now."""
 
@@ -139,9 +167,16 @@ class StreamAnswer(TypedDict):
     stream: Annotated[str, meaning("Its name within the group")]
     score: Annotated[float | None, meaning("Score of the last window; null before the first")]
     threshold: Annotated[float | None, meaning("Above it a score is anomalous; null before the first window")]
+    limit: NotRequired[
+        Annotated[LimitAnswer, meaning("What the stream is beyond; only while its score or an average of it is")]
+    ]
+    unjudged: NotRequired[Annotated[UnjudgedAnswer, meaning("Why it is not judged; only while its state says so")]]
     state: Annotated[
         StreamState,
-        meaning("learning: what is normal is not known yet; filling: its window is not full; else what was judged"),
+        meaning(
+            "learning: what is normal is not known yet; filling: its window is not full; unjudged: it is heard and not "
+            "judged, see there; else what was judged"
+        ),
     ]
     worst_channel: Annotated[str | None, meaning("Channel with the largest share of the error")]
     time_s: Annotated[float | None, meaning("Event time of the last window's end")]

@@ -40,6 +40,9 @@ class Selection:
     ] = ()
     group: Annotated[str | None, meaning("Only streams of this group")] = None
     state: Annotated[StreamState | None, meaning("Only streams in this state")] = None
+    trouble: Annotated[
+        bool, meaning("Only streams with something wrong beside their score: a verdict on a sensor, quarantine")
+    ] = False
     sort: Annotated[
         Sort, meaning("score: by score over threshold now; peak: by state and the highest of the sparkline; name")
     ] = "score"
@@ -64,14 +67,33 @@ def ranked(tables: Sequence[StreamTable], wanted: Selection) -> tuple[int, list[
 
 
 def _order(rows: Sequence[tuple[StreamTable, npt.NDArray[np.int64]]], *, peak: bool) -> npt.NDArray[np.int64]:
-    ratio = np.concatenate([np.nan_to_num(t.score[i] / t.threshold[i], nan=-1.0) for t, i in rows])
+    """What is wrong with a stream beside its score counts as much as a score at its threshold."""
+    troubled = np.concatenate([_troubled(t)[i] for t, i in rows])
+    ratio = np.concatenate([np.nan_to_num(_ratio(t)[i], nan=-1.0) for t, i in rows])
     if not peak:
-        return np.argsort(-ratio, kind="stable")
-    state = np.concatenate([t.state[i] for t, i in rows]).astype(np.int64)
+        return np.argsort(-np.where(troubled, np.maximum(ratio, 1.0), ratio), kind="stable")
+    urgency = _URGENCY[np.concatenate([t.state[i] for t, i in rows]).astype(np.int64)]
+    urgency = np.where(troubled, np.maximum(urgency, _TROUBLED), urgency)
     highest = np.concatenate(
-        [np.fmax.reduce(t.spark[i], axis=1) if t.spark is not None else t.score[i] / t.threshold[i] for t, i in rows]
+        [np.fmax.reduce(t.spark[i], axis=1) if t.spark is not None else _ratio(t)[i] for t, i in rows]
     )
-    return np.lexsort((-ratio, -np.round(np.nan_to_num(highest, nan=-1.0), 2), -np.maximum(state, 0)))
+    return np.lexsort((-ratio, -np.round(np.nan_to_num(highest, nan=-1.0), 2), -urgency))
+
+
+def _ratio(table: StreamTable) -> npt.NDArray[np.float64]:
+    return table.score / table.threshold if table.ratio is None else table.ratio
+
+
+# By the number of the state: the negative ones stand at the end. What is not judged may be worse than what is pending.
+_TROUBLED = 2
+_URGENCY = np.zeros(len(AlertState), np.int64)
+_URGENCY[[AlertState.PENDING, AlertState.UNJUDGED, AlertState.FIRING]] = 1, _TROUBLED, 3
+
+
+def _troubled(table: StreamTable) -> npt.NDArray[np.bool_]:
+    found = np.zeros(len(table.names), np.bool_)
+    found[list(table.troubles)] = True
+    return found
 
 
 def _matching(table: StreamTable, wanted: Selection) -> npt.NDArray[np.int64]:
@@ -81,6 +103,8 @@ def _matching(table: StreamTable, wanted: Selection) -> npt.NDArray[np.int64]:
     if wanted.label:
         asked = dict(wanted.label).items()
         found = np.array([i for i in paced(found.tolist()) if asked <= table.labels(i).items()], np.int64)
+    if wanted.trouble:
+        found = found[_troubled(table)[found]]
     return found if wanted.state is None else found[table.state[found] == STREAM_STATES[wanted.state]]
 
 
@@ -102,6 +126,10 @@ def line(table: StreamTable, i: int) -> StreamAnswer:
     if state < AlertState.INACTIVE and table.rows is not None and table.needed is not None:
         said["rows"], said["rows_needed"] = int(table.rows[i]), int(table.needed[i])
         said["eta_s"] = None if table.eta_s is None else _number(np.float64(f"{table.eta_s[i]:.3g}"))
+    if i in table.limits:
+        said["limit"] = table.limits[i]
+    if i in table.unjudged:
+        said["unjudged"] = table.unjudged[i]
     if i in table.marks:
         said["marks"] = list(table.marks[i])
     if table.spark is not None:

@@ -8,8 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from streamae.core.topics import Template
+from streamae.web.answers import LimitAnswer, UnjudgedAnswer
 
 __all__ = ["SilenceWanted", "Snapshot", "StreamTable", "View"]
+
+
+_SAID_APART = frozenset({"quarantined", "model_broken"})  # by a mark, and of the group
+_NOTES = frozenset({"maintenance", "learning", "filling"})  # marks that no person has to act upon
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,10 @@ class StreamTable:
     the event time of the last window (NaN before it), `learned[S]` the rows of `warmup_rows` that a stream has. Of a
     stream that nobody can judge yet, `rows[S]` of the `needed[S]` are there, and the rest come in about `eta_s[S]`
     seconds (NaN: nobody knows). `broken` says why the model can judge nothing at all, if so.
-    `marks` says of a few streams what is special about them beside their state, such as quarantined.
+    `ratio[S]` is the score over what it was held against, above 1 in an alarm. `unjudged` says of streams that
+    are heard and not judged since when and why, `limits` of those that are beyond a limit, which and how far.
+    `marks` says of a few streams what is special about them beside their state, such as quarantined; `group_marks` says
+    it of the group as a whole.
     `template` finds the labels in a name.
     `spark[S, n]` is the highest score over threshold in each of the last n slots of `slot_s` seconds, NaN for none.
     """
@@ -52,11 +60,24 @@ class StreamTable:
     spark: npt.NDArray[np.float32] | None = None
     slot_s: float = 1.0
     marks: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    group_marks: Sequence[str] = ()
     template: Template | None = None
     rows: npt.NDArray[np.int64] | None = None
     needed: npt.NDArray[np.int64] | None = None
     eta_s: npt.NDArray[np.float64] | None = None
     broken: str = ""
+    ratio: npt.NDArray[np.float64] | None = None
+    unjudged: Mapping[int, UnjudgedAnswer] = field(default_factory=dict)
+    limits: Mapping[int, LimitAnswer] = field(default_factory=dict)
+
+    @property
+    def troubles(self) -> dict[int, list[str]]:
+        """What is wrong with a few streams beside their score: their marks, without mere notes, and why not judged."""
+        found = {i: [mark for mark in marks if mark not in _NOTES] for i, marks in self.marks.items()}
+        for i, why in self.unjudged.items():
+            if why["reason"] not in _SAID_APART:
+                found[i] = [*found.get(i, ()), f"not judged: {why['words']}"]
+        return {i: marks for i, marks in found.items() if marks}
 
     def labels(self, stream: int) -> dict[str, str]:
         """Return the labels of a stream, read back from its name."""

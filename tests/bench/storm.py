@@ -48,7 +48,7 @@ streams:
 sinks:
   - {{type: log}}
   - {{type: mqtt}}
-  - {{type: webhook, url: "http://127.0.0.1:{receiver}/webhook"}}
+  - {{type: webhook, url: "http://127.0.0.1:{receiver}/webhook", group_wait: 0s}}
   - {{type: alertmanager, url: "http://127.0.0.1:{receiver}/am"}}
 """
 

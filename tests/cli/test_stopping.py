@@ -218,7 +218,7 @@ def a_silent_receiver(world: World) -> None:
     """The receiver of a sink accepts the notification and never answers."""
     port, come = world.silent()
     path = world.config(free_port())
-    sink = f"{{type: webhook, url: 'http://127.0.0.1:{port}/', timeout: 5m}}"
+    sink = f"{{type: webhook, url: 'http://127.0.0.1:{port}/', timeout: 5m, group_wait: 0s}}"
     path.write_text(path.read_text().replace("{type: mqtt}", sink))
     world.launch("notify-test", "webhook", "-c", path)
     world.wait_for(come)
@@ -230,7 +230,7 @@ def a_silent_service(world: World) -> None:
     port, come = world.silent()
     path = world.config(free_port())
     (world.folder / "address").write_text(f"json://127.0.0.1:{port}/\n")
-    sink = '{type: apprise, urls: ["file:address"], timeout: 5m}'
+    sink = '{type: apprise, urls: ["file:address"], timeout: 5m, group_wait: 0s}'
     path.write_text(path.read_text().replace("{type: mqtt}", sink))
     world.launch("notify-test", "apprise", "-c", path)
     world.wait_for(come)
@@ -253,7 +253,8 @@ def the_broker(world: World) -> None:
     config = CONFIG.format(broker=port, page=page, silent=300, keep=5, model=trained.path, sha256=trained.sha256)
     sink, _ = world.silent()
     (world.folder / "streamae.yaml").write_text(
-        f"{config}  - {{type: webhook, url: 'http://127.0.0.1:{sink}/', timeout: 60s}}\nhome_assistant: {{}}\n"
+        f"{config}  - {{type: webhook, url: 'http://127.0.0.1:{sink}/', timeout: 60s, group_wait: 0s}}\n"
+        "home_assistant: {}\n"
     )
     world.launch("run", "-c", world.folder / "streamae.yaml")
     world.wait_for(come)

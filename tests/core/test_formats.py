@@ -309,7 +309,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 @OF_FORMATS
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)  # for each of a dozen formats; the fuzz targets go on for hours
 @given(
     st.data(),
     st.binary(max_size=60) | JSON.map(lambda x: json.dumps(x).encode()) | mutations(),

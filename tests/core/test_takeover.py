@@ -463,7 +463,8 @@ def test_a_state_directory_of_the_last_release_is_restored_in_the_middle_of_an_a
         found = recover(store, groups)
         pipeline = groups.pipelines["pumps"]
         state = {name: hashlib.sha256(np.ascontiguousarray(a).tobytes()) for name, a in pipeline.state().items()}
-        assert {name: one.hexdigest()[:16] for name, one in state.items()} == expected["state"]
+        known = expected["state"].keys()  # what it had; what has come since begins with its default
+        assert {name: one.hexdigest()[:16] for name, one in state.items() if name in known} == expected["state"]
         assert (pipeline.streams.names, pipeline.firing_ids()) == (expected["streams"], expected["firing"])
         assert found.resolved == []
         v = (report := groups.step(plants.batch(plant(60, bad=BAD)[FIRES:]), 0.0)).groups["pumps"].verdicts

@@ -48,8 +48,9 @@ def naive(score, rule):
         margin = theta + (np.log(0.7) if on else 0.0)
         limit = mean + offset + margin
         for h, half_life in enumerate(rule.averages):
-            averages[h] += (1 - 0.5 ** (1 / half_life)) * (y - averages[h])
             own = mean + rule.average_offsets[h] * (1 + margin / offset)
+            taken = min(y, own) if y > mean + offset + margin else y
+            averages[h] += (1 - 0.5 ** (1 / half_life)) * (taken - averages[h])
             if averages[h] > own:
                 limit = min(limit, y - (averages[h] - own))
         out.append(float(f"{np.exp(limit):.6g}"))
@@ -80,6 +81,43 @@ def test_a_lasting_small_rise_is_caught_and_normal_is_not():
         threshold = made(rule, 20)
         assert (plain > run(threshold, plain)).any(axis=0).sum() <= 1
         assert (raised > run(threshold, raised, 4000)).any(axis=0).all() == caught
+
+
+@pytest.mark.parametrize(("size", "rows"), [(50.0, 300), (1e4, 2000)])
+def test_a_long_true_alarm_leaves_no_average_behind(size, rows):
+    """When the score is normal again, nothing holds the alarm on, however high and long it was."""
+    score = np.r_[normal(800), np.full((rows, 1), size), normal(300, seed=1)]
+    threshold = made(WATCHED)
+    limit = run(threshold, score)[:, 0]
+    assert (score[800 : 800 + rows, 0] > limit[800 : 800 + rows]).all()
+    assert not (score[800 + rows :, 0] > limit[800 + rows :]).any()
+    assert limit[800 + rows :].min() > 0.3
+    assert threshold.holding(0) is None
+
+
+def test_what_holds_an_alarm_is_said():
+    """The score itself, or which average, how far beyond, since when, and for how many windows more."""
+    threshold, s = made(WATCHED), np.zeros(1, np.int32)
+    plain = normal(800)
+    run(threshold, plain)
+    assert threshold.holding(0) is None
+    threshold.step(s, np.array([8000.0]), np.array([50.0]))
+    held = threshold.holding(0)
+    assert (held.windows, held.since_s, held.left) == (0, 8000.0, 0.0)
+    assert held.over == pytest.approx(50 / threshold.own(s)[0], rel=1e-4)
+    threshold = made(WATCHED)
+    raised = np.r_[plain, 4 * normal(400, seed=1)]
+    limit = run(threshold, raised)[:, 0]
+    above = raised[:, 0] > limit
+    held, own = threshold.holding(0), threshold.own(s)[0]
+    assert held.windows in WATCHED.averages
+    assert 800 * 10 < held.since_s < 1200 * 10
+    assert above[int(held.since_s / 10) :].all()
+    assert held.over > 1
+    assert own > raised[-1, 0] > limit[-1], "the threshold that people see is that of the score"
+    usual = np.full((200, 1), np.exp(threshold.state()["mean"][0]))
+    still = np.flatnonzero((usual > run(threshold, usual, 1200))[:, 0])
+    assert abs((still[-1] + 1 if len(still) else 0) - held.left) <= 0.3 * held.left + 8
 
 
 @pytest.mark.full

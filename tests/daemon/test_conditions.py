@@ -1,4 +1,4 @@
-"""What a person must mend reaches the log, the page and the metrics; one contract for all sinks, then the siblings.
+"""What needs a person reaches the log, the page and the metrics; one contract for all sinks, then the siblings.
 
 The log has it once when it begins, when the reason changes, rarely while it lasts, and once at the end. No secret.
 """
@@ -34,7 +34,7 @@ from streamae.sinks import SINKS
 from streamae.store.dedup import digest_of
 from streamae.store.outbox import OutboxLimits
 from streamae.store.store import Store, StoreLimits
-from streamae.web.app import API, create_app
+from streamae.web.app import API, Snapshot, create_app
 from streamae.web.openapi import openapi
 from tests import plants
 from tests.brokers import Mosquitto, free_port, wait_until
@@ -134,6 +134,25 @@ def test_begin_change_and_end_are_logged_once_each(watched: Watched) -> None:
     ]
 
 
+def test_the_log_has_a_change_before_anybody_sees_it() -> None:
+    """Whoever finds on the page that it fails, or works again, finds the line in the log."""
+    seen: list[tuple[str, bool]] = []
+
+    class Looks(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append((record.getMessage(), condition.failing is not None))
+
+    log = logging.Logger("test")
+    log.addHandler(Looks())
+    condition = Condition("sink", "ops", "sink ops delivers nothing", Clock(), log)
+    condition.failed("401")
+    condition.works()
+    assert seen == [
+        ("sink ops delivers nothing: 401", False),
+        ("over, after 0 s: sink ops delivers nothing", True),
+    ]
+
+
 def test_while_it_lasts_the_log_is_reminded_once_an_hour(watched: Watched) -> None:
     """A day of attempts, one each five minutes: the begin, and a line an hour."""
     for _ in range(24 * 12):
@@ -230,7 +249,7 @@ class World:
 
     def close(self) -> None:
         if not any("is dead" in fault for fault in self.sink_threads.faults()):  # those that were never started
-            self.sink_threads.stop(0.0)
+            self.sink_threads.stop(30.0)
         self.store.close()
 
 
@@ -252,12 +271,12 @@ def make_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
 
 @dataclass
 class Case:
-    """A sink named `ops`: its settings, how its receiver fails, fails otherwise (None: it cannot), and is mended."""
+    """A sink named `ops`: its settings, how its receiver fails, fails otherwise (None: it cannot), and is restored."""
 
     text: str
     cut: Callable[[], object]
     worsen: Callable[[], object] | None
-    mend: Callable[[], object]
+    restore: Callable[[], object]
     reason: str
     port: int = 1
 
@@ -272,7 +291,7 @@ def http_case(kind: str) -> Callable[[pytest.FixtureRequest], Case]:
 
         more = ", headers: {Authorization: file:token}"
         text = f'{{type: {kind}, name: ops, url: "{receiver.url}/hook?key={SECRET}"{more}}}'
-        text = text.replace(f"/hook?key={SECRET}", "") if kind == "alertmanager" else text
+        text = text.replace(f"/hook?key={SECRET}", "") if kind == "alertmanager" else text[:-1] + ", group_wait: 0s}"
         return Case(text, turn(401), turn(503), turn(200), "answered 401")
 
     return case
@@ -296,7 +315,7 @@ def apprise_case(request: pytest.FixtureRequest) -> Case:
     case = http_case("webhook")(request)
     receiver: Receiver = request.getfixturevalue("receiver")
     (request.getfixturevalue("tmp_path") / "address").write_text(f"{receiver.url.replace('http:', 'json:')}/{SECRET}")
-    case.text, case.reason = "{type: apprise, name: ops, urls: [file:address]}", "error=401"
+    case.text, case.reason = "{type: apprise, name: ops, urls: [file:address], group_wait: 0s}", "error=401"
     return case
 
 
@@ -342,9 +361,10 @@ def test_a_sink_that_fails_is_in_the_log_on_the_page_and_in_the_metrics(
     assert len(lines.of("sink ops delivers nothing")) == 1
     if case.worsen is not None:
         case.worsen()
-        wait_until(lambda: "503" in world.failing()["sink ops"]["reason"], 60, "the other reason")
+        worse = case.reason.replace("401", "503")  # not 503 alone: a port may have these digits
+        wait_until(lambda: worse in world.failing()["sink ops"]["reason"], 60, "the other reason")
         assert len(lines.of("sink ops delivers nothing")) == 2
-    case.mend()
+    case.restore()
     wait_until(lambda: not world.failing(), 60, "it works again")
     states = {one["name"]: one for one in world.look()["sinks"]}
     assert (states["ops"]["state"], states["ops"]["waiting"], states["ops"]["reason"]) == ("ok", 0, None)
@@ -356,7 +376,7 @@ def test_a_sink_that_fails_is_in_the_log_on_the_page_and_in_the_metrics(
 
 def test_a_sink_that_works_is_silent(make_world: Callable[..., World], receiver: Receiver, lines: Lines) -> None:
     """The control: what is delivered leaves no line, nothing on the page, and a zero."""
-    world = make_world(f'sinks: [{{type: webhook, name: ops, url: "{receiver.url}/hook"}}]\n')
+    world = make_world(f'sinks: [{{type: webhook, name: ops, url: "{receiver.url}/hook", group_wait: 0s}}]\n')
     world.sink_threads.start()
     world.store.publish([transition(1)], world.clock.now())
     world.sink_threads.wake()
@@ -370,7 +390,7 @@ def test_what_a_sink_refused_for_good_is_notified_until_nothing_of_it_is_left(
     make_world: Callable[..., World], receiver: Receiver, lines: Lines
 ) -> None:
     """The answer and how many; also after a restart, when nobody remembers the answer but the store."""
-    text = f'sinks: [{{type: webhook, name: ops, url: "{receiver.url}/hook"}}]\n'
+    text = f'sinks: [{{type: webhook, name: ops, url: "{receiver.url}/hook", group_wait: 0s}}]\n'
     world = make_world(text)
     receiver.status, receiver.answer = 422, b"no such field"
     world.sink_threads.start()
@@ -545,7 +565,7 @@ def test_broker_model_poison_and_reload_are_conditions(make_world: Callable[...,
 
 
 def test_poison_is_notified_for_the_day_that_it_is_left_out(tmp_path: Path) -> None:
-    """Afterwards the same bytes are tried again, and there is nothing to mend."""
+    """Afterwards the same bytes are tried again, and there is nothing to put right."""
     store, clock = opened(tmp_path), Clock()
     conditions = Conditions("b:1", clock)
     store.attempts._begin(deaths=9, suspect=digest_of(DEADLY, 0), same=9)
@@ -618,14 +638,29 @@ def test_a_broker_that_is_away_is_logged_once_and_its_return_too(make_mosquitto:
         source.close()
 
 
+def test_topics_that_somebody_else_writes_are_a_condition_for_some_minutes(lines: Lines) -> None:
+    """Each forgery counts; over when none has come for ten minutes; a source that starts over at zero is none."""
+    clock = Clock()
+    conditions = Conditions("broker:1883", clock)
+
+    def look(forged: int, after_s: float) -> bool:
+        clock.now_s += after_s
+        conditions._observe_forgeries(forged)
+        return any(one.kind == "topics" for one in conditions.failing())
+
+    seen = [look(0, 1.0), look(2, 1.0), look(2, 300.0), look(3, 200.0), look(3, 500.0), look(3, 200.0), look(0, 1.0)]
+    assert seen == [False, True, True, True, True, False, False]
+    assert len(lines.of("topics of ours are written by somebody else")) == 2  # its begin, and its end
+
+
 def test_home_assistant_that_hears_nothing_is_notified(tmp_path: Path, make_mosquitto: Any, lines: Lines) -> None:
     """Its own connection: once in the log while it is tried again and again, a condition meanwhile, and its end."""
     port = free_port()
     clock = Impatient()
-    there = HomeAssistantThread(settings_of(tmp_path, "home_assistant: {}\n", port), dict, clock)
+    there = HomeAssistantThread(settings_of(tmp_path, "home_assistant: {}\n", port), lambda: Snapshot(0.0), clock)
     there.start()
     try:
-        telling, _ = there.conditions
+        telling = there.conditions[0]
         wait_until(lambda: telling.failing is not None and telling.failing.failures >= 3, 60, "three attempts")
         assert len(lines.of("Home Assistant hears nothing: broker")) == 1
         make_mosquitto(port=port)
@@ -637,7 +672,12 @@ def test_home_assistant_that_hears_nothing_is_notified(tmp_path: Path, make_mosq
 
 def test_without_home_assistant_there_is_nothing_to_fail(tmp_path: Path) -> None:
     """The control: where it is not configured it has no condition."""
-    assert HomeAssistantThread(settings_of(tmp_path, "sinks: [{type: log}]\n"), dict, Impatient()).conditions == ()
+    assert (
+        HomeAssistantThread(
+            settings_of(tmp_path, "sinks: [{type: log}]\n"), lambda: Snapshot(0.0), Impatient()
+        ).conditions
+        == ()
+    )
 
 
 # ---- nothing is left out

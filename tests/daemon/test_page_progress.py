@@ -106,3 +106,32 @@ def test_the_page_lists_what_the_core_says():
     assert (table.rows.tolist(), table.needed.tolist()) == ([2, 1], [10, 30])
     groups.step(plants.batch([row("known", T0 + 2.0)]), 0.0)
     assert table.rows.tolist() == [2, 1]
+
+
+def test_a_stream_that_is_heard_and_not_judged_is_in_the_table():
+    """Its state, since when and why: rows that lack a channel are no rows, however many come."""
+    groups = plant()
+    groups.step(plants.batch([row("known", T0 + n) for n in range(20)]), 0.0)
+    assert not tables(groups)["pumps"].unjudged
+    lacking = [(topic, json.dumps({"t": time_s, "a": 0.1}).encode(), time_s) for topic, _, time_s in
+               (row("known", T0 + 20.0 + n) for n in range(12))]  # fmt: skip
+    groups.step(plants.batch(lacking), 0.0)
+    shown = tables(groups)["pumps"]
+    assert shown.state.tolist() == [AlertState.UNJUDGED]
+    (why,) = shown.unjudged.values()
+    assert (why["since_s"], why["reason"]) == (T0 + 19.0, "missing_channel")
+    assert why["words"].startswith("b ")
+    assert not shown.limits
+
+
+def test_an_alarm_says_in_the_table_which_limit_holds_it():
+    """Here the score itself, for as long as it is high and `keep_firing_for` after that."""
+    groups = plant()
+    groups.step(plants.batch([row("known", T0 + n) for n in range(20)]), 0.0)
+    high = [(b"plant/known", json.dumps({"t": T0 + 20.0 + n, "a": 900.0, "b": 900.0}).encode(), T0) for n in range(10)]
+    groups.step(plants.batch(high), 0.0)
+    (limit,) = tables(groups)["pumps"].limits.values()
+    assert limit["windows"] == 0
+    assert limit["over"] > 1
+    assert limit["since_s"] >= T0 + 20
+    assert limit["ends_s"] == groups.pipelines["pumps"].group.alert.keep_firing_for_s

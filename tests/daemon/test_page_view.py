@@ -45,6 +45,31 @@ def test_an_alert_that_has_ended_is_blamed_on_what_it_began_with(world):
     assert "first" not in over
 
 
+def test_what_needs_a_person_is_counted_as_firing(world):
+    """Anomalies, verdicts on sensors, quarantine, broken models and poison: each by itself, and all together."""
+    kinds = ("anomalies", "sensor_faults", "quarantined", "broken_models", "poison")
+    pipeline = world.groups.pipelines["pumps"]
+
+    def counted():
+        world.view.publish()
+        status = world.view.snapshot().status
+        return status["firing"], [status[kind] for kind in kinds]
+
+    assert counted() == (0, [0, 0, 0, 0, 0])
+    for name in ("p0", "p1", "p2"):
+        pipeline.streams.add(name)
+    pipeline.begin()
+    pipeline.alerts.hold(0, "critical", 0, (T0, T0), 3.0)
+    pipeline.health.open = lambda: [(1, 0, "stuck", T0), (-1, -1, "stale", T0)]
+    assert counted() == (3, [1, 2, 0, 0, 0])
+    assert world.view.snapshot().tables["pumps"].group_marks == ["stale"]
+    pipeline.quarantine.held = lambda streams: np.array([2])
+    pipeline.broken = "MemoryError"
+    world.store.poison.fresh = lambda now_s: 4
+    assert counted() == (9, [1, 2, 1, 1, 4])
+    assert world.view.snapshot().tables["pumps"].troubles.keys() == {1, 2}
+
+
 def test_a_model_is_shown_with_where_its_thresholds_stand(world):
     """Of the streams that are judged; before the first one, of none."""
     pipeline = world.groups.pipelines["pumps"]

@@ -106,7 +106,7 @@ streams:
     alert: {{for: 0s, keep_firing_for: 20s}}
     health: {{stale_after: off, flapping: {{times: 0}}}}
 sinks:
-  - {{type: webhook, url: "http://127.0.0.1:{collector}/alerts", timeout: 5s}}
+  - {{type: webhook, url: "http://127.0.0.1:{collector}/alerts", timeout: 5s, group_wait: 0s}}
 {more}
 """)
     return path

@@ -153,6 +153,22 @@ def test_streams_are_counted_by_state():
     assert found['streamae_alerts_firing{group="g"}'] == 3
 
 
+def test_what_is_critical_is_counted_and_has_its_series():
+    """Of a group, how many of the alerts that fire; of a stream, 1 a warning, 2 critical, and 0 once it is over."""
+    metrics = full()
+    found = values(metrics)
+    ours = [name for name in found if name.startswith("streamae_alert_severity{")]
+    assert ours
+    group = re.search(r'group="([^"]+)"', ours[0])[1]
+    assert found[f'streamae_alerts_firing_critical{{group="{group}"}}'] == 0
+    for state, severity, marked in ((2, 1, 1), (2, 2, 2), (0, 2, 0), (0, 0, 0)):
+        states, severities = np.full(9, state, np.int8), np.full(9, severity, np.int8)
+        metrics.observe_streams(group, states, None, severities)
+        found = values(metrics)
+        assert {found[name] for name in ours} == {marked}
+        assert found[f'streamae_alerts_firing_critical{{group="{group}"}}'] == (9 if marked == 2 else 0)
+
+
 def test_who_is_in_maintenance_is_counted_and_marked():
     """How many streams, how many of their alerts fire, and each stream's own series; all of it ends again."""
     metrics = full()

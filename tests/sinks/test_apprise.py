@@ -19,8 +19,8 @@ from streamae.daemon.sinks import make_sink
 from streamae.errors import ConfigError
 from streamae.logs import set_up
 from streamae.sinks.apprise import AppriseSink
-from streamae.sinks.payload import TEST_RULE
 from streamae.sinks.sink import SinkRefusedError, SinkUnavailableError
+from streamae.sinks.texts import TEST_RULE
 from tests.brokers import free_port
 from tests.services import ROOT
 from tests.sinks.test_sinks import EVIL, Receiver
@@ -97,8 +97,7 @@ def test_a_message_has_all_that_a_person_needs(tmp_path: Path, receivers: Callab
     assert fired["message"].splitlines() == [
         "pumps/north/p1: model warning, score 2.5 over 1, most of it pressure (70%)",
         f"2023-11-14 22:13:22 UTC, alert {transition(1).id}",
-        "",
-        "https://plant.example/",
+        "https://plant.example/#/stream/pumps/north%2Fp1/1699999881.000/1700000122.100",
     ]
     assert resolved["title"] == "Plant north: pumps/north/p1 resolved"
     assert "peak score 4" in resolved["message"]
@@ -153,7 +152,7 @@ def test_a_storm_is_one_message(receivers: Callable[[], Receiver]) -> None:
     sink.send([transition(n, score=float(n)) for n in range(500)])
     sink.send([transition(n) for n in range(3)])
     storm, few = bodies(receiver)
-    assert storm["title"] == "streamae: 500 alerts"
+    assert storm["title"] == "streamae: 500 streams of pumps: model"
     assert storm["message"].startswith("pumps 500 firing. The worst 10:")
     assert [f"north/p{499 - n}:" in storm["message"] for n in range(11)] == [True] * 10 + [False]
     assert len(storm["message"]) < 2000, "the chat with the shortest messages takes it whole"

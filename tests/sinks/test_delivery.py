@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -367,3 +368,74 @@ def test_reminders_go_on_after_a_restart_and_after_a_step_of_the_clock(tmp_path:
     run(delivery, clock, 20)
     assert len(ear.heard) == 3
     again.close()
+
+
+class Watcher(Ear):
+    """A sink that looks after what its receiver keeps, each five seconds."""
+
+    watch_s = 5.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks: list[list[tuple[str, bool]]] = []
+        self.away = False
+
+    def look_after(self, standing: Callable[[], Sequence[tuple[Transition, bool]]]) -> None:
+        if self.away:
+            raise SinkUnavailableError("refused")
+        self.looks.append([(one.key, waits) for one, waits in standing()])
+
+
+def test_a_watchful_sink_looks_after_its_receiver(store: Store, clock: Clock) -> None:
+    """Each five seconds, with what stands; while it cannot, its condition says so, and nothing else does."""
+    watcher = Watcher()
+    delivery = Delivery(watcher, store.outbox, clock, jitter=lambda: 0.0)
+    store.publish([transition(1)], clock())
+    run(delivery, clock, 20.0)
+    assert watcher.looks[-1] == [(transition(1).key, False)]
+    assert 4 <= len(watcher.looks) <= 5
+    watcher.away = True
+    run(delivery, clock, 20.0)
+    assert delivery.condition.failing is not None
+    watcher.away = False
+    run(delivery, clock, 60.0)
+    assert delivery.condition.failing is None
+
+
+def test_a_receiver_that_is_there_and_takes_no_alert_is_still_failing(store: Store, clock: Clock) -> None:
+    """To be connected is not to deliver: looking after it does not end the condition."""
+    watcher = Watcher()
+    watcher.mood = always(SinkUnavailableError("not authorized"))
+    delivery = Delivery(watcher, store.outbox, clock, jitter=cycle([0.0, 1.0]).__next__)  # it rests, then is free
+    store.publish([transition(1)], clock())
+    run(delivery, clock, 600.0)
+    assert watcher.looks
+    assert delivery.condition.failing is not None
+    assert delivery.condition.failing.reason == "not authorized"
+
+
+def test_what_a_sink_raises_by_itself_puts_off_the_alert_and_never_ends_the_thread(store: Store, clock: Clock) -> None:
+    """Alone, among others, at a refresh and at the end: by its type, and the others are sent."""
+    bad = transition(2)
+    ear = Ear(lambda some: always(KeyError("x"))(some) if bad in some else None, batch_max=10)
+    delivery = Delivery(ear, store.outbox, clock)
+    store.publish([transition(1), bad, transition(3)], clock())
+    run(delivery, clock, 5.0)
+    assert set(ear.heard) == {transition(1).key, transition(3).key}
+    assert delivery.condition.failing is not None
+    assert "KeyError at " in delivery.condition.failing.reason
+    ear.close = lambda: always(ValueError("x"))([])  # type: ignore[method-assign]
+    delivery.close()
+
+
+def test_an_alert_alone_on_which_the_sink_fails_waits(store: Store, clock: Clock) -> None:
+    """It is no dead letter: the fault is the sink's."""
+    ear = Ear(always(RuntimeError("x")))
+    delivery = Delivery(ear, store.outbox, clock)
+    store.publish([transition(1)], clock())
+    run(delivery, clock, 60.0)
+    stats = store.outbox.stats()["ear"]
+    assert (stats.pending, stats.dead) == (1, 0)
+    ear.mood = lambda _: None
+    run(delivery, clock, 600.0)
+    assert ear.heard == [transition(1).key]

@@ -86,6 +86,20 @@ def test_a_header_that_cannot_be_sent_is_named_without_its_value(name: str, valu
         assert "Bearer" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "a/b+c&d=é", "a%2Fb%2bc%26d%3D%C3%A9", "a/b%2Bc&amp;d=é",
+        r"a\/b+c\u0026d=\u00e9", "a&#47;b&#x2B;c&amp;d=%c3%a9",
+    ],
+)  # fmt: skip
+def test_a_secret_is_hidden_however_its_letters_are_written(said: str) -> None:
+    """Percent signs, escapes of JSON, entities of HTML, in part or wholly; whether we have it quoted or not."""
+    for secret in ("a/b+c&d=é", "a%2Fb%2Bc%26d%3D%C3%A9"):
+        assert hidden_in(f"no such key: {said}!", [secret]) == "no such key: …!"
+    assert hidden_in("a/b+c&d=e", ["a/b+c&d=é"]) == "a/b+c&d=e", "the control: another word stays"
+
+
 def test_what_is_too_short_to_be_a_secret_spoils_no_word() -> None:
     """The control: an answer without secrets is shown as it is, though a value is a single letter."""
     headers = checked({"X-Scope-OrgID": "a", "Authorization": "Bearer abcdef"}, "sinks")

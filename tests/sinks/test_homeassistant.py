@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion
 
 from streamae.core.types import AlertState
-from streamae.daemon.homeassistant import _streams
+from streamae.daemon.homeassistant import _instance, _streams
 from streamae.sinks.homeassistant import Discovery, DiscoveryOptions
-from streamae.sinks.homeassistant_device import DeviceStreams
-from streamae.web.view import StreamTable
+from streamae.sinks.homeassistant_device import DeviceStreams, InstanceState
+from streamae.web.view import Snapshot, StreamTable
 from tests import services
 from tests.brokers import Mosquitto, wait_until
 
@@ -37,7 +37,16 @@ SHORT = {
 SHORT_DEVICE = {"ids": "identifiers", "mf": "manufacturer", "mdl": "model", "sw": "sw_version", "sn": "serial_number"}
 SHORT_DEVICE |= {"cu": "configuration_url"}
 DEVICE = {"identifiers", "name", "manufacturer", "model", "sw_version", "serial_number", "configuration_url"}
-COMMON = {"platform", "name", "unique_id", "value_template", "icon", "json_attributes_topic", "device_class"}
+COMMON = {
+    "platform",
+    "name",
+    "unique_id",
+    "value_template",
+    "icon",
+    "json_attributes_topic",
+    "device_class",
+    "availability",
+}
 ENTITY = {"binary_sensor": COMMON, "sensor": COMMON | {"state_class"}}
 LEVEL = re.compile(r"[a-zA-Z0-9_-]+")
 
@@ -102,7 +111,16 @@ class Home:
 
     def devices(self) -> dict[str, dict[str, Any]]:
         configs = {topic: payload for topic, payload in self.retained.items() if topic.endswith("/config")}
-        return {(c := validate(t, p))["device"]["serial_number"]: c for t, p in configs.items()}
+        found = [validate(t, p) for t, p in configs.items()]
+        return {c["device"]["serial_number"]: c for c in found if "serial_number" in c["device"]}
+
+    def instance(self) -> tuple[str, list[str], str]:
+        """What the device of the instance shows: its trouble, what it is, and how many fire."""
+        ((topic, payload),) = [(t, p) for t, p in self.retained.items() if t.endswith("/instance/config")]
+        config = validate(topic, payload)
+        state = self.retained[config["state_topic"]]
+        shown = [rendered(config["components"][key], state) for key in ("trouble", "firing")]
+        return shown[0], json.loads(state)["troubles"], shown[1]
 
     def entity(self, stream: str, key: str) -> str:
         device = self.devices()[stream]
@@ -130,7 +148,7 @@ def play(home: Home, discovery: Discovery, now_s: float, **tables: DeviceStreams
 
 @pytest.mark.parametrize("state", [AlertState.LEARNING, AlertState.FILLING])
 def test_what_nobody_has_judged_is_unknown_and_never_off(state):
-    """While a stream learns or fills its window, at the start or after a gap, all three entities are unknown."""
+    """While a stream learns or fills its window, at the start or after a gap: anomaly, score and channel."""
     home, discovery = Home(), Discovery(TERMS)
     play(home, discovery, 0.0, pumps=table("p1", state=state))
     assert {home.entity("p1", key) for key in ("anomaly", "score", "worst_channel")} == {"None"}
@@ -161,17 +179,91 @@ def test_the_daemon_says_which_streams_nobody_judges():
 
 
 def test_a_stream_is_a_device_with_anomaly_score_and_worst_channel():
-    """One discovery message names three entities whose templates read one state, and two availability topics."""
+    """One discovery message names four entities whose templates read one state, and two availability topics."""
     home = Home()
     play(home, Discovery(TERMS), 0.0, pumps=table("p1", score=2.3456, state=AlertState.FIRING))
     device = home.devices()["p1"]
     assert {key: one["platform"] for key, one in device["components"].items()} == {
-        "anomaly": "binary_sensor", "score": "sensor", "worst_channel": "sensor",
+        "anomaly": "binary_sensor", "score": "sensor", "worst_channel": "sensor", "trouble": "binary_sensor",
     }  # fmt: skip
     assert device["components"]["anomaly"]["device_class"] == "problem"
-    assert [home.entity("p1", key) for key in device["components"]] == ["ON", "2.35", "pressure"]
+    assert [home.entity("p1", key) for key in device["components"]] == ["ON", "2.35", "pressure", "OFF"]
     assert device["availability_mode"] == "all"
     assert device["availability"][0] == {"t": "streamae/plant-1/status"}
+
+
+def test_trouble_that_is_no_anomaly_is_an_entity_of_its_own():
+    """A stuck sensor, quarantine: at once, with the words as attributes; also of a stream that is silent."""
+    home, discovery = Home(), Discovery(TERMS)
+    play(home, discovery, 0.0, pumps=table("p1", "p2"))
+    assert [home.entity(name, "trouble") for name in ("p1", "p2")] == ["OFF", "OFF"]
+    troubled = replace(table("p1", "p2"), troubles={0: ["stuck: flow", "quarantined"], 1: []})
+    play(home, discovery, 0.5, pumps=troubled)
+    assert [home.entity(name, "trouble") for name in ("p1", "p2")] == ["ON", "OFF"]
+    state = json.loads(home.retained[home.devices()["p1"]["state_topic"]])
+    assert state["troubles"] == ["stuck: flow", "quarantined"]
+    entity = home.devices()["p1"]["components"]["trouble"]
+    assert entity["availability"] == [{"t": "streamae/plant-1/status"}], "not that of a stream which speaks"
+    play(home, discovery, 1.0, pumps=table("p1", "p2"))
+    assert home.entity("p1", "trouble") == "OFF"
+
+
+def test_a_mark_that_nobody_has_to_act_upon_is_no_trouble():
+    """Maintenance, and waiting for a window, are notes; a verdict on a sensor beside them is trouble."""
+    made = StreamTable(
+        "g", ["a", "b", "c"], ["x"], np.ones(3), np.ones(3), np.zeros(3, np.int8), np.zeros(3, np.int32), np.zeros(3),
+        np.full(3, 9), 9, marks={0: ["maintenance"], 1: ["filling", "stale: x"], 2: ["flapping"]},
+    )  # fmt: skip
+    assert _streams(made).troubles == {1: ["stale: x"], 2: ["flapping"]}
+    why = {"since_s": 5.0, "reason": "late", "words": "its clock is wrong"}
+    unjudged = replace(made, marks={0: ["maintenance"]}, unjudged={0: why, 2: why})
+    assert _streams(unjudged).troubles == {n: ["not judged: its clock is wrong"] for n in (0, 2)}
+
+
+def test_what_is_no_single_streams_is_a_device_of_the_instance():
+    """A broken model, poison, a group that is silent: one device, there while the daemon is, and gone with it."""
+    home, discovery = Home(), Discovery(TERMS)
+
+    def say(about: InstanceState) -> int:
+        before = home.count
+        for message in discovery.step({"pumps": table("p1")}, 0.0, about):
+            home.take(message.topic, message.payload)
+        return home.count - before
+
+    say(InstanceState(0))
+    assert home.instance() == ("OFF", [], "0")
+    assert say(InstanceState(0)) == 0
+    broken = InstanceState(3, ("the model of group pumps judges nothing: MemoryError", "pumps: stale"))
+    assert say(broken) == 1
+    assert home.instance() == ("ON", list(broken.troubles), "3")
+    discovery.announce()
+    assert say(broken) == 2 + 2
+    say(InstanceState(9, tuple("x" * 1000 for _ in range(100))))
+    assert len(home.retained["streamae/plant-1/homeassistant/instance/state"]) < 5000
+    assert set(home.devices()) == {"p1"}
+    for message in discovery.withdraw():
+        home.take(message.topic, message.payload)
+    assert home.retained == {}
+
+
+def test_the_daemon_says_what_is_wrong_with_the_instance():
+    """Its conditions but those of Home Assistant itself, and verdicts on whole groups."""
+    made = StreamTable(
+        "g", ["a"], ["x"], np.ones(1), np.ones(1), np.zeros(1, np.int8), np.zeros(1, np.int32), np.zeros(1),
+        np.full(1, 9), 9, group_marks=["stale"],
+    )  # fmt: skip
+    one = {"name": "g", "what": "the model of group g judges nothing", "reason": "MemoryError"}
+    failing = [{"kind": "model", **one}, {"kind": "home_assistant", **one}]
+    found = _instance(Snapshot(0.0, status={"firing": 2}, tables={"g": made}, conditions=failing))
+    assert found == InstanceState(2, ("the model of group g judges nothing: MemoryError", "g: stale"))
+
+
+def test_a_device_leads_to_its_stream_on_the_page():
+    """Where somebody has said how people reach it; names with slashes and spaces come out whole."""
+    home = Home()
+    play(home, Discovery(replace(TERMS, page="https://plant.example/s/")), 0.0, pumps=table("line 1/p1"))
+    about = home.devices()["line 1/p1"]["device"]
+    assert about["configuration_url"] == "https://plant.example/s/#/stream/pumps/line%201%2Fp1"
 
 
 def test_what_is_not_yet_known_is_unknown():
@@ -286,7 +378,7 @@ def test_any_name_gives_a_valid_device_of_its_own(names, instance):
     configs = [validate(t, p) for t, p in home.retained.items() if t.endswith("/config")]
     assert len(configs) == 2 * len(names)
     ids = [entity["unique_id"] for one in configs for entity in one["components"].values()]
-    assert len(set(ids)) == len(ids) == 6 * len(names)
+    assert len(set(ids)) == len(ids) == 8 * len(names)
 
 
 def test_instances_and_streams_whose_names_clean_to_the_same_stay_apart():
@@ -362,7 +454,7 @@ def test_a_fault_turns_a_real_pumps_sensor_on_and_everything_survives_restarts(m
         birth.connect("127.0.0.1", mosquitto.port)
         birth.loop_start()
         birth.publish("homeassistant/status", "online", 1).wait_for_publish(10)
-        wait_until(lambda: configs() == 2, 20, "announced on birth")
+        wait_until(lambda: configs() == 3, 20, "announced on birth")
         birth.disconnect()
         birth.loop_stop()
 

@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ from streamae.sinks.alertmanager import AlertmanagerSink
 from streamae.sinks.apprise import AppriseSink
 from streamae.sinks.log import LogSink, line
 from streamae.sinks.mqtt import BrokerPublisher, MqttSink
-from streamae.sinks.payload import TEST_RULE, document, encode, rfc3339, summary
+from streamae.sinks.payload import document, encode, rfc3339
 from streamae.sinks.sink import SinkRefusedError, SinkUnavailableError, TriableSink
+from streamae.sinks.texts import TEST_RULE, link, summary
 from streamae.sinks.webhook import WebhookSink
 from tests.brokers import Mosquitto, free_port, wait_until
 from tests.store_world import Clock, transition
@@ -253,6 +254,54 @@ def test_a_document_says_all_and_is_plain_json() -> None:
     assert (again["worst_channel"], again["stream"], again["version"]) == ("pressure", "nörd", 1)
     assert summary(transition(1)) == "pumps/north/p1: model warning, score 2.5 over 1, most of it pressure (70%)"
     assert summary(transition(1, 2, "resolved")) == "pumps/north/p1: model resolved"
+    assert again["url"] is None
+
+
+VERDICTS = [
+    ("stale", {"flow": 1.0}, 400.0, 60.0, "pumps/a: stale warning, flow silent for 6.67 min, limit 60 s"),
+    ("stale", {}, 8000.0, 300.0, "pumps/a: stale warning, nothing heard for 2.22 h, limit 5 min"),
+    ("stuck", {"flow": 1.0}, 120.0, 60.0, "pumps/a: stuck warning, flow has not changed for 120 values, limit 60"),
+    ("out_of_range", {"flow": 1.0}, -127.0, -40.0, "pumps/a: out_of_range warning, flow is -127, limit -40"),
+    ("flapping", {"flow": 1.0}, 7.0, 6.0, "pumps/a: flapping warning, the alert of flow began 7 times, limit 6"),
+]
+
+
+@pytest.mark.parametrize(("rule", "shares", "score", "threshold", "words"), VERDICTS)
+def test_a_verdict_on_a_sensor_is_said_by_what_was_measured(
+    rule: str, shares: dict[str, float], score: float, threshold: float, words: str
+) -> None:
+    """Channel, value and limit, not a score; and of the whole group, its name."""
+    one = transition(1, stream="a", rule=rule, shares=shares, score=score, threshold=threshold)
+    assert summary(one) == words
+    assert summary(replace(one, stream="*")).startswith(f"all of pumps: {rule} ")
+    assert "limit" in summary(replace(one, state="resolved", sequence=2))
+
+
+PAGE = "https://plant.example/streamae"
+LINK = f"{PAGE}/#/stream/pumps/north%2Fp1/1699999881.000/1700000122.100"
+
+
+def test_every_sink_links_to_the_page_where_its_address_is_known(receiver: Receiver, mosquitto: Mosquitto) -> None:
+    """At the time of the alert; a test and a verdict on a group lead to the alerts; without an address, nowhere."""
+    one = transition(1)
+    assert link(PAGE + "/", one) == LINK
+    assert link(PAGE, replace(one, stream="*")) == link(PAGE, replace(one, rule=TEST_RULE)) == f"{PAGE}/#/alerts"
+    assert link("", one) == ""
+    assert line(one, PAGE).endswith(f"url={LINK}")
+    assert "url=" not in line(one)
+    WebhookSink(receiver.url, page=PAGE).send([one])
+    assert receiver.requests[-1][2]["alerts"][0]["url"] == LINK
+    AlertmanagerSink(receiver.url, Clock(), page=PAGE).send([one])
+    pushed = receiver.requests[-1][2][0]
+    assert (pushed["generatorURL"], pushed["annotations"]["link"]) == (LINK, LINK)
+    assert (pushed["annotations"]["value"], pushed["annotations"]["threshold"]) == ("2.5", "1")
+    connection = ConnectionOptions(port=mosquitto.port, client_id="sink", session_expiry_s=0)
+    sink = MqttSink(BrokerPublisher(connection), page=PAGE)
+    sink.send([one])
+    with mosquitto.collect("streamae/#") as received:
+        wait_until(lambda: received)
+    assert json.loads(received[0][1])["url"] == LINK
+    sink.close()
 
 
 @pytest.mark.parametrize("time_s", [math.nan, math.inf, -math.inf, 1e12, -1e12])
@@ -589,7 +638,7 @@ def test_a_test_of_the_log_says_when_its_level_hides_alerts() -> None:
 def test_alertmanager_is_notified_in_its_own_terms(receiver: Receiver) -> None:
     """Labels of ours beat a topic's; a firing alert lives four refreshes; no time is ahead of the wall clock."""
     clock = Clock()
-    sink = AlertmanagerSink(receiver.url + "/am/", clock, refresh_s=30.0, generator_url="http://page/")
+    sink = AlertmanagerSink(receiver.url + "/am/", clock, refresh_s=30.0, page="http://page/")
     ahead = transition(1, labels={"1 pump": "p", "severity": "none"}, onset_s=clock() + 9e3, time_s=clock() + 9e3)
     sink.send([ahead, transition(2, 2, "resolved", time_s=clock() + 9e3)])
     ((path, _, alerts),) = receiver.requests
@@ -605,7 +654,7 @@ def test_alertmanager_is_notified_in_its_own_terms(receiver: Receiver) -> None:
         "_1_pump": "p",
     }
     assert (alerts[0]["startsAt"], alerts[0]["endsAt"]) == (rfc3339(clock() + 120), rfc3339(clock() + 120))
-    assert alerts[0]["generatorURL"] == "http://page/"
+    assert alerts[0]["generatorURL"].startswith("http://page/#/stream/pumps/north%2Fp1/")
     assert [(a["labels"]["severity"], a["endsAt"]) for a in alerts[1:]] == [
         ("warning", rfc3339(clock())),
         ("critical", rfc3339(clock())),

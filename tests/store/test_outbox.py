@@ -92,6 +92,18 @@ def test_a_sink_that_is_gone_leaves_nothing_behind(tmp_path: Path) -> None:
     store.close()
 
 
+def test_standing_is_the_last_of_each_alert_and_whether_it_waits(store: Store) -> None:
+    """Open ones first, then the newest; what waits, is withheld or refused is no state that a receiver has."""
+    store.outbox.register(["a", "b"])
+    store.publish([transition(1), transition(2), transition(2, 2, "resolved"), transition(3)], 0.0)
+    store.outbox.sent("a", [transition(1).key, transition(2).key, transition(2, 2).key])
+    assert store.outbox.standing("a", 10) == [
+        (transition(3), True), (transition(1), False), (transition(2, 2, "resolved"), False),
+    ]  # fmt: skip
+    assert store.outbox.standing("a", 1) == [(transition(3), True)]
+    assert {waits for _, waits in store.outbox.standing("b", 10)} == {True}
+
+
 def test_open_transitions_are_the_last_notified_of_open_alerts(store: Store) -> None:
     """A sink that forgets is notified again of what is open and was notified before."""
     sent, waiting, over = transition(1), transition(2), transition(3)

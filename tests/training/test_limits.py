@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from streamae.errors import ConfigError
-from streamae.training.calibrate import calibrate
+from streamae.training.calibrate import calibrate, normal_range
 from streamae.training.limits import Limit, fbeta_limit, gpd_fit, limit_above, spot_limit, widest
 from streamae.training.settings import read_config
+
+PER_ROW = 60.0 / 604_800.0  # one a week, a row a minute
 
 
 def pareto(rng, shape, scale, n):
@@ -98,3 +100,24 @@ def test_train_yaml_chooses_the_method_and_names_mistakes(tmp_path):
         path.write_text(f"threshold: {text}\n")
         with pytest.raises(ConfigError, match=said):
             read_config(path)
+
+
+@pytest.mark.parametrize(("busy", "apart"), [(0.35, 5.0), (0.2, 7.0), (0.5, 4.0)])
+def test_a_sensor_that_rests_has_its_threshold_above_its_scores_and_not_far_above(busy, apart):
+    """Scores of rest and of work are two humps: the limit lies over the higher, not three deviations over both."""
+    rng = np.random.default_rng(0)
+    y = np.where(rng.random(6000) < busy, rng.normal(0, 0.3, 6000), rng.normal(-apart, 0.4, 6000))
+    mean, offset = normal_range(y, PER_ROW)
+    highest = y[1200:].max()  # of the settled part
+    assert highest - 1e-9 <= mean + offset <= highest + np.log(2)
+    assert 3 * y.std() > offset + np.log(2), "the control: by deviations it would be twice as high at least"
+
+
+@pytest.mark.parametrize("rows", [100, 400, 6000])
+def test_a_sensor_that_moves_keeps_its_three_deviations(rows):
+    """Of scores with one hump nothing changes, however few they are."""
+    y = np.random.default_rng(1).normal(-1, 0.4, rows)
+    settled = y[rows // 5 :]
+    mean, offset = normal_range(y, PER_ROW)
+    assert mean == settled.mean()
+    assert offset == max(max(settled.max(), 0) - mean, 3 * np.sqrt(settled.var() + 0.01))

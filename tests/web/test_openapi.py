@@ -38,7 +38,12 @@ TOKEN = "sesame"
 API_PATHS = [one for one in API if one.media == "application/json"]
 DEADLY = Batch([b"plant/\xff"], [b"\xfd\xfe"], np.zeros(1))
 # What this daemon has no cause to say: its model reads no clock, and no silence of its alerts has been forgotten.
-NOT_GIVEN = {("Model", "calendar"), ("SilenceNumber", "id")}
+NOT_GIVEN = {
+    ("Model", "calendar"), ("SilenceNumber", "id"),
+    *((name, key) for name in ("Stream", "StreamDetail") for key in ("limit", "unjudged")),
+    *(("Limit", key) for key in ("windows", "over", "since_s", "ends_s")),
+    *(("Unjudged", key) for key in ("since_s", "reason", "words")),
+}  # fmt: skip
 KINDS = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
 
 

@@ -160,6 +160,24 @@ def test_a_pump_that_breaks_rises_to_the_top_and_its_alert_appears_without_reloa
     expect(page.locator("article.card.open")).to_have_count(2)
 
 
+def test_sensor_faults_and_quarantine_are_counted_sorted_up_and_found(serve, open_page):
+    """In the header's number, in the badge of Alerts, on top of the list, by a filter, and on Alerts."""
+    fleet = Fleet()
+    fleet.marks = {17: ["stuck: pressure"], 23: ["quarantined"], 30: ["maintenance"]}
+    fleet.tick()
+    page = open_page(serve(fleet))
+    expect(page.locator("#firing")).to_have_text("2")
+    expect(page.locator("#state")).to_contain_text("2 firing (1 sensor fault, 1 in quarantine)")
+    wait_until(lambda: {name[-2:] for name in names(page)[:2]} == {"17", "23"}, 20, "they are not at the top")
+    page.get_by_role("link", name=re.compile("Alerts")).click()
+    expect(page.get_by_role("heading", name="Not judged")).to_be_visible()
+    page.get_by_role("button", name="Show them").click()
+    expect(page.locator(".place:not([hidden])")).to_have_count(2)
+    expect(page.get_by_label("State", exact=True)).to_have_value("trouble")
+    page.get_by_label("State", exact=True).select_option("")
+    expect(page.locator(".found")).to_have_text("40 streams")
+
+
 def test_an_alert_is_acknowledged_and_marked_as_false_alarm(serve, open_page):
     """The token is asked for once; a wrong one is refused in words, and asked for again."""
     fleet = Fleet()

@@ -446,7 +446,7 @@ def test_a_slow_request_holds_up_no_other():
 def test_states_of_the_table_are_those_of_the_core():
     """In words for people; the description of the API names the same."""
     words = {state.word for state in AlertState}
-    assert words == {"filling", "learning", "ok", "pending", "firing"}
+    assert words == {"unjudged", "filling", "learning", "ok", "pending", "firing"}
     described = client(FakeView()).get("/api/v1/openapi.json").json()
     assert set(described["components"]["schemas"]["Stream"]["properties"]["state"]["enum"]) == words
     (asked,) = (p for p in described["paths"]["/api/v1/streams"]["get"]["parameters"] if p["name"] == "state")
@@ -474,6 +474,46 @@ def test_streams_are_sorted_by_peak_and_by_name_and_cut():
     assert web.get("/api/v1/streams?limit=1&sort=name").json()["streams"][0]["spark"] == [30] * 60
     for bad in ("sort=odd", "state=odd", "offset=-1", "offset=x"):
         assert web.get(f"/api/v1/streams?{bad}").status_code == 400
+
+
+def test_what_is_wrong_beside_the_score_sorts_a_stream_up():
+    """A stuck sensor, quarantine: behind what fires, before all else; maintenance does not; a filter finds them."""
+    names = ["calm", "stuck", "kept", "fires", "quarantined", "pending", "learns"]
+    shown = StreamTable(
+        "g", names, ["x"], np.array([0.5, 0.1, 0.2, 3.0, np.nan, 1.1, np.nan]), np.ones(7),
+        np.array([0, 0, 0, 2, 0, 1, -1], np.int8), np.zeros(7, np.int32), np.zeros(7), np.full(7, 7), 9,
+        marks={1: ["stuck: x"], 2: ["maintenance"], 4: ["quarantined"], 6: ["learning"]},
+    )  # fmt: skip
+    web = client(FakeView(tables={"g": shown}))
+
+    def got(query):
+        return [s["stream"] for s in web.get(f"/api/v1/streams?{query}").json()["streams"]]
+
+    assert got("sort=peak") == ["fires", "stuck", "quarantined", "pending", "calm", "kept", "learns"]
+    assert got("sort=score") == ["fires", "pending", "stuck", "quarantined", "calm", "kept", "learns"]
+    assert got("trouble=true&sort=name") == ["quarantined", "stuck"]
+    assert got("trouble=true&state=firing") == []
+    assert len(got("trouble=false")) == 7
+
+
+def test_what_is_not_judged_stands_above_what_is_and_says_why():
+    """Firing first, then unjudged; each with its reason, and an alarm with the limit that holds it."""
+    why = {"since_s": 5.0, "reason": "late", "words": "its clock is wrong"}
+    limit = {"windows": 392, "over": 1.6, "since_s": 4.0, "ends_s": 600.0}
+    shown = StreamTable(
+        "g", ["a", "b", "c", "d"], ["x"], np.array([0.5, 0.1, 0.9, 0.95]), np.ones(4),
+        np.array([0, -3, 2, 1], np.int8), np.zeros(4, np.int32), np.zeros(4), np.full(4, 7), 9,
+        ratio=np.array([0.5, 0.1, 1.6, 0.95]), unjudged={1: why}, limits={2: limit},
+    )  # fmt: skip
+    web = client(FakeView(tables={"g": shown}))
+    streams = web.get("/api/v1/streams?sort=peak").json()["streams"]
+    assert [s["stream"] for s in streams] == ["c", "b", "d", "a"]
+    assert [s["state"] for s in streams] == ["firing", "unjudged", "pending", "ok"]
+    assert streams[0]["limit"] == limit
+    assert streams[1]["unjudged"] == why
+    assert "limit" not in streams[3]
+    assert "unjudged" not in streams[3]
+    assert [s["stream"] for s in web.get("/api/v1/streams?state=unjudged").json()["streams"]] == ["b"]
 
 
 def test_streams_are_filtered_by_their_labels():

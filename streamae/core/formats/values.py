@@ -4,8 +4,6 @@ import re
 from bisect import bisect_right
 from datetime import UTC, datetime
 
-import numpy as np
-
 from streamae.core.types import Drop
 
 __all__ = [
@@ -16,7 +14,7 @@ __all__ = [
 Path = tuple[str | int, ...]
 SECONDS_A_UNIT = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 AUTO_UNITS, AUTO_SIZES = ("s", "ms", "us", "ns"), (1e11, 1e14, 1e17)  # numbers below the nth size are of the nth unit
-FLOAT32_MAX = float(np.finfo(np.float32).max)
+FLOAT32_MAX = (2.0 - 2.0**-23) * 2.0**127  # what numpy.finfo says, which takes a while to find out
 _STEP = re.compile(r'\.?(?:"([^"]+)"|([^.\[\]"]+))|\[(-?\d+)\]')
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamae.core.arrays import grown
-from streamae.core.sensors.state import AUTO, SensorState
+from streamae.core.sensors.state import AUTO, SLIP_S, SensorState
 from streamae.core.types import I32, Bool, State
 
 __all__ = ["RULES", "Finding", "SensorRules"]
@@ -45,7 +45,9 @@ class SensorRules:
     def walk(self, s: int, c: int, times_s: tuple[float, float], value: float, *, maintenance: bool) -> list[Finding]:
         """Take one sample; `times_s`: its own and the group's time; in `maintenance` it begins and teaches nothing."""
         v, (time_s, heard_s) = self.state_of_sensors, times_s
+        gap_s = heard_s - float(v.heard_s[s, c])
         found = self._hear(s, c, time_s, heard_s, maintenance) if self.rule.stale_after_s is not None else []
+        v.note_slip(s, c, time_s, gap_s)
         v.heard_s[s, c], v.event_s[s, c] = heard_s, time_s
         if maintenance and not self.busy[s]:
             return found
@@ -59,7 +61,7 @@ class SensorRules:
         limit_s, found = float(limits_s.min()), []
         gone, lost = (s, -1, "stale"), (s, c, "stale")
         if gone not in self.open and heard_s - newest_s > limit_s and not maintenance:
-            onset_s = float(v.event_s[s].max())
+            onset_s = float(v.last_s(one).max())
             found.append(self._fire(s, -1, "stale", onset_s, onset_s + limit_s, limit_s))
         alone = self.apart and gone not in self.open and lost not in self.open and not maintenance
         if alone and newest_s > float(v.heard_s[s, c]) + float(limits_s[c]) > -np.inf:
@@ -105,6 +107,8 @@ class SensorRules:
         low, high = float(v.low[c]), float(v.high[c])
         bound = low if value < low else high
         if low <= value <= high:
+            if key in self.open and self.open[key][1] - time_s > SLIP_S:  # its clock has fallen back
+                self.open[key][1] = time_s
             if key in self.open and time_s - self.open[key][1] >= self.rule.keep_s:
                 return [self._end(key, time_s, value, bound)]
         elif key in self.open:
@@ -114,7 +118,7 @@ class SensorRules:
         return []
 
     def _miss(self, s: int, c: int, limit_s: float) -> Finding:
-        onset_s = float(self.state_of_sensors.event_s[s, c])
+        onset_s = float(self.state_of_sensors.last_s(np.array([s], np.int32))[0, c])
         return self._fire(s, c, "stale", onset_s, onset_s + limit_s, limit_s)
 
     def _fire(
@@ -142,7 +146,7 @@ class SensorRules:
         known = self.busy[S]
         known[known] = [(s, -1, "stale") in self.open for s in S[known].tolist()]
         late = np.flatnonzero((due_s < alive_s) & ~known)
-        onset_s = v.event_s[S].max(axis=1, initial=-np.inf)
+        onset_s = v.last_s(S).max(axis=1, initial=-np.inf)
         found = [self._fire(int(S[i]), -1, "stale", onset_s[i], onset_s[i] + limit_s[i], limit_s[i]) for i in late]
         return found, float(due_s[~known & (due_s >= alive_s)].min(initial=np.inf))
 

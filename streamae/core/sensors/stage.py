@@ -131,8 +131,13 @@ class Sensors:
         self._idle_s = 0.0 if excused else self._idle_s + step_s
         if self._idle_s <= limit_s or not self.listening:
             return []
-        self._silent_since_s = self._newest_s
-        return [Finding(name, -1, "stale", True, self._newest_s, self._newest_s + limit_s, limit_s, limit_s)]
+        fell = bool(self.state_of_sensors.fell_s.any())
+        last_s = (
+            self.state_of_sensors.last_s(np.arange(len(self.state_of_sensors.last), dtype=np.int32)) if fell else None
+        )
+        onset_s = self._newest_s if last_s is None else float(last_s.max())
+        self._silent_since_s = onset_s
+        return [Finding(name, -1, "stale", True, onset_s, onset_s + limit_s, limit_s, limit_s)]
 
     def _take(self, r: Readings, heard_s: F64, maintenance: Bool) -> list[Finding]:
         x = self._sorted(r, heard_s)
@@ -178,6 +183,7 @@ class Sensors:
         first, novel = np.isnan(v.cells["last"][cell]), x.changed & v.novel(cell, x.value)
         teaches = first | novel | (x.changed & (x.run_before > v.cells["longest"][cell]))
         decides: Bool = self.verdicts.busy[s] | maintenance[x.at]
+        decides |= v.slips(cell, x.time_s - np.where(x.begins, v.cells["event_s"][cell], _shifted(x.time_s)))
         if v.bounded:
             decides |= (x.value < v.low[x.channel]) | (x.value > v.high[x.channel])
         many = v.cells["kinds"][cell] >= KINDS_MIN

@@ -14,7 +14,7 @@ from streamae.core.arrays import grown
 from streamae.core.setting import INTERNAL, Setting
 from streamae.core.types import F32, F64, I8, I32, I64, Bool, State
 
-__all__ = ["AUTO", "KINDS_MIN", "MOVES_MIN", "SensorRule", "SensorState"]
+__all__ = ["AUTO", "KINDS_MIN", "MOVES_MIN", "SLIP_S", "SensorRule", "SensorState"]
 
 AUTO = 0.0
 _SAMPLES_LEARN = 256  # of a channel, before it can be stuck
@@ -22,6 +22,7 @@ KINDS_MIN = 5  # different values, below which a channel is a mode, not a measur
 MOVES_MIN = 20  # a channel that changes less often than every so many samples is normally constant
 _PATIENCE_RUN, _RUN_MIN = 10, 60
 _PATIENCE_GAP = 5.0
+SLIP_S = 60.0  # a step of a clock: less is disorder
 
 
 def _check_limits(limits: tuple[float, float]) -> None:
@@ -69,6 +70,7 @@ class SensorState:
         self.values: F32 = np.zeros((0, C, KINDS_MIN - 1), np.float32)
         self.heard_s: F64 = np.zeros((0, C))
         self.event_s: F64 = np.zeros((0, C))
+        self.fell_s: F64 = np.zeros((0, C))  # how far a channel's clock has fallen back: what event_s lacks
         self.gap_s: F64 = np.zeros((0, C))
         self.gaps: I32 = np.zeros((0, C), np.int32)
         self.cells: dict[str, np.ndarray] = {}
@@ -150,6 +152,28 @@ class SensorState:
         able = able and self.changes[s, c] * MOVES_MIN >= moved
         return float(max(_RUN_MIN, _PATIENCE_RUN * int(self.longest[s, c]))) if able else np.inf
 
+    def last_s(self, s: I32) -> F64:
+        """Return when each channel of these streams was heard last, by the clock that they had at first: `[n, C]`."""
+        return self.event_s[s] + self.fell_s[s]
+
+    def slips(self, cell: I64, step_s: F64) -> Bool:
+        """Return which samples, `step_s[n]` after the one before, may show that their clock has moved."""
+        slips: Bool = step_s < -SLIP_S
+        back = step_s > SLIP_S
+        if back.any():
+            slips |= back & (self.cells["fell_s"][cell] > 0)
+        return slips
+
+    def note_slip(self, s: int, c: int, time_s: float, gap_s: float) -> None:
+        """Follow the clock of a channel, of which a sample comes `gap_s` after the one before."""
+        before_s = float(self.event_s[s, c])
+        slip_s = before_s - time_s + max(gap_s, 0.0) if np.isfinite(before_s) else 0.0
+        fell_s = float(self.fell_s[s, c])
+        if (time_s < before_s and slip_s > SLIP_S) or (fell_s > 0 and slip_s < -SLIP_S):
+            moved_s = max(slip_s, -fell_s)
+            self.fell_s[s, c] = fell_s + moved_s
+            self.run_from_s[s, c] -= moved_s
+
     def excuse(self, streams: I64, alive_s: float) -> None:
         """Treat these streams as heard now: no message was expected from them."""
         heard = np.isfinite(self.heard_s[streams])
@@ -201,10 +225,11 @@ class SensorState:
         streams = len(state["last"])
         self.grow(streams)
         for name in _FILL:
-            getattr(self, name)[:streams] = state[name]
+            if name in state:  # a former release did not follow clocks that fall back
+                getattr(self, name)[:streams] = state[name]
 
 
 _FILL: dict[str, float] = {
     "last": np.nan, "run": 0, "run_from_s": 0.0, "longest": 0, "seen": 0, "changes": 0, "kinds": 0, "values": 0.0,
-    "heard_s": -np.inf, "event_s": -np.inf, "gap_s": 0.0, "gaps": 0,
+    "heard_s": -np.inf, "event_s": -np.inf, "fell_s": 0.0, "gap_s": 0.0, "gaps": 0,
 }  # fmt: skip

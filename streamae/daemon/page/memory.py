@@ -127,9 +127,7 @@ class GroupHistory:
         rows, v = news.rows, news.verdicts
         self._push_rows(rows.stream, rows.time_s, rows.values)
         for index in rounds(v.stream):
-            self.verdicts.push(
-                v.stream[index], time_s=v.time_s[index], score=v.score[index], threshold=v.threshold[index]
-            )
+            self.verdicts.push(v.stream[index], time_s=v.time_s[index], score=v.score[index], threshold=v.own[index])
         self.share[v.stream] = v.share
         with np.errstate(invalid="ignore", divide="ignore"):
             np.fmax.at(self._spark[:, self._slot], v.stream, (v.score / v.threshold).astype(np.float32))

@@ -174,7 +174,7 @@ class _Reading:
             report = pipeline.step(replace(batch, thinning=max(batch.thinning, every)))
             news = report.groups[pipeline.group.name]
             rows, v = news.rows, news.verdicts
-            columns = (rows.time_s, rows.values, v.time_s, v.score, v.threshold, v.share)
+            columns = (rows.time_s, rows.values, v.time_s, v.score, v.own, v.share)
             for name, column in zip(_COLUMNS, columns, strict=True):
                 found[name].append(column)
             if len(rows) and rows.time_s[-1] > until_s:

@@ -28,7 +28,7 @@ from streamae.daemon.page.mailbox import Mailbox
 from streamae.daemon.page.memory import GroupHistory
 from streamae.daemon.page.model_card import model_card
 from streamae.daemon.page.past import StreamReplay
-from streamae.daemon.page.tables import tables
+from streamae.daemon.page.tables import attention, tables
 from streamae.metrics import Metrics
 from streamae.model.artifact import Artifact
 from streamae.store.alerts import AlertRecord
@@ -121,7 +121,7 @@ class DaemonView:
             "streams": len(states),
             "learning": int((states == AlertState.LEARNING).sum()),
             "filling": int((states == AlertState.FILLING).sum()),
-            "firing": int((states == AlertState.FIRING).sum()),
+            **attention(pipelines, int((states == AlertState.UNJUDGED).sum()), self._store.poison.fresh(self._now())),
             "dropped": self._dropped,
             "interrupted": self._interrupted,
             "thinning": self._loop.load_shedding.thinning,

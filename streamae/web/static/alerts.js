@@ -1,10 +1,10 @@
 // Alerts, open and past, and what people say about them.
 
 import { act, expected, get } from "./api.js";
-import { sinkList } from "./conditions.js";
+import { sinkList, troubleList } from "./conditions.js";
 import { badge, el, select, text } from "./dom.js";
 import { count, duration, moment, number, percent } from "./format.js";
-import { streamHash } from "./overview.js";
+import { showTroubled, streamHash } from "./overview.js";
 import { askSilence, silenceList, silenceNote } from "./silences.js";
 
 export function alertsPage() {
@@ -18,7 +18,8 @@ export function alertsPage() {
     "Read-only: set ", el("code", {}, "web.token"), " in the configuration to acknowledge and to silence alerts here.");
   const silences = silenceList(() => refresh());
   const sinks = sinkList();
-  const root = el("section", {}, el("h1", {}, "Alerts"), hint, silences.root,
+  const troubles = troubleList(showTroubled);
+  const root = el("section", {}, el("h1", {}, "Alerts"), hint, silences.root, troubles.root,
     el("div", { class: "tools" }, select("Which alerts", [["", "Open and past"], ["firing", "Firing"], ["resolved", "Past"]], wanted,
       (value) => { wanted = value; refresh(); })),
     cards, sinks.root);
@@ -48,6 +49,7 @@ export function alertsPage() {
       readOnly = state.read_only;
       hint.hidden = !readOnly;
       sinks.update(state);
+      troubles.update(state);
       if (version === state.alerts_version) return;
       version = state.alerts_version;
       refresh();
@@ -96,7 +98,8 @@ function scored(alert) {
   const { worst_channel: worst, shares, peak_score: peak } = alert;
   const over = alert.state === "resolved";
   return [
-    over ? "" : `score ${number(alert.score)} over ${number(alert.threshold)}`,
+    over ? "" : `score ${number(alert.score)} ${alert.limit ? "under" : "over"} ${number(alert.threshold)}`,
+    over || !alert.limit ? "" : alert.limit,
     peak === null || peak === undefined ? "" : `peak ${number(peak)}`,
     worst ? `${worst} ${over ? "carried" : "carries"} ${percent(shares[worst])} of the error${over ? " when it began" : ""}` : "",
   ];

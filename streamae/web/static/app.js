@@ -47,7 +47,7 @@ function heard(next) {
   state = next;
   document.body.classList.remove("lost");
   report(next);
-  if (before && next.firing > before.firing) text(announce, `${next.firing} alerts are firing`);
+  if (before && next.firing > before.firing) text(announce, `${next.firing} firing${kinds(next)}`);
   page.update(next);
 }
 
@@ -64,7 +64,7 @@ function report(s) {
   if (s.interrupted) parts.push([`${count(s.interrupted)} windows started over after a loss`]);
   if (s.learning) parts.push([`${count(s.learning)} learning`]);
   if (s.filling) parts.push([`${count(s.filling)} filling`]);
-  if (s.firing) parts.push([`${count(s.firing)} firing`, "bad"]);
+  if (s.firing) parts.push([`${count(s.firing)} firing${kinds(s)}`, "bad"]);
   line.replaceChildren(
     el("span", { class: `dot ${s.ready && s.healthy ? "good" : "bad"}` }),
     ...parts.map(([words, kind]) => el("span", { class: kind ?? "" }, words)),
@@ -74,6 +74,19 @@ function report(s) {
   showConditions(conditions, s);
   text(firing, count(s.firing ?? 0));
   firing.hidden = !s.firing;
+}
+
+/** What fires beside anomalies, in words. */
+function kinds(s) {
+  // What is in quarantine is not judged, too: each is counted once.
+  const counted = s.anomalies + s.sensor_faults + s.quarantined + s.broken_models + s.poison;
+  const words = [
+    [s.sensor_faults, "sensor fault", "sensor faults"], [s.quarantined, "in quarantine", "in quarantine"],
+    [s.firing - counted, "not judged", "not judged"], [s.broken_models, "model broken", "models broken"],
+    [s.poison, "poison message", "poison messages"],
+  ];
+  const said = words.filter(([n]) => n).map(([n, one, several]) => `${count(n)} ${n === 1 ? one : several}`);
+  return said.length ? ` (${[s.anomalies ? `${count(s.anomalies)} by score` : "", ...said].filter(Boolean).join(", ")})` : "";
 }
 
 function lost() {

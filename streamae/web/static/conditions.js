@@ -15,6 +15,24 @@ function conditionLine({ what, since_s: since, reason, failures }) {
   return el("li", {}, el("b", {}, what), `: ${reason} `, el("span", { class: "muted" }, `since ${moment(since)}${often}`));
 }
 
+/** What needs a person and has no alert of its own: quarantine, broken models, poison; `shown` leads to the streams. */
+export function troubleList(shown) {
+  const list = el("ul", { class: "sinks" });
+  const root = el("section", { hidden: true }, el("h2", {}, "Not judged"), list);
+  return {
+    root,
+    update(state) {
+      const lines = (state.conditions ?? []).filter(({ kind }) => kind === "model" || kind === "poison").map(conditionLine);
+      if (state.quarantined) {
+        const button = el("button", { type: "button", class: "quiet", on: { click: shown } }, "Show them");
+        lines.unshift(el("li", {}, badge("quarantined"), ` ${count(state.quarantined)} streams: the model fails on them `, button));
+      }
+      root.hidden = lines.length === 0;
+      renew(list, lines);
+    },
+  };
+}
+
 /** The sinks, each with its state and what waits for it; `update` with the daemon's state. */
 export function sinkList() {
   const list = el("ul", { class: "sinks" });

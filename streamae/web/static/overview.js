@@ -7,6 +7,8 @@ import { VirtualList } from "./list.js";
 
 const WIDTH = 120;
 const HEIGHT = 26;
+const NOTES = new Set(["maintenance", "learning", "filling"]); // marks that nobody has to act upon
+const TROUBLE = "trouble"; // no state of an alert: a verdict on a sensor, quarantine
 const chosen = { q: "", group: "", state: "", sort: "peak" }; // stays while one looks at other pages
 
 /** The address of a stream's page; with a `span` of event time in seconds, of what it was then. */
@@ -19,7 +21,7 @@ export function overviewPage() {
   let known = null;
   const list = new VirtualList({
     label: "Streams, worst first",
-    ask: (offset, limit) => get("streams", { ...chosen, ...asked(chosen.q), offset, limit }),
+    ask: (offset, limit) => get("streams", { ...chosen, ...only(chosen.state), ...asked(chosen.q), offset, limit }),
     line: streamLine,
     changed: (total) => {
       text(found, total === 1 ? "1 stream" : `${count(total)} streams`);
@@ -33,7 +35,7 @@ export function overviewPage() {
     on: { input: () => { clearTimeout(waiting); waiting = setTimeout(() => choose("q")(search.value), 150); } },
   });
   const groups = select("Group", [["", "All groups"]], chosen.group, choose("group"));
-  const states = ["firing", "pending", "ok", "learning", "filling"];
+  const states = ["firing", TROUBLE, "unjudged", "pending", "ok", "learning", "filling"];
   const empty = el("p", { class: "empty", hidden: true }, "No stream matches. Streams appear with their first message.");
   const root = el("section", { class: "streams" },
     el("h1", { class: "hidden" }, "Streams"),
@@ -60,6 +62,16 @@ export function overviewPage() {
     },
     close() { clearTimeout(waiting); list.close(); },
   };
+}
+
+function only(state) {
+  return state === TROUBLE ? { state: "", trouble: "true" } : {};
+}
+
+/** Show the streams with something wrong beside their score, on the overview. */
+export function showTroubled() {
+  chosen.state = TROUBLE;
+  location.hash = "#/";
 }
 
 /** Show the streams that have this label, on the overview. */
@@ -105,6 +117,7 @@ function streamLine() {
       }
       link.href = streamHash(item.group, item.stream);
       link.dataset.state = item.state;
+      link.classList.toggle("troubled", Boolean(item.marks?.some((mark) => !NOTES.has(mark))));
       text(name, item.stream);
       text(group, item.group);
       name.title = visible(item.stream);
@@ -118,7 +131,7 @@ function streamLine() {
       }
       text(score, number(item.score));
       text(threshold, number(item.threshold));
-      text(worst, progress(item) ?? item.worst_channel ?? "");
+      text(worst, item.unjudged?.words ?? progress(item) ?? item.worst_channel ?? "");
       draw(path, limit, item.spark ?? []);
     },
   };

@@ -4,7 +4,7 @@ import { showCards } from "./alerts.js";
 import { expected, get } from "./api.js";
 import { Chart, ChartGroup } from "./charts.js";
 import { badge, el, select, setOptions, text } from "./dom.js";
-import { moment, number, percent } from "./format.js";
+import { count, duration, moment, number, percent } from "./format.js";
 import { progress, showLabelled, streamHash } from "./overview.js";
 import { Past } from "./past.js";
 import { askSilence, silenceNote } from "./silences.js";
@@ -113,11 +113,12 @@ export function streamPage(group, stream, from, until) {
   function draw(found) {
     silence.hidden = state?.read_only ?? true;
     head.replaceChildren(badge(found.state), found.silence ? el("span", { class: "badge silenced", title: silenceNote(found.silence) }, silenceNote(found.silence)) : "", ...(found.marks ?? []).map(badge),
-      fact("score", number(found.score)), fact("threshold", number(found.threshold)),
+      fact("score", number(found.score)), fact("threshold", number(found.threshold)), found.limit?.windows ? fact("held by", held(found.limit)) : "",
       fact("worst channel", found.worst_channel ?? "–"), fact("last window", moment(found.time_s)));
     drawLabels(found.labels);
     const lacks = progress(found);
-    if (lacks) {
+    if (found.unjudged) tell(notJudged(found.unjudged));
+    else if (lacks) {
       const window = found.score === null ? "Filling its first window" : "Filling its window again, after a gap";
       const what = found.state === "learning" ? "Learning what is normal here" : window;
       head.append(el("progress", { max: found.rows_needed, value: found.rows, "aria-label": `${found.state}: rows` }));
@@ -205,4 +206,15 @@ function channelPanel(charts, name) {
       chart.root.setAttribute("aria-label", `${name} over time: now ${number(last)}, ${percent(channel.share)} of the error`);
     },
   };
+}
+
+/** Since when and why a stream that is heard is not judged. */
+function notJudged({ since_s: since, words }) {
+  return `Not judged ${since === null ? "so far" : `since ${moment(since)}`}: ${words}. Nobody knows whether it is well.`;
+}
+
+/** Which limit holds an alert, where that is not the threshold of the score. */
+function held({ windows, over, since_s: since, ends_s: ends }) {
+  const from = since === null ? "" : ` since ${moment(since)}`;
+  return `the average over ${count(windows)} windows, ${number(over)} times its limit${from}; ends about ${duration(ends)} after the scores are as usual`;
 }
