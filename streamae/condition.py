@@ -24,6 +24,7 @@ Kind = Literal[
     "damage",
     "dead_letters",
     "home_assistant",
+    "intake",
     "metrics",
     "model",
     "outbox",

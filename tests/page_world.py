@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from streamae.core.topics import Template
-from streamae.core.types import AlertState
+from streamae.core.types import AlertState, StreamChange
 from streamae.errors import UnavailableError
 from streamae.web.app import SilenceWanted, Snapshot, StreamTable
 
@@ -52,6 +52,7 @@ class Fleet:
         self._alerts: list[dict[str, Any]] = []
         self.acts: list[tuple[str, str, str]] = []
         self.marks: dict[int, list[str]] = {}
+        self.changes: list[tuple[StreamChange, float | None]] = []
         self.pasts: list[tuple[float, float]] = []  # that were asked for
         self.busy = 0  # so many questions for a past are put off
         self.reasons: list[str] = []
@@ -212,6 +213,16 @@ class Fleet:
 
     def now_s(self) -> float:
         return time.time()
+
+    def change(self, wanted: StreamChange, since_s: float | None) -> str:
+        if wanted.stream not in self.names:
+            return "there is no such stream"
+        self.changes.append((wanted, since_s))
+        with self._lock:
+            if wanted.kind == "rename":
+                self.names[self.names.index(wanted.stream)] = wanted.name
+        self.tick()
+        return ""
 
     def silences(self) -> Sequence[Mapping[str, Any]]:
         return self._silences

@@ -14,7 +14,7 @@ from streamae.cli import main as program
 from streamae.config import json_schema
 from streamae.config.databases import History
 from streamae.core.formats import FORMATS
-from streamae.core.formats.spec import Format
+from streamae.core.formats.spec import COMMON_KEYS, Format
 from streamae.core.types import Drop
 from streamae.metrics import CATALOGUE, PER_STREAM, Metric
 from streamae.web.app import API
@@ -179,7 +179,9 @@ def formats_reference() -> str:
         "What `payload:` in a topic can be; `streamae sniff` recognises them all. *Time*: whether a payload can carry",
         "the time of its samples; else its arrival counts, and what a broker kept during an outage counts as of now.",
         "*Channel*: whether the topic may have a `{channel}`. *Keys*: what a topic may have beside `topic` and",
-        "`payload`; [config-reference.md](config-reference.md#topic) says what they mean.",
+        "`payload`; [config-reference.md](config-reference.md#topic) says what they mean. Every format also takes",
+        f"{', '.join(f'`{key}`' for key in COMMON_KEYS)}. [payloads.md](payloads.md) says how numbers, words, holes, times and JSON that names",
+        "its own machines are read.",
         "",
         "| payload | what | time | channel | keys |",
         "|---|---|---|---|---|",

@@ -14,7 +14,7 @@ __all__ = ["dashboards", "main"]
 FOLDER = Path(__file__).parent / "dashboards"
 Rows = list[tuple[str, list[Panel]]]
 _STATES = (
-    (-2, "filling", "blue"), (-1, "learning", "blue"), (0, "ok", GREEN), (1, "pending", "#e0b400"), (2, "firing", RED),
+    (-3, "unjudged", RED), (-2, "filling", "blue"), (-1, "learning", "blue"), (0, "ok", GREEN), (1, "pending", "#e0b400"), (2, "firing", RED),
 )  # fmt: skip
 _TAKEN_OVER = "config_last_reload_success_timestamp_seconds"
 _YES_NO = ((0, "no", RED), (1, "yes", GREEN))
@@ -43,14 +43,18 @@ def quantiles(name: str) -> list[tuple[str, str]]:
 def fleet() -> Rows:
     """All streams of all groups: what fires, what is worst, what learns."""
     firing = f"sum(streamae_alerts_firing{{{GROUP}}})"
-    unjudged = f'{GROUP},state=~"learning|filling"'
+    unjudged = f'{GROUP},state=~"learning|filling|unjudged"'
     return [
         (
             "Now",
             [
                 stat("Alerts firing", firing, steps=((0, GREEN), (1, RED))),
                 stat("Streams", f"sum(streamae_streams{{{GROUP}}})"),
-                stat("Not judged yet", f"sum(streamae_streams{{{unjudged}}})", help="Learning or filling a window."),
+                stat(
+                    "Not judged yet",
+                    f"sum(streamae_streams{{{unjudged}}})",
+                    help="Learning, filling a window, or unjudged: see the page for why.",
+                ),
                 stat("Highest score", f"max(streamae_score_max{{{GROUP}}})", steps=((0, GREEN), (1, RED))),
                 stat("Windows scored", rate("windows_scored_total"), unit="cps"),
                 stat("Alerts today", f"sum({growth('alerts_total', '24h', GROUP)})", help="That began to fire."),
@@ -278,6 +282,8 @@ def daemon() -> Rows:
                         (own("model_broken"), "{{group}}: model judges nothing"),
                         (own("streams_quarantined"), "{{group}}: streams in quarantine"),
                         (own("streams_unjudged"), "{{group}}: not judged, {{reason}}"),
+                        (own("streams_blind"), "{{group}}: streams that are blind"),
+                        (own("streams_resting"), "{{group}}: streams that rest and do not learn"),
                         (own("poison_messages"), "messages kept as poison"),
                         (own("home_assistant_streams_left_out"), "streams left out of Home Assistant"),
                     ],

@@ -26,6 +26,7 @@ from streamae.cli.schema import schema
 from streamae.cli.score import score
 from streamae.cli.simulate import simulate
 from streamae.cli.sniff import sniff
+from streamae.cli.stream import stream
 from streamae.cli.train import train
 from streamae.errors import StreamaeError
 
@@ -79,5 +80,6 @@ for verb in (
     replay,
     simulate,
     sniff,
+    stream,
 ):
     main.add_command(verb)

@@ -21,12 +21,23 @@ __all__ = ["sniff"]
     "--duration", "--seconds", "seconds", default="10s", show_default=True, type=DURATION, help="How long to listen."
 )
 @click.option("--topic", multiple=True, help="MQTT filters to listen to, by default #; repeatable.")
-def sniff(config: Path | None, host: str | None, port: int, seconds: float, topic: tuple[str, ...]) -> None:
+@click.option("--recording", multiple=True, type=FILE, help="Look at what `record` wrote instead; repeatable.")
+def sniff(
+    config: Path | None,
+    host: str | None,
+    port: int,
+    seconds: float,
+    topic: tuple[str, ...],
+    recording: tuple[Path, ...],
+) -> None:
     """Look at what a broker carries, and print a `streams:` block for it."""
     from streamae.mqtt import ConnectionOptions
     from streamae.tools import feeds
 
-    if (config is None) == (host is None):
-        raise click.UsageError("give either -c, a configuration, or --host")
+    if (config is not None) + (host is not None) + bool(recording) != 1:
+        raise click.UsageError("give one of -c, a configuration, --host and --recording")
+    if recording:
+        click.echo(feeds.sniff_recorded(recording), nl=False)
+        return
     broker = config or ConnectionOptions(host=host or "", port=port)
     click.echo(feeds.sniff(broker, seconds=seconds, topics=topic), nl=False)

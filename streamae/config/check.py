@@ -141,10 +141,11 @@ def _health(group: StreamGroup) -> str:
 
 def _topic(name: str, group: StreamGroup, topic: TopicSpec, template: Template, profile: Profile | None) -> list[str]:
     if CHANNEL in template.labels:
-        channels = "channel from the topic"
+        channels = "channel" if topic.values is None else f"channels {', '.join(topic.values)}"
+        channels += " from the topic"
     elif topic.values is not None:
         channels = "channels " + ", ".join(f"{channel} from {path}" for channel, path in topic.values.items())
-    elif topic.kind == "json":
+    elif topic.kind == "json" and topic.id is None and topic.name is None:
         channels = "channels from the keys of the object"
     else:
         channels = "channels by the names in the payload"

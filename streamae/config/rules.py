@@ -10,35 +10,20 @@ from fnmatch import fnmatchcase
 from streamae.config.maintenance import OneOff, Recurring, gap_days
 from streamae.config.rehearsal import rehearsed
 from streamae.config.settings import Settings
-from streamae.config.streams import StreamGroup, TopicSpec
+from streamae.config.streams import StreamGroup
+from streamae.config.topic_rules import topic_conflicts
 from streamae.config.units import duration_text
 from streamae.config.yaml_document import Loc
 from streamae.core.align_rule import GridAlign
+from streamae.core.filters import covers, crossing, overlap
 from streamae.core.formats import FORMATS
-from streamae.core.formats.values import parse_path
 from streamae.core.topics import CHANNEL, Template
 from streamae.sinks.spec import SinkSettings
 
-__all__ = ["GAP_PERIODS_MAX", "conflicts", "overlap", "warnings"]
+__all__ = ["GAP_PERIODS_MAX", "conflicts", "warnings"]
 
 GAP_PERIODS_MAX = 100_000  # rows that one message after a silence can make of a stream
 _PERIODS_LATE_MAX = 10_000  # rows that a stream holds back; each costs memory for every stream
-
-# Keys of a topic beside `topic` and `payload`.
-_ALL_KEYS = (
-    "values",
-    "value",
-    "time",
-    "time_unit",
-    "samples",
-    "sample_every",
-    "sequence",
-    "labels",
-    "where",
-    "name",
-    "time_zone",
-)
-_FIELDS = {"sample_every": "sample_every_s", "time_zone": "zone"}
 
 Finding = tuple[Loc, str]
 
@@ -66,6 +51,13 @@ def warnings(settings: Settings) -> Iterator[Finding]:
                     "after an outage the broker delivers what it kept, and without `time` all of it counts as of now: "
                     "name the payload's time, or set mqtt.session_expiry: 0s",
                 )
+    twice = _twice(settings) if settings.mqtt.protocol == "3.1.1" else []
+    if twice:
+        yield (
+            ("mqtt", "protocol"),
+            f"{' and '.join(twice)} have topics in common, and by MQTT 3.1.1 a broker may deliver those twice: "
+            "let the protocol be auto or 5, or write one filter for both",
+        )
     if settings.mqtt.tls is None and settings.mqtt.password is not None and not _is_local(settings.mqtt.host):
         yield ("mqtt", "password"), "it crosses the network in clear text: configure mqtt.tls"
     if settings.mqtt.tls is not None and settings.mqtt.tls.insecure:
@@ -75,6 +67,12 @@ def warnings(settings: Settings) -> Iterator[Finding]:
         )
     if settings.state.durability == "none":
         yield ("state", "durability"), "a crash loses windows, thresholds and open alerts since the last snapshot"
+
+
+def _twice(settings: Settings) -> list[str]:
+    """Return the filters that have topics in common with another one, and are not a part of it."""
+    every = dict.fromkeys(template.filter for group in settings.streams.values() for template, _ in group.readers)
+    return crossing(one for one in every if not any(covers(other, one) for other in every if other != one))
 
 
 def _is_local(host: str) -> bool:
@@ -127,7 +125,7 @@ def _group(loc: Loc, group: StreamGroup) -> Iterator[Finding]:
     seen: set[str] = set()
     for i, (topic, template) in enumerate(zip(group.topics, templates, strict=True)):
         here = (*loc, "topics", i)
-        yield from _topic(here, topic, template)
+        yield from topic_conflicts(here, topic, template)
         shape = re.sub(r"\{[^{}.]*(\.*)\}", r"{\1}", topic.topic)
         if shape in seen:
             yield (*here, "topic"), f"remove it; an earlier topic of this group already stands for {template.filter}"
@@ -135,59 +133,6 @@ def _group(loc: Loc, group: StreamGroup) -> Iterator[Finding]:
     yield from _stream_name(loc, group)
     if isinstance(group.align, GridAlign):
         yield from _grid((*loc, "align"), group.align)
-
-
-def _topic(here: Loc, topic: TopicSpec, template: Template) -> Iterator[Finding]:
-    given = [key for key in _ALL_KEYS if (_FIELDS.get(key, key)) in topic.given]
-    known = FORMATS[topic.kind].keys
-    for key in given:
-        if key not in known and topic.kind == "number":
-            yield (*here, key), "remove it, or write `payload: json`; a plain number has no parts"
-        elif key not in known:
-            takes = f"payload: {topic.kind} takes {', '.join(sorted(known)) or 'no further keys'}"
-            yield (*here, key), f"remove it; {takes}"
-    if topic.kind == "json":
-        yield from _json(here, topic, template)
-    elif topic.kind != "number":
-        yield from _known_format(here, topic, template)
-
-
-def _json(here: Loc, topic: TopicSpec, template: Template) -> Iterator[Finding]:
-    for channel, path in (topic.values or {}).items():
-        try:
-            parse_path(path)
-        except ValueError as error:
-            yield (*here, "values", channel), str(error)
-    if CHANNEL in template.labels and topic.values is not None:
-        yield (*here, "values"), "name the one path as `value`; {channel} in the topic already says which channel it is"
-    elif CHANNEL not in template.labels and "value" in topic.given:
-        yield (*here, "value"), "write `values` with a path for each channel, or put {channel} into the topic"
-    if topic.sample_every_s is not None and topic.samples is None:
-        yield (*here, "sample_every"), "name the path of the list in `samples`"
-    if topic.time is None and "time_unit" in topic.given:
-        yield (*here, "time_unit"), "name the path of the time in `time`"
-
-
-def _known_format(here: Loc, topic: TopicSpec, template: Template) -> Iterator[Finding]:
-    """What a format that is known by name demands of its topic, its names and its labels."""
-    if CHANNEL in template.labels and not FORMATS[topic.kind].channel:
-        yield (*here, "topic"), "leave {channel} out; the payload names its channels"
-    if CHANNEL in template.labels and topic.values is not None:
-        yield (*here, "values"), "remove it; {channel} in the topic already says which channel it is"
-    if topic.name is not None and CHANNEL not in Template.parse(topic.name).labels:
-        yield (*here, "name"), "put {channel} where the name of the channel stands, as in {pump}/{channel}"
-    for key, labels in (("labels", [*topic.labels]), ("name", Template.parse(topic.name or "x").labels)):
-        for label in labels:
-            if label in template.labels and label != CHANNEL:
-                yield (*here, key), f"choose another name than {label}; the topic has a label that is called so"
-    sources: set[str] = set()
-    for channel, source in (topic.values or {}).items():
-        if source in sources:
-            yield (*here, "values", channel), "name each value of the payload for one channel only"
-        sources.add(source)
-    remedy = FORMATS[topic.kind].refuses_topic(topic.topic)
-    if remedy is not None:
-        yield (*here, "topic"), remedy
 
 
 def _stream_name(loc: Loc, group: StreamGroup) -> Iterator[Finding]:
@@ -267,17 +212,3 @@ def _loops(here: Loc, sink: SinkSettings, settings: Settings) -> Iterator[Findin
                     f"publish where streams.{reader} does not subscribe ({pattern}), or alerts come back as samples",
                 )
                 return
-
-
-def overlap(a: str, b: str) -> bool:
-    """Whether some topic matches both MQTT filters."""
-    left, right = a.split("/"), b.split("/")
-    if {left[0][:1] == "$", right[0][:1] == "$"} == {True, False} and "#" not in (left[0], right[0]):
-        return False
-    for x, y in zip(left, right, strict=False):
-        if "#" in (x, y):
-            return True
-        if "+" not in (x, y) and x != y:
-            return False
-    shorter, longer = sorted((left, right), key=len)
-    return len(left) == len(right) or longer[len(shorter) :] == ["#"]

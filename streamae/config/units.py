@@ -234,7 +234,7 @@ def _read_secret(value: str, info: ValidationInfo) -> str:
         raise ValueError(f"store the secret as UTF-8 text; {path} holds other bytes") from None
     except OSError as error:
         raise ValueError(f"make {path} a readable file ({error.strerror})") from None
-    text = text.rstrip("\r\n")  # an editor's, echo's, or that of a Kubernetes secret: never part of it
+    text = text.rstrip("\r\n")
     if not text.strip() or len(raw) > _SECRET_MAX:
         raise ValueError(f"put the secret alone into {path}; it is {'too long' if text.strip() else 'empty'}")
     return text

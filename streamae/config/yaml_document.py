@@ -271,11 +271,11 @@ class _Builder:
                 self._refuse(node, loc, f"set the environment variable {name or '(no name)'}{OR_WRITE_IT}")
                 return ""
             replaced = True
-            if not self._environ[name].strip():
-                blank.append(name)
             value = self._environ[name].rstrip("\r\n")  # of `$(cat file)`'s kin and of Kubernetes' secrets
             if not _utf8(value):
                 self._refuse(node, loc, f"set the environment variable {name} to text in UTF-8")
+            if not value.strip():
+                blank.append(name)
             return value
 
         result = _VARIABLE.sub(put, text)

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import numpy as np
 
-from streamae.core.arrays import grown
+from streamae.core.arrays import grown, without
 from streamae.core.setting import Setting
 from streamae.core.types import F64, I8, I32, I64, AlertState, State
 
@@ -131,6 +131,20 @@ class Alerts:
         self._state[stream], self._severity[stream] = AlertState.FIRING, SEVERITIES.index(severity)
         self._sequence[stream], self._peak[stream] = sequence, peak
         self._onset_s[stream], self._last_high_s[stream] = times_s
+
+    def end(self, stream: int) -> tuple[str, int, float, float] | None:
+        """Forget the alert of a stream: of one that fires, its severity, sequence of its end, onset and peak."""
+        fired = self._state[stream] == AlertState.FIRING
+        said = SEVERITIES[self._severity[stream]], int(self._sequence[stream]) + 1
+        last = (*said, float(self._onset_s[stream]), float(self._peak[stream]))
+        self._state[stream], self._severity[stream], self._sequence[stream] = AlertState.INACTIVE, 0, 0
+        self._onset_s[stream], self._last_high_s[stream], self._peak[stream] = 0.0, 0.0, np.nan
+        return last if fired else None
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream; the last one takes its number."""
+        for name in _KEPT:
+            setattr(self, f"_{name}", without(getattr(self, f"_{name}"), stream))
 
     def onset_s(self, stream: I64) -> F64:
         """Return the event time of the onset of these streams' alerts."""

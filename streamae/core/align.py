@@ -11,13 +11,16 @@ a sample for a closed tick is `late`, so a row is the same for every order in wh
 after that it is missing, and the row does not exist. Nor does a row that a stream has only because its values were held
 over a time in which the daemon was away (`absent`): nobody knows what they were then.
 
+
 The time of a stream begins again where its clock has fallen back (`core.refused`).
 """
+
+from dataclasses import replace
 
 import numpy as np
 
 from streamae.core.align_rule import GridAlign, RowAlign
-from streamae.core.arrays import firsts, grown, rounds
+from streamae.core.arrays import firsts, grown, rounds, without
 from streamae.core.message_rows import Align, MessageRows
 from streamae.core.refused import Refused
 from streamae.core.types import F64, I32, I64, Bool, Drop, Drops, Readings, Rows, State
@@ -194,7 +197,8 @@ class GridRows:
         carried = np.maximum(self._held_tick[streams].max(axis=1, initial=_NEVER), _NEVER)
         at_rank = np.concatenate([np.arange(len(streams)), rank])
         at_tick = np.concatenate([self._mark[streams], tick])  # the span that is carried over starts at the mark
-        until = np.concatenate([carried, tick]) + self._gap_ticks
+        lives = np.where(carried == _NEVER, _NEVER, carried + self._gap_ticks)  # what never was does not live on
+        until = np.concatenate([lives, tick + self._gap_ticks])
         order = np.lexsort((at_tick, at_rank))
         at_rank, at_tick, until = at_rank[order], at_tick[order], until[order]
         last = np.r_[at_rank[1:] != at_rank[:-1], True] if len(at_rank) else np.zeros(0, np.bool_)
@@ -229,11 +233,24 @@ class GridRows:
         if len(tick) == 0:
             return rank, tick, value
         first = np.flatnonzero(firsts(rank, tick))
-        if self._set.method == "mean":
-            counts = np.diff(np.r_[first, len(tick)])
-            return rank[first], tick[first], np.add.reduceat(value, first) / counts
         last = np.r_[first[1:] - 1, len(tick) - 1]
+        if self._set.method == "mean":
+            there = ~np.isnan(value)  # a value that was gone for a moment does not take the others of its tick away
+            counts = np.add.reduceat(there.astype(np.int64), first)
+            mean = np.add.reduceat(np.where(there, value, 0.0), first) / np.maximum(counts, 1)
+            return rank[first], tick[first], np.where(there[last], mean, np.nan)
         return rank[last], tick[last], value[last]
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream; the last one takes its number."""
+        last = len(self._mark) - 1
+        pending = _taken(self._pending, self._pending.stream != stream)
+        self._pending = replace(
+            pending, stream=np.where(pending.stream == last, stream, pending.stream).astype(np.int32)
+        )
+        for name in ("newest_s", "mark", "held", "held_tick"):
+            setattr(self, f"_{name}", without(getattr(self, f"_{name}"), stream))
+        self.refused.drop(stream)
 
     def state(self, streams: int) -> State:
         """Return what a snapshot keeps."""

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["firsts", "grown", "rounds"]
+__all__ = ["firsts", "grown", "rounds", "without"]
 
 _G = TypeVar("_G", bound=np.generic)
 _ROOM_MIN = 16
@@ -32,6 +32,13 @@ def grown(array: npt.NDArray[_G], streams: int, fill: "float | npt.NDArray[Any]"
     room[have:streams] = fill
     more: npt.NDArray[_G] = room[:streams]
     return more
+
+
+def without(array: npt.NDArray[_G], stream: int) -> npt.NDArray[_G]:
+    """Return per-stream state `[S, ...]` less one stream, whose number the last one takes; changes `array`."""
+    array[stream] = array[-1]
+    fewer: npt.NDArray[_G] = array[:-1]
+    return fewer
 
 
 def _untouched(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

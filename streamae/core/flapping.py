@@ -117,6 +117,12 @@ class Flapping:
         record.began_s, record.verdict, record.held = [], None, None
         return ended
 
+    def drop(self, stream: str, time_s: float) -> list[Transition]:
+        """Forget the alerts of a stream; returns the end, at `time_s`, of a verdict that one flaps."""
+        gone = [self._records.pop(key) for key in list(self._records) if key[0] == stream]
+        verdicts = [record.verdict for record in gone if record.verdict is not None]
+        return [replace(v, state="resolved", sequence=1, time_s=max(time_s, v.onset_s)) for v in verdicts]
+
     def release(self) -> None:
         """Forget which anomalies are held back: another model judges the streams now, and finds its own."""
         for (_, rule, _), record in self._records.items():

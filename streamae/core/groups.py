@@ -1,23 +1,28 @@
 """`step(batch, now_s) -> Report`: all groups of an instance, and the whole of their state.
 
 The core is a fold: the state follows from the messages, and not from how they were batched; `snapshot` / `restore`
-carry it over a restart. Each group of streams has a pipeline of its own (`core.pipeline`); a message goes to the first
-group that has a template for its topic, and to the groups that only listen to it.
+carry it over a restart. Each group of streams has a pipeline of its own (`core.pipeline`). A message goes to every
+group that has a template for its topic, or only listens to it, and there to those that know any of its values; what
+nobody knows is counted once.
 """
 
 import io
 import json
 import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from streamae.core.align_rule import GridAlign
+from streamae.core.changes import Changed, change, make_room
+from streamae.core.intake import unclaimed
 from streamae.core.pipeline import Group, Pipeline
-from streamae.core.report import Report
+from streamae.core.report import GroupReport, Report
 from streamae.core.takeover import refill
-from streamae.core.types import Batch, Drop, Drops, Maintenance, State
+from streamae.core.types import I64, Batch, Drop, Drops, Maintenance, ScaledRows, State, StreamChange, Verdicts
 
 __all__ = ["Groups"]
 
@@ -35,9 +40,8 @@ class Groups:
         self.aside: Collection[str] = ()  # groups that take no messages for now: they are refilled afterwards
         self.arrival_s = -np.inf  # the newest arrival of any message
         self.maintenance: tuple[Maintenance, ...] = ()
-        self._pipeline_of: dict[bytes, Pipeline | None] = {}
-        self._listening = [x for x in self.pipelines.values() if any(spec.listens for spec in x.group.payloads)]
         self._takers_of: dict[bytes, list[Pipeline]] = {}
+        self._connect()
 
     def step(self, batch: Batch, now_s: float) -> Report:
         """Take a batch of messages, or none: that is a tick, and says that at `now_s` there were none.
@@ -48,10 +52,27 @@ class Groups:
         self.arrival_s = max(self.arrival_s, float(batch.arrival_s.max(initial=-np.inf)))
         if batch.maintenance is not None:
             self._plan(batch.maintenance)
+        for one in batch.confirmed:
+            if one.group in self.pipelines:
+                self.pipelines[one.group].confirm(one.stream, one.alert)
+        changed = self._change(batch.changes) if batch.changes else {}
         drops = Drops(batch.lost)
-        reports = [pipeline.step(part, now_s) for pipeline, part in self._split(batch, drops)]
-        ticked = not (len(batch) or batch.lost or batch.broken)
+        if batch.changes and not (len(batch) or batch.broken):  # else every group would learn that nothing comes
+            reports = [_said(self.pipelines[name], done) for name, done in changed.items()]
+        else:
+            parts = self._split(batch, drops)
+            reports = [_step(x, part, now_s, changed.get(x.group.name)) for x, part, _ in parts]
+            taken = [(at, done.groups[x.group.name].intake) for (x, _, at), done in zip(parts, reports, strict=True)]
+            drops += unclaimed(len(batch), [(at, intake) for at, intake in taken if intake is not None])
+        ticked = not (len(batch) or batch.lost or batch.broken or batch.changes)
         return Report.of(len(batch), drops, reports, ticked=ticked)
+
+    def _change(self, changes: Sequence[StreamChange]) -> dict[str, Changed]:
+        found: dict[str, Changed] = {}
+        for one in changes:
+            if one.group in self.pipelines and one.group not in self.aside:
+                change(self.pipelines[one.group], one, found.setdefault(one.group, Changed()))
+        return found
 
     def _plan(self, maintenance: Sequence[Maintenance]) -> None:
         self.maintenance = tuple(maintenance)
@@ -63,10 +84,12 @@ class Groups:
         """Whether a tick could change anything: some group has been heard, and its silence would be reported."""
         return any(pipeline.health.listening for pipeline in self.pipelines.values())
 
-    def _split(self, batch: Batch, drops: Drops) -> list[tuple[Pipeline, Batch]]:
-        """Return each group's part of a batch; counts the messages that no group has a template for."""
+    def _split(self, batch: Batch, drops: Drops) -> list[tuple[Pipeline, Batch, I64 | None]]:
+        """Return each group's part of a batch, and the places of its messages there, None for all; counts the messages
+        that no group has a template for.
+        """
         if len(self.pipelines) == 1 and not self.aside:  # its own router finds what is not for it
-            return [(pipeline, batch) for pipeline in self.pipelines.values()]
+            return [(pipeline, batch, None) for pipeline in self.pipelines.values()]
         parts: dict[str, list[int]] = {name: [] for name in self.pipelines if name not in self.aside}
         known = self._takers_of
         for i, topic in enumerate(batch.topics):
@@ -77,25 +100,35 @@ class Groups:
             for one in takers:
                 if one.group.name in parts:
                     parts[one.group.name].append(i)
-        return [(self.pipelines[name], self._only(batch, self.pipelines[name], at)) for name, at in parts.items()]
+        made = [(self.pipelines[name], np.array(at, np.int64)) for name, at in parts.items()]
+        return [(pipeline, self._only(batch, pipeline, at), at) for pipeline, at in made]
 
-    def _only(self, batch: Batch, pipeline: Pipeline, at: list[int]) -> Batch:
+    def _only(self, batch: Batch, pipeline: Pipeline, at: I64) -> Batch:
         """Return the messages at these positions, and the holes that are in topics of this group."""
-        holes = batch.holes and [topic for topic in batch.holes if self._find(topic) is pipeline]
-        arrival_s = batch.arrival_s[at] if at else np.zeros(0)
-        topics, payloads = [batch.topics[i] for i in at], [batch.payloads[i] for i in at]
-        return Batch(topics, payloads, arrival_s, holes=holes, thinning=batch.thinning, resumed=batch.resumed)
+        holes = batch.holes and [topic for topic in batch.holes if pipeline in self.takers(topic)]
+        places = at.tolist()
+        topics, payloads = [batch.topics[i] for i in places], [batch.payloads[i] for i in places]
+        return Batch(topics, payloads, batch.arrival_s[at], holes=holes, thinning=batch.thinning, resumed=batch.resumed)
 
     def takers(self, topic: bytes) -> list[Pipeline]:
-        """Return the groups that a message of this topic goes to: the first with a template for it, and listeners."""
+        """Return the groups that a message of this topic goes to: those with a template for it, and listeners."""
         found = self._takers_of.get(topic)
         if found is None:
-            pipeline = self._find(topic)
-            listeners = self._listeners(topic, pipeline) if self._listening else []
-            found = [pipeline, *listeners] if pipeline is not None else listeners
+            text = topic.decode(errors="replace")
+            found = [x for x in self.pipelines.values() if any(t.match(text) is not None for t in x.group.templates)]
             if len(self._takers_of) < _TOPICS_MAX:
                 self._takers_of[topic] = found
         return found
+
+    def _connect(self) -> None:
+        """Let each group ask the others whether one of them has all that it knows of a message."""
+        self._takers_of = {}
+        for name, pipeline in self.pipelines.items():
+            pipeline.decoder.elsewhere = partial(self._covered, name) if len(self.pipelines) > 1 else None
+
+    def _covered(self, name: str, topic: bytes, payload: bytes) -> bool:
+        """Whether another group than this has every value that it could ask of a message."""
+        return any(x.group.name != name and x.decoder.covers(topic, payload) for x in self.takers(topic))
 
     def renew(self, name: str, streams: Sequence[str] = ()) -> None:
         """Give a group a pipeline without any state, but with these streams."""
@@ -104,8 +137,7 @@ class Groups:
             pipeline.streams.add(stream)
         pipeline.begin()
         pipeline.maintenance.plan(self.maintenance)
-        self._pipeline_of, self._takers_of = {}, {}
-        self._listening = [x for x in self.pipelines.values() if any(spec.listens for spec in x.group.payloads)]
+        self._connect()
 
     def refill(self, names: Collection[str], batch: Batch, now_s: float) -> None:
         """Give these groups their part of a batch of the past; see `core.takeover`."""
@@ -113,23 +145,11 @@ class Groups:
             pipeline = self.pipelines[name]
             if batch.maintenance is not None:
                 pipeline.maintenance.plan(batch.maintenance)
+            for one in batch.changes:
+                if one.group == name:
+                    change(pipeline, one, Changed())
             at = [i for i, topic in enumerate(batch.topics) if pipeline in self.takers(topic)]
-            refill(pipeline, self._only(batch, pipeline, at), now_s)
-
-    def _find(self, topic: bytes) -> Pipeline | None:
-        """Return the first group's pipeline that has a template for this topic."""
-        if topic in self._pipeline_of:
-            return self._pipeline_of[topic]
-        text = topic.decode(errors="replace")
-        found = next((x for x in self.pipelines.values() if _matches(x, text, listens=False)), None)
-        if len(self._pipeline_of) < _TOPICS_MAX:
-            self._pipeline_of[topic] = found
-        return found
-
-    def _listeners(self, topic: bytes, owner: Pipeline | None) -> list[Pipeline]:
-        """Return the other groups that listen to this topic: several may need what an edge node says of its devices."""
-        text = topic.decode(errors="replace")
-        return [x for x in self._listening if x is not owner and _matches(x, text, listens=True)]
+            refill(pipeline, self._only(batch, pipeline, np.array(at, np.int64)), now_s)
 
     def snapshot(self) -> bytes:
         """Return the whole state as one block of bytes, readable by `restore`."""
@@ -181,6 +201,48 @@ class Groups:
         return found
 
 
+def _said(pipeline: Pipeline, done: Changed, report: Report | None = None) -> Report:
+    """Return a report that begins with changes; without one, of these alone."""
+    report = _nothing(pipeline) if report is None else report
+    name = pipeline.group.name
+    news = replace(report.groups[name], removed=done.removed, renamed=done.renamed, forgotten=done.forgotten)
+    return replace(
+        report,
+        groups={name: news},
+        transitions=[*done.transitions, *report.transitions],
+        notices=[*done.notices, *report.notices],
+    )
+
+
+def _nothing(pipeline: Pipeline) -> Report:
+    none, empty, C = np.zeros(0, np.int32), np.zeros(0), len(pipeline.profile.channels)
+    rows = ScaledRows(none, empty, np.zeros((0, C), np.float32))
+    verdicts = Verdicts(none, empty, empty, empty, empty, np.zeros((0, C), np.float32), none.astype(np.int8))
+    news = GroupReport(pipeline.streams.names, rows, verdicts, pipeline.broken)
+    return Report(0, 0, 0, Drops(), {pipeline.group.name: news}, [])
+
+
+def _step(pipeline: Pipeline, batch: Batch, now_s: float, changed: Changed | None) -> Report:
+    """Step one group, after these changes; where it is full, streams that are long silent give way meanwhile."""
+    cuts = pipeline.places.cuts(batch, one_each=not pipeline.router.deferred)
+    reports, done, first = [], changed, 0
+    for at, minute_s in [*cuts, (len(batch), None)]:
+        if at > first or minute_s is None:
+            part = batch if (first, at) == (0, len(batch)) else batch.only(np.arange(first, at), first=first == 0)
+            report = pipeline.step(part, now_s)
+            reports.append(report if done is None else _said(pipeline, done, report))
+            done, first = None, at
+        if minute_s is not None and pipeline.streams.refused:
+            made = make_room(pipeline, minute_s)
+            if made.forgotten:
+                reports.append(_said(pipeline, made))
+    if len(reports) == 1:
+        return reports[0]
+    name = pipeline.group.name
+    whole = Report.of(len(batch), Drops(), reports, ticked=False)
+    return replace(whole, groups={name: GroupReport.joined([report.groups[name] for report in reports])})
+
+
 def _about(pipeline: Pipeline) -> dict[str, Any]:
     """What a group's state means something under; snapshots of former releases have the model alone."""
     group = pipeline.group
@@ -203,8 +265,3 @@ def _opened(snapshot: bytes) -> tuple[Mapping[str, Any], State]:
 
 def _part(arrays: State, name: str) -> State:
     return {key.partition("/")[2]: array for key, array in arrays.items() if key.startswith(f"{name}/")}
-
-
-def _matches(pipeline: Pipeline, topic: str, *, listens: bool) -> bool:
-    pairs = zip(pipeline.group.templates, pipeline.group.payloads, strict=True)
-    return any(spec.listens is listens and template.match(topic) is not None for template, spec in pairs)

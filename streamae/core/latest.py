@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from streamae.core.arrays import grown
+from streamae.core.arrays import grown, without
 from streamae.core.types import F64, I32, Verdicts
 
 __all__ = ["Latest"]
@@ -29,6 +29,16 @@ class Latest:
         for name in ("time_s", "row_s", "score", "threshold", "ratio"):
             setattr(self, name, grown(getattr(self, name), streams, np.nan))
         self.worst = grown(self.worst, streams, -1)
+
+    def forget(self, stream: int) -> None:
+        """Forget the verdict of a stream."""
+        self.time_s[stream] = self.score[stream] = self.threshold[stream] = np.nan
+        self.worst[stream] = -1
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream; the last one takes its number."""
+        for name in ("time_s", "row_s", "score", "threshold", "worst"):
+            setattr(self, name, without(getattr(self, name), stream))
 
     def note(self, v: Verdicts) -> None:
         """Remember the verdicts; of several for a stream the last one stays."""

@@ -48,6 +48,11 @@ class MaintenancePlan:
             found |= named & (self._start_s[n] <= end_s) & (start_s < self._end_s[n])
         return found
 
+    def renumber(self) -> None:
+        """Look up again which streams the patterns name: their numbers have changed."""
+        self._named = {pattern: named[:0] for pattern, named in self._named.items()}
+        self._seen = dict.fromkeys(self._seen, 0)
+
     def now(self, now_s: float) -> Bool:
         """Return which of the S streams are in maintenance at `now_s`."""
         found = np.zeros(len(self._streams), np.bool_)

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from streamae.core.align_rule import RowAlign
-from streamae.core.arrays import firsts, grown, rounds
+from streamae.core.arrays import firsts, grown, rounds, without
 from streamae.core.refused import Refused
 from streamae.core.types import F64, I32, Drop, Drops, Readings, Rows, State
 
@@ -39,6 +39,10 @@ class Align(Protocol):
 
     def interrupt(self, stream: I32) -> None:
         """Build no row of what these streams sent before: samples of theirs are known to be lost."""
+        ...
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream; the last one takes its number."""
         ...
 
     def state(self, streams: int) -> State:
@@ -112,6 +116,11 @@ class MessageRows:
         refused.note("late", rows.stream, step_s < 0, keep)
         refused.note("still", rows.stream, step_s == 0, keep)
         return Rows(rows.stream[keep], rows.time_s[keep], rows.values[keep]), +drops
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream; the last one takes its number."""
+        self._last_s = without(self._last_s, stream)
+        self.refused.drop(stream)
 
     def state(self, streams: int) -> State:
         """Return what a snapshot keeps."""

@@ -26,11 +26,12 @@ from streamae.core.flapping import FLAPPING, Flapping, FlapRule
 from streamae.core.group_rule import GroupRule
 from streamae.core.latest import Latest
 from streamae.core.maintenance import MaintenancePlan
+from streamae.core.places import Places
 from streamae.core.profile import Profile, Reconstructor
 from streamae.core.quarantine import Quarantine, judged
 from streamae.core.report import GroupReport, Report, Transition
 from streamae.core.routes import Router, Streams
-from streamae.core.scale import Scale
+from streamae.core.scale import GroupScale, Scale
 from streamae.core.score import Scoring
 from streamae.core.sensors.stage import Sensors
 from streamae.core.threshold import Threshold
@@ -67,16 +68,18 @@ class Pipeline:
         warmup_rows = self.profile.warmup_rows if group.warmup_rows is None else group.warmup_rows
         self.streams = Streams(group.stream_template, group.max_streams)
         self.router = Router(group.templates, channels, self.streams, deferred(group.payloads))
-        self._transitions = Transitions(instance, group.name, self.streams, self.profile)
+        self.transitions = Transitions(instance, group.name, self.streams, self.profile)
         self.decoder = Decoder(self.router, group.payloads, channels, future_max_s=group.future_max_s, loads=loads)
         self.align = align_stage(group.align, len(channels), self.profile.gap_max_s)
-        self.scale = Scale(len(channels), warmup_rows, self.profile.calibration.calm)
+        usual = GroupScale.of(self.profile.calibration, self.profile.streams, len(channels), warmup_rows)
+        self.scale = Scale(len(channels), warmup_rows, usual)
         gap_max_s = self.profile.gap_max_s if self.align.gap_max_s is None else self.align.gap_max_s
         self.calendar = Calendar.of(self.profile.calendar)
         read = len(channels) + len(self.calendar)
         self.rings = Rings(self.profile.window, read, gap_max_s=gap_max_s, stride=group.stride)
         self.scoring = Scoring(self.profile.calibration, len(channels))
-        self.threshold = Threshold(self.profile.calibration, group.false_alarms_per_s)
+        keep_s = group.alert.keep_firing_for_s
+        self.threshold = Threshold(self.profile.calibration, group.false_alarms_per_s, keep_s)
         self.alerts = Alerts(group.alert)
         self.quarantine = Quarantine()
         self.maintenance = MaintenancePlan(group.name, self.streams)
@@ -85,28 +88,52 @@ class Pipeline:
         self.flapping = Flapping(group.flapping)
         self.broken = ""  # why the model can judge nothing at all, as far as its last call showed
         self.latest = Latest()
+        self.places = Places(self.streams)
+        self._restored: dict[str, Any] = {
+            "decode": self.decoder, "align": self.align, "scale": self.scale, "rings": self.rings,
+            "scoring": self.scoring, "threshold": self.threshold, "alerts": self.alerts, "quarantine": self.quarantine,
+            "health": self.health, "flapping": self.flapping, "places": self.places,
+        }  # fmt: skip
+        self._stages = (
+            self.align, self.scale, self.rings, self.scoring, self.threshold, self.alerts, self.quarantine,
+            self.health, self.latest, self.places,
+        )  # fmt: skip
         self._begun = 0
         self._heard_s = -np.inf  # the wall clock at the last message
 
     def step(self, batch: Batch, wall_s: float = -np.inf) -> Report:
-        """Take the group's messages of a batch, in their order; an empty one says at `wall_s` that there were none."""
+        """Take the group's messages of a batch, in their order; an empty one says at `wall_s` that there were none.
+
+        What is refused of messages that the group does not know is in its intake alone; see `core.intake`.
+        """
         interrupted = self.interrupt(batch.holes) if batch.broken else 0
         self._listen(batch, wall_s)
-        readings, drops = self.decoder.decode(batch.topics, batch.payloads, batch.arrival_s, wall_s)
+        decoded = self.decoder.read(batch.topics, batch.payloads, batch.arrival_s, wall_s)
+        readings = decoded.readings
+        begun = self._begun
         self.begin()
+        self.places.note(readings, begun)
         samples = readings.samples()
         maintenance = self.maintenance.touches(samples.stream, samples.time_s, samples.time_s)
         findings = self.health.step(samples, maintenance, self.maintenance.now(wall_s), wall_s)
         rows, refused = self.align.step(readings)
-        report = self._judge(rows, len(batch), drops + refused, batch.thinning)
-        begun = [*report.transitions, *(self._transitions.finding(finding) for finding in findings)]
+        report = self._judge(rows, len(batch), decoded.drops + refused, batch.thinning)
+        groups = {name: replace(news, intake=decoded.intake) for name, news in report.groups.items()}
+        fresh = [*report.transitions, *(self.transitions.finding(finding) for finding in findings)]
         lost = self.decoder.sequences.taken()
         notices = [*self.decoder.notices(), *report.notices]
         if lost:
             words = f"{lost.total()} messages are missing by their sequence numbers"
-            notices.append(self._transitions.notice(sorted(lost), words))
-        transitions = self.flapping.step(begun, self._present_s)
-        return replace(report, transitions=transitions, notices=notices, missing=lost.total(), interrupted=interrupted)
+            notices.append(self.transitions.notice(sorted(lost), words))
+        transitions = self.flapping.step(fresh, self.present_s)
+        return replace(
+            report,
+            groups=groups,
+            transitions=transitions,
+            notices=notices,
+            missing=lost.total(),
+            interrupted=interrupted,
+        )
 
     def _listen(self, batch: Batch, wall_s: float) -> None:
         """Note when the group was heard, and over which time nobody listened."""
@@ -115,7 +142,7 @@ class Pipeline:
         if len(batch):
             self._heard_s = wall_s
 
-    def _present_s(self, name: str) -> float:
+    def present_s(self, name: str) -> float:
         """Return the event time of a stream's newest row, NaN for what is none."""
         stream = self.streams.index(name)
         return float("nan") if stream is None else float(self.latest.row_s[stream])
@@ -137,8 +164,7 @@ class Pipeline:
         """Start the stages for streams that have appeared."""
         if self._begun == len(self.streams):
             return
-        stages = (self.align, self.scale, self.rings, self.scoring, self.threshold, self.alerts, self.quarantine)
-        for stage in (*stages, self.health, self.latest):
+        for stage in self._stages:
             stage.grow(len(self.streams))
         for stream in range(self._begun, len(self.streams)):
             name = self.streams.names[stream]
@@ -150,6 +176,25 @@ class Pipeline:
             runs = (self.profile.calibration if known is None else known).runs
             self.health.begin(stream, runs, known=known is not None)
         self._begun = len(self.streams)
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream, of which no alert and no verdict stands; the last one takes its number."""
+        self.begin()
+        self.streams.remove(stream)
+        for stage in self._stages:
+            stage.drop(stream)
+        self._begun = len(self.streams)
+        self.router.forget()
+        self.maintenance.renumber()
+
+    def relearn(self, stream: int) -> None:
+        """Forget what is normal for a stream: it learns that as one that the model does not know."""
+        self.scale.relearn(stream)
+        self.scoring.begin(stream, None)
+        self.threshold.begin(stream, None)
+        self.rings.interrupt(np.array([stream], np.int32))
+        self.quarantine.release(stream)
+        self.latest.forget(stream)
 
     def _judge(self, rows: Rows, messages: int, drops: Drops, thinning: int = 1) -> Report:
         scaled, due = self.windows(rows, thinning)
@@ -193,7 +238,7 @@ class Pipeline:
 
     def _notices(self, reason: str, fresh: list[int], free: list[int]) -> list[str]:
         said = [(fresh, f"in quarantine, the model fails on it ({reason})"), (free, "judged again")]
-        return [self._transitions.notice(streams, words) for streams, words in said if streams]
+        return [self.transitions.notice(streams, words) for streams, words in said if streams]
 
     def _score(self, windows: Windows, errors: F32, thinning: int) -> tuple[Verdicts, list[Transition]]:
         B, C = len(windows), len(self.profile.channels)
@@ -213,16 +258,25 @@ class Pipeline:
         v.own[index] = self.threshold.own(s)
         v.state[index], changes = self.alerts.step(s, time_s, v.score[index], v.threshold[index])
         return [
-            self._transitions.anomaly(v, int(index[at]), changes, n, self.threshold.holding(int(s[at])))
+            self.transitions.anomaly(v, int(index[at]), changes, n, self.threshold.holding(int(s[at])))
             for n, at in enumerate(changes.position)
         ]
+
+    def confirm(self, name: str, alert: str) -> None:
+        """Learn that the last alert of a stream was real, if it has this id: its threshold is as before it."""
+        stream = self.streams.index(name)
+        if stream is None or stream >= self._begun:
+            return
+        (onset_s,) = self.alerts.onset_s(np.array([stream])).tolist()
+        if self.transitions.anomaly_id(stream, onset_s) == alert:
+            self.threshold.confirm(stream)
 
     def firing_ids(self) -> list[str]:
         """Return the ids of the alerts and of the verdicts on sensors that fire now."""
         firing = self.alerts.firing(len(self.streams))
         pairs = zip(firing.tolist(), self.alerts.onset_s(firing).tolist(), strict=True)
-        alerts = [self._transitions.anomaly_id(*pair) for pair in pairs]
-        verdicts = [self._transitions.finding_id(*one) for one in self.health.open()]
+        alerts = [self.transitions.anomaly_id(*pair) for pair in pairs]
+        verdicts = [self.transitions.finding_id(*one) for one in self.health.open()]
         return alerts + verdicts + [t.id for t in self.flapping.open()]
 
     def verdicts(self) -> list[str]:
@@ -260,6 +314,7 @@ class Pipeline:
             "quarantine": self.quarantine.state(S),
             "health": self.health.state(S),
             "flapping": self.flapping.state(),
+            "places": self.places.state(S),
             "pipeline": {"heard_s": np.array(self._heard_s)},
         }
         return {f"{stage}.{name}": array for stage, kept in stages.items() for name, array in kept.items()}
@@ -274,14 +329,6 @@ class Pipeline:
         for key, array in state.items():
             stage, _, name = key.partition(".")
             parts[stage][name] = array
-        self.decoder.restore(parts["decode"])
-        self.align.restore(parts["align"])
-        self.scale.restore(parts["scale"])
-        self.rings.restore(parts["rings"])
-        self.scoring.restore(parts["scoring"])
-        self.threshold.restore(parts["threshold"])
-        self.alerts.restore(parts["alerts"])
-        self.quarantine.restore(parts["quarantine"])
-        self.health.restore(parts["health"])
-        self.flapping.restore(parts["flapping"])
+        for stage, kept in self._restored.items():
+            kept.restore(parts[stage])
         self._heard_s = float(parts["pipeline"].get("heard_s", -np.inf))

@@ -12,7 +12,7 @@ Where even a window of zeros fails, it is not the streams: the model is broken, 
 import numpy as np
 import numpy.typing as npt
 
-from streamae.core.arrays import firsts, grown
+from streamae.core.arrays import firsts, grown, without
 from streamae.core.profile import Reconstructor
 from streamae.core.types import F32, I8, I32, I64, Bool, State
 
@@ -85,6 +85,14 @@ class Quarantine:
         """Make room for at least this many streams."""
         self._left = grown(self._left, streams, 0)
         self._misses = grown(self._misses, streams, 0)
+
+    def release(self, stream: int) -> None:
+        """Take a stream out of quarantine."""
+        self._left[stream] = self._misses[stream] = 0
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream; the last one takes its number."""
+        self._left, self._misses = without(self._left, stream), without(self._misses, stream)
 
     def held(self, streams: int) -> I64:
         """Return which of the first S streams are in quarantine."""

@@ -9,7 +9,7 @@ nobody knows when samples arrived, no time begins again.
 
 import numpy as np
 
-from streamae.core.arrays import grown
+from streamae.core.arrays import grown, without
 from streamae.core.types import F64, I32, Bool, State
 
 __all__ = ["AGAIN", "Refused"]
@@ -45,6 +45,11 @@ class Refused:
         """Make room for at least this many streams."""
         for name, (fill, _) in _KEPT.items():
             setattr(self, name, grown(getattr(self, name), streams, fill))
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream; the last one takes its number."""
+        for name in _KEPT:
+            setattr(self, name, without(getattr(self, name), stream))
 
     def begins_again(self, s: I32, time_s: F64, arrival_s: F64, late: Bool) -> Bool:
         """Take one sample of each of some streams; returns where the stream's time begins again with it."""

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from streamae.core.arrays import grown
+from streamae.core.arrays import grown, without
 from streamae.core.calibration import Calibration, StreamCalibration
 from streamae.core.types import F32, F64, I32, Bool, round_score
 
@@ -94,7 +94,7 @@ class Scoring:
         self._groups = int(self._group.max()) + 1
         self._weight0 = calibration.weight
         self._level0 = np.maximum(calibration.level, _TINY)
-        self._cold0 = calibration.cold_zero
+        self._zero0, self._cold0 = calibration.zero, calibration.cold_zero
         self._learn = calibration.learn_windows
         self._floor = calibration.level_floor
         self._smoothing = calibration.smoothing
@@ -134,6 +134,11 @@ class Scoring:
         """Windows that each of the streams still learns from before it is scored."""
         left: I32 = self._state["left"][stream]
         return left
+
+    def above(self, streams: int) -> F64:
+        """Return how far the limit, 1.0, of the first S streams lies above the group's, `[S]` in logarithms."""
+        found: F64 = self._state["zero"][:streams] - self._zero0
+        return found
 
     def judged(self, streams: int) -> Bool:
         """Return which of the first S streams have ever had a score, `[S]`."""
@@ -177,6 +182,10 @@ class Scoring:
         s["left"][stream] -= 1
         done = stream[s["left"][stream] == 0]
         s["weight"][done] = self._weight0 / np.maximum(np.exp(s["learnt"][done] / self._learn), self._floor)
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream; the last one takes its number."""
+        self._state = {name: without(array, stream) for name, array in self._state.items()}
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that `restore` needs, as arrays."""

@@ -65,6 +65,14 @@ class Sequences:
         if lost:
             self._lost[stream] += lost
 
+    def drop(self, stream: int, last: int) -> None:
+        """Forget a stream; the last one takes its number."""
+        kept = {key: numbers for key, numbers in self._last.items() if key[0] != stream}
+        self._last = {(stream if s == last else s, t, c): numbers for (s, t, c), numbers in kept.items()}
+        self._lost.pop(stream, None)
+        if last in self._lost:
+            self._lost[stream] = self._lost.pop(last)
+
     def taken(self) -> Counter[int]:
         """Return the messages that were found lost since the last call, by stream."""
         lost, self._lost = self._lost, Counter()

@@ -14,10 +14,10 @@ from streamae.core.pipeline import Pipeline
 from streamae.core.quarantine import judged
 from streamae.core.report import Transition
 from streamae.core.transitions import ANOMALY
-from streamae.core.types import I8, I64, AlertState, Batch, Bool, State
+from streamae.core.types import I8, I64, AlertState, Batch, Bool, Rows, State
 from streamae.core.unjudged import mark_unjudged
 
-__all__ = ["Progress", "hold", "inherit", "inherit_births", "progress", "refill", "states", "unjudged"]
+__all__ = ["Progress", "hold", "inherit", "inherit_births", "learn_rows", "progress", "refill", "states", "unjudged"]
 
 
 def refill(pipeline: Pipeline, batch: Batch, wall_s: float = -np.inf) -> None:
@@ -27,6 +27,13 @@ def refill(pipeline: Pipeline, batch: Batch, wall_s: float = -np.inf) -> None:
     readings, _ = pipeline.decoder.decode(batch.topics, batch.payloads, batch.arrival_s, wall_s)
     pipeline.begin()
     rows, _ = pipeline.align.step(readings)
+    learn_rows(pipeline, rows)
+    pipeline.decoder.sequences.taken()
+    pipeline.decoder.notices()
+
+
+def learn_rows(pipeline: Pipeline, rows: Rows) -> None:
+    """Let rows of the past fill windows and teach what is normal; none is judged."""
     windows = pipeline.windows(rows)[1].windows
     learning = pipeline.scoring.remaining(windows.stream) > 0
     stream, start_s, time_s = windows.stream[learning], windows.start_s[learning], windows.time_s[learning]
@@ -35,8 +42,6 @@ def refill(pipeline: Pipeline, batch: Batch, wall_s: float = -np.inf) -> None:
     for part in rounds(stream):
         index = part[~answer.failed[part] & (pipeline.scoring.remaining(stream[part]) > 0)]
         pipeline.scoring.step(stream[index], answer.errors[index], maintenance[index])
-    pipeline.decoder.sequences.taken()
-    pipeline.decoder.notices()
 
 
 def inherit(pipeline: Pipeline, state: State) -> None:
@@ -49,6 +54,7 @@ def inherit(pipeline: Pipeline, state: State) -> None:
     pipeline.health.restore(_stage(state, "health"))
     pipeline.flapping.restore(_stage(state, "flapping"))
     pipeline.flapping.release()
+    pipeline.places.restore(_stage(state, "places"))
     pipeline.align.grow(len(pipeline.streams))
     pipeline.health.grow(len(pipeline.streams))
 

@@ -29,6 +29,9 @@ sinks into the normal score.
 Time is what counts, not windows: under a backlog, where only every k-th window is scored (`rows=k`), the mean and the
 averages move by what k windows would have moved them, and theta sinks by the clock of the samples anyway.
 
+An alarm that people confirm as real has taught nothing: `confirm` puts mean and theta back to where they were before
+it, and they stay there while it lasts.
+
 In maintenance nothing moves: mean, averages and theta stay as they are, an onset raises nothing, and the time does
 not count towards the budget.
 
@@ -40,7 +43,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamae.core.arrays import grown
+from streamae.core.arrays import grown, without
 from streamae.core.calibration import Calibration, StreamCalibration
 from streamae.core.types import F64, I8, I32, Bool, round_score
 
@@ -55,7 +58,10 @@ _FIRST_WINDOWS = 721.0  # a new stream's mean starts as if it had seen so many: 
 _SETTLED = 64.0  # half-lives of an average before its limit holds for a new stream
 _KNOWN = 1e12
 _NONE, _SCORE, _AVERAGES = 0, 1, 2  # what holds an alarm: nothing, the score, and from here on the averages
-_UNHELD = {"by": _NONE, "by_s": np.nan, "over": np.nan}
+_UNHELD = {
+    "by": _NONE, "by_s": np.nan, "over": np.nan,
+    "high_s": -np.inf, "mean_before": np.nan, "theta_before": np.nan, "real": False,
+}  # fmt: skip
 
 
 class Holding(NamedTuple):
@@ -74,7 +80,10 @@ class Holding(NamedTuple):
 class Threshold:
     """Thresholds of a group's streams; a call may name a stream once only. Deterministic, vectorised over streams."""
 
-    def __init__(self, calibration: Calibration, false_alarms_per_s: float | None = None) -> None:
+    def __init__(
+        self, calibration: Calibration, false_alarms_per_s: float | None = None, keep_firing_for_s: float = 60.0
+    ) -> None:
+        self._keep_s = keep_firing_for_s  # for so long after it was exceeded an alarm goes on
         rate = calibration.budget_per_s if false_alarms_per_s is None else false_alarms_per_s
         self._sink_per_s = _BALANCE * _STEP * rate
         self._half_life = calibration.half_life_windows
@@ -93,6 +102,10 @@ class Threshold:
             "by": np.zeros(0, np.int8),
             "by_s": np.zeros(0),
             "over": np.zeros(0),
+            "high_s": np.zeros(0),
+            "mean_before": np.zeros(0),
+            "theta_before": np.zeros(0),
+            "real": np.zeros(0, np.bool_),
         }
 
     def grow(self, capacity: int) -> None:
@@ -183,6 +196,9 @@ class Threshold:
         """Take one logarithmic score of each stream, and learn from it where it `learns`."""
         s = self._state
         was_on, last_s = s["on"][stream], s["last_s"][stream]
+        if exceeds.any() or s["real"][stream].any():
+            self._remember(stream, time_s, exceeds)
+            learns = learns & ~s["real"][stream]
         idle_s = np.where(np.isnan(last_s), 0.0, np.clip(time_s - last_s, 0.0, _IDLE_MAX_S))
         sunk = np.maximum(s["theta"][stream] - self._sink_per_s * idle_s, _CLEARANCE - s["offset"][stream])
         raised = s["theta"][stream] + np.where(was_on, 0.0, _STEP)
@@ -191,6 +207,23 @@ class Threshold:
         s["mean"][stream] += weight * (np.where(exceeds, np.minimum(value, limit), value) - s["mean"][stream])
         s["on"][stream], s["last_s"][stream] = exceeds, time_s
         s["seen"][stream] += rows * learns
+
+    def _remember(self, stream: I32, time_s: F64, exceeds: Bool) -> None:
+        """Keep mean and theta as they are before an alarm, and forget after it that it was confirmed."""
+        s = self._state
+        lasts = np.abs(time_s - s["high_s"][stream]) < self._keep_s
+        begins = stream[exceeds & ~s["on"][stream] & ~lasts]
+        s["mean_before"][begins], s["theta_before"][begins] = s["mean"][begins], s["theta"][begins]
+        s["real"][stream] &= exceeds | lasts
+        s["high_s"][stream[exceeds]] = time_s[exceeds]
+
+    def confirm(self, stream: int) -> None:
+        """Take back what the last alarm of a stream has taught, and learn no more from it: the fault was real."""
+        s = self._state
+        if np.isnan(s["mean_before"][stream]):
+            return
+        s["mean"][stream], s["theta"][stream] = s["mean_before"][stream], s["theta_before"][stream]
+        s["real"][stream] = s["on"][stream]
 
     def hold(self, stream: int) -> None:
         """Mark the threshold as exceeded: a stream whose alert goes on begins no second one."""
@@ -207,8 +240,13 @@ class Threshold:
         theta = now["theta"] - onsets * _STEP + idle_s * self._sink_per_s
         low, high = _CLEARANCE - now["offset"], np.maximum(now["theta"], 0.0)
         then = {"theta": np.clip(theta, low, high), "on": np.zeros(1, np.bool_), "last_s": np.full(1, np.nan)}
-        then |= {"by": np.zeros(1, np.int8), "by_s": np.full(1, np.nan)}
+        then |= {"by": np.zeros(1, np.int8), "by_s": np.full(1, np.nan), "real": np.zeros(1, np.bool_)}
         return {name: array for name, array in (now | then).items() if name != "average"}
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream; the last one takes its number."""
+        self._state = {name: without(array, stream) for name, array in self._state.items()}
+        self._own = without(self._own, stream)
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that `restore` needs, as arrays."""
@@ -219,6 +257,6 @@ class Threshold:
         kinds, streams = len(self._half_lives), len(state["mean"])
         begun = {"average": np.repeat(state["mean"][:, None], kinds, axis=1), "seen": np.zeros(streams)}
         begun |= {name: np.full(streams, value) for name, value in _UNHELD.items()}
-        begun |= {"by": np.zeros(streams, np.int8)}
+        begun |= {"by": np.zeros(streams, np.int8), "real": np.zeros(streams, np.bool_)}
         self._state = {name: (begun | dict(state))[name].copy() for name in self._state}
         self._own = np.full(streams, np.nan)

@@ -18,6 +18,7 @@ _FIELD = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _REST = "{" + CHANNEL + "...}"  # the label that takes several levels; a stream's name could not be taken apart again
 _WILD = {"+": "[^/]*", "#": ".*", _REST: f"(?P<{CHANNEL}>.+)"}
+_SHARED = {"$share": 2, "$queue": 1}  # levels before the topic of a shared subscription, in MQTT 5 and before it
 _TOPIC_MAX_BYTES = 65_535  # MQTT: a topic is a string with a two-byte length
 
 
@@ -60,6 +61,11 @@ class Template:
         if not text or "\0" in text or len(text.encode()) > _TOPIC_MAX_BYTES:
             raise ValueError("a topic template is 1 to 65535 bytes without NUL")
         levels = text.split("/")
+        if levels[0] in _SHARED:
+            raise ValueError(
+                f"write the topic without {'/'.join(levels[: _SHARED[levels[0]]])}/: of a shared subscription each "
+                "subscriber gets a part of the messages, so every window would have holes"
+            )
         filters = [_parse_level(level, last=i == len(levels) - 1) for i, level in enumerate(levels)]
         if text.startswith("$") and filters[0] == "+":
             raise ValueError(f"spell level {levels[0]!r} out: MQTT's wildcards match no first level that begins with $")

@@ -3,7 +3,10 @@
 import hashlib
 from collections.abc import Sequence
 
+import numpy as np
+
 from streamae.core.alert import SEVERITIES, Changes
+from streamae.core.latest import Latest
 from streamae.core.profile import Profile
 from streamae.core.report import Transition
 from streamae.core.routes import Streams
@@ -60,6 +63,32 @@ class Transitions:
             model_digest=self.profile.digest,
             peak_score=float(changes.peak[n]),
             limit=limit_text(holding),
+        )
+
+    def ended(self, stream: int, alert: tuple[str, int, float, float], latest: Latest) -> Transition:
+        """Return the end of an alert by a change of its stream: `alert` is what `Alerts.end` returned."""
+        severity, sequence, onset_s, peak = alert
+        end_s = float(np.fmax(onset_s, latest.row_s[stream]))
+        score = float(latest.score[stream]) if np.isfinite(latest.score[stream]) else peak
+        threshold = float(latest.threshold[stream]) if np.isfinite(latest.threshold[stream]) else 1.0
+        return Transition(
+            id=self.anomaly_id(stream, onset_s),
+            sequence=sequence,
+            instance=self.instance,
+            group=self.group,
+            stream=self._name(stream),
+            labels=self.streams.labels(stream),
+            rule=ANOMALY,
+            state="resolved",
+            severity=severity,
+            onset_s=onset_s,
+            time_s=end_s,
+            window_start_s=onset_s,
+            score=score,
+            threshold=threshold,
+            shares={},
+            model_digest=self.profile.digest,
+            peak_score=peak,
         )
 
     def finding(self, f: Finding) -> Transition:

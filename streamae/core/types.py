@@ -23,12 +23,14 @@ __all__ = [
     "BACKOFF_MAX_S",
     "AlertState",
     "Batch",
+    "Confirmed",
     "Drop",
     "Drops",
     "Maintenance",
     "Readings",
     "Rows",
     "ScaledRows",
+    "StreamChange",
     "Verdicts",
     "Windows",
     "round_score",
@@ -53,14 +55,14 @@ class Drop(StrEnum):
     EMPTY = "empty_payload"
     TOO_LARGE = "payload_too_large"
     TOO_MANY_POINTS = "too_many_points"  # more samples, lines or metrics in one message than `max_points`
-    NOT_A_NUMBER = "not_a_number"  # text, bool or null where a number belongs
-    NOT_FINITE = "not_finite"  # NaN, inf, or beyond float32
+    NOT_A_NUMBER = "not_a_number"  # text that is no number and no known word, or a list or object
+    NOT_FINITE = "not_finite"  # inf, or beyond float32
     MALFORMED = "malformed_payload"  # not JSON, nested too deep, bad UTF-8
     MISSING_VALUE = "missing_value"  # a configured path leads nowhere
     UNAVAILABLE = "unavailable"  # the source itself says that it has no value now
     NO_BIRTH = "no_birth"  # Sparkplug data by alias, before the birth that says what the alias is
     SEQUENCE_GAP = "sequence_gap"  # Sparkplug messages that never came: a hole in the numbers of an edge node
-    BAD_TIME = "bad_time"  # no time where the payload should have one, or one that cannot be read
+    BAD_TIME = "bad_time"  # no time where the payload should have one, one that cannot be read, or one before 2000
     FUTURE = "future"  # the event time is ahead of the arrival by more than `future_max_s`
     LATE = "late"  # behind the stream's newest sample by more than the lateness allowed
     DUPLICATE = "duplicate"  # this stream, channel and time were seen already
@@ -85,6 +87,27 @@ class Maintenance(NamedTuple):
     end_s: float
 
 
+class Confirmed(NamedTuple):
+    """An alert, by its id, of which people say that it was real."""
+
+    group: str
+    stream: str
+    alert: str
+
+
+class StreamChange(NamedTuple):
+    """A change of one stream that a person asks for: `kind` is relearn, remove or rename.
+
+    `name` is the new name, `rows` what the stream is to learn from, as `core.changes.packed` writes rows.
+    """
+
+    kind: str
+    group: str
+    stream: str
+    name: str = ""
+    rows: str = ""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Messages as one connection delivered them, in receive order: what is journalled, and then acknowledged.
@@ -95,7 +118,8 @@ class Batch:
     here, so that it is journalled: `holes` are topics of which messages are known to be lost just before this batch
     (None: of any topic), of the windows that are due only every `thinning`-th is scored (above 1 under a backlog), and
     `maintenance` is the whole plan from this batch on (None: as before). `resumed`: it is the first of a connection,
-    and what the broker did not keep of the time before is lost.
+    and what the broker did not keep of the time before is lost. `confirmed` are alerts that people called real before
+    this batch, and `changes` of streams come before its messages.
     """
 
     topics: Sequence[bytes]
@@ -109,6 +133,8 @@ class Batch:
     thinning: int = 1
     maintenance: Sequence[Maintenance] | None = None
     resumed: bool = False
+    confirmed: Sequence[Confirmed] = ()
+    changes: Sequence[StreamChange] = ()
 
     def __len__(self) -> int:
         """Return N, the number of messages."""
@@ -124,7 +150,9 @@ class Batch:
             mid=self.mid[keep] if len(self.mid) else self.mid,
             dup=self.dup[keep] if len(self.dup) else self.dup,
         )
-        return picked if first else replace(picked, lost=Drops(), holes=(), maintenance=None, resumed=False)
+        if first:
+            return picked
+        return replace(picked, lost=Drops(), holes=(), maintenance=None, resumed=False, confirmed=(), changes=())
 
     @property
     def broken(self) -> bool:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from streamae.core.arrays import grown, rounds
+from streamae.core.arrays import grown, rounds, without
 from streamae.core.types import F32, F64, I32, I64, State, Windows
 
 __all__ = ["Due", "Rings"]
@@ -60,6 +60,11 @@ class Rings:
         self._count = grown(self._count, streams, 0)
         self._last_s = grown(self._last_s, streams, -np.inf)
         self._waited = grown(self._waited, streams, 0)
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream; the last one takes its number."""
+        for name in ("ring", "steps", "count", "last_s", "waited"):
+            setattr(self, f"_{name}", without(getattr(self, f"_{name}"), stream))
 
     def interrupt(self, stream: I32) -> int:
         """Restart the windows of these streams; returns how many of them held rows."""

@@ -12,6 +12,7 @@ from streamae.config import Settings
 from streamae.config.check import fits
 from streamae.config.rehearsal import require_files
 from streamae.config.streams import StreamGroup
+from streamae.core.filters import covers
 from streamae.core.groups import Groups
 from streamae.core.pipeline import Group
 from streamae.daemon.clock import ArrivalClock, Clock
@@ -60,13 +61,21 @@ def groups_of(settings: Settings, artifacts: Mapping[str, Artifact]) -> list[Gro
 
 
 def subscriptions_of(settings: Settings) -> list[Subscription]:
-    """Return the subscriptions of all groups, each filter once."""
+    """Return the subscriptions of all groups, each filter once, and none for which another one stands.
+
+    A broker may deliver a message once for each filter that it matches.
+    """
     found: dict[str, Subscription] = {}
     for group in settings.streams.values():
         for template, _ in group.readers:
             retained = group.retained == "accept" or (template.filter in found and found[template.filter].retained)
             found[template.filter] = Subscription(template.filter, settings.mqtt.qos, retained)
-    return list(found.values())
+    every = list(found.values())
+    return [one for one in every if not any(_stands_for(other, one) for other in every if other is not one)]
+
+
+def _stands_for(wide: Subscription, one: Subscription) -> bool:
+    return covers(wide.filter, one.filter) and (wide.retained or not one.retained)
 
 
 def make_source(

@@ -35,5 +35,9 @@ def report(path: Path) -> list[str]:
     make_source(settings, clock, ArrivalClock(clock), lambda busy_s: None).close()
     for sink in settings.sinks:
         make_sink(settings, sink, clock).close()
-    HomeAssistantThread(settings, lambda: Snapshot(clock.now()), clock)
+    HomeAssistantThread(settings, _never_asked, clock)
     return lines
+
+
+def _never_asked() -> Snapshot:
+    raise AssertionError("a thread that is not started publishes nothing")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from streamae.condition import Condition, Failing
 from streamae.core.pipeline import Pipeline
+from streamae.daemon.intake import IntakeConditions
 from streamae.ingest.source import SourceStatus
 from streamae.store.store import Store
 
@@ -36,6 +37,7 @@ class Conditions:
         self._poison = Condition("poison", "messages", "messages that end the process are left out", now)
         self._damage = Condition("damage", "state", "the state directory was damaged", now, log)
         self._models: dict[str, Condition] = {}
+        self.intake = IntakeConditions(now)
         self._receive_window = Condition("receive_window", broker, f"broker {broker} waits for our answers", now, log)
         self._limited, self._limited_share, self._looked_s = 0, 0.0, now()
         what = "topics of ours are written by somebody else, or by a late last will"
@@ -46,7 +48,7 @@ class Conditions:
     def all(self) -> list[Condition]:
         """Every condition, failing or not."""
         own = [self._broker, self._forged, self._receive_window, self.silences, self.reload, self._poison, self._damage]
-        return [*own, *list(self._models.values()), *self.rooms()]
+        return [*own, *list(self._models.values()), *self.intake.all, *self.rooms()]
 
     def failing(self) -> list[Failing]:
         """Return what fails now."""
@@ -57,8 +59,9 @@ class Conditions:
         self._damage.observe("; ".join(notes), len(notes))
 
     def observe(self, pipelines: Mapping[str, Pipeline], source: SourceStatus, store: Store) -> None:
-        """Look at what nobody calls about: the broker, the models, poison."""
+        """Look at what nobody calls about: the broker, the models, poison, and what the groups get."""
         heard = source.connected and source.subscribed
+        self.intake.observe(pipelines, listening=heard)
         self._broker.observe("" if heard else source.fatal or source.error)
         self._observe_receive_window(source.window_limited)
         self._observe_forgeries(source.forged)

@@ -21,7 +21,7 @@ from streamae.config.maintenance import planned
 from streamae.config.reload import applicable, changes
 from streamae.core.groups import Groups
 from streamae.core.report import Report
-from streamae.daemon.build import Models, make_source, pipelines, subscriptions_of
+from streamae.daemon.build import Models, pipelines, subscriptions_of
 from streamae.daemon.clock import ArrivalClock, Clock
 from streamae.daemon.conditions import Conditions
 from streamae.daemon.gauges import Gauges
@@ -30,6 +30,7 @@ from streamae.daemon.homeassistant import HomeAssistantThread
 from streamae.daemon.loop import Loop
 from streamae.daemon.page.view import DaemonView
 from streamae.daemon.recover import keep, recover
+from streamae.daemon.session import BrokerSession
 from streamae.daemon.sink_threads import SinkThreads
 from streamae.daemon.systemd import Notifier
 from streamae.errors import StoreError, StreamaeError, UnavailableError
@@ -102,7 +103,9 @@ class Daemon:
             kept.journal_rows_last > 0 or kept.snapshot_s is not None
         )
         self.arrivals = ArrivalClock(clock, groups.arrival_s)
-        source = make_source(settings, clock, self.arrivals, self._heartbeats[0].beat, expect_session=expect_session)
+        self.session = BrokerSession(self.store.session_filters)
+        beat_mqtt, beat_web = (heartbeat.beat for heartbeat in self._heartbeats)
+        source = self.session.source(settings, clock, self.arrivals, beat_mqtt, expect_session=expect_session)
         self.loop = Loop(
             source, groups, self.store, self.metrics,
             now=clock.now, arrived=self.arrivals.now, monotonic=clock.monotonic, sleep=self.stop_asked.wait,
@@ -124,11 +127,12 @@ class Daemon:
         self.home_assistant = HomeAssistantThread(settings, self.view.snapshot, clock)
         self.view.thread_faults, self.view.artifacts = self.thread_faults, artifacts
         self.view.conditions = lambda: self.conditions.all
+        self.view.change.wake = lambda: self.sink_threads.wake()  # noqa: PLW0108  (a reload makes others)
         token = settings.web.token.get_secret_value() if settings.web.token else None
         access = Access(frozenset(settings.web.allowed_hosts), token, settings.web.loopback)
         app = create_app(self.view, access)
-        stop, beat = app.state.events.close, self._heartbeats[1].beat
-        self.web = WebServer(app, settings.web.host, settings.web.port, on_stop=stop, beat=beat)
+        stop = app.state.events.close
+        self.web = WebServer(app, settings.web.host, settings.web.port, on_stop=stop, beat=beat_web)
         self.web.start()
         self.sink_threads.start()
         self.home_assistant.start()
@@ -145,6 +149,7 @@ class Daemon:
         report = self.loop.turn(_TAKE_S)
         if report is not None:
             self.view.note(report)
+            self.conditions.intake.note(self.loop.groups.pipelines, report.groups)
             if report.transitions:
                 self.sink_threads.wake()
             self.on_report(report)
@@ -192,6 +197,7 @@ class Daemon:
         self.sink_threads.observe(self.metrics)
         self.home_assistant.observe(self.metrics)
         source = self.loop.source.status()
+        self.session.observe(source)
         self.gauges.observe(source, self.store.stats())
         self.gauges.observe_people(self.store, self.clock.now())
         if source.fatal:
@@ -239,13 +245,10 @@ class Daemon:
     def _replace(self, settings: Settings, groups: Groups) -> None:
         """Go on with the new pipeline and settings; the connection is made again only for other topics."""
         old, self.settings = self.settings, settings
-        before, after = subscriptions_of(old), subscriptions_of(settings)
-        if before != after:
-            kept = {s.filter for s in after}
-            stale = [s.filter for s in before if s.filter not in kept]
+        if subscriptions_of(old) != subscriptions_of(settings):
             self.loop.source.close()
             beat = self._heartbeats[0].beat
-            self.loop.attach(make_source(settings, self.clock, self.arrivals, beat, stale, expect_session=True))
+            self.loop.attach(self.session.source(settings, self.clock, self.arrivals, beat, expect_session=True))
             self.loop.source.start()
         if (old.sinks, old.page) != (settings.sinks, settings.page):
             self.sink_threads.stop(1.0)

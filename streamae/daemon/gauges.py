@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
 from streamae import __version__
+from streamae.core.blind import blind
 from streamae.core.pipeline import Pipeline
 from streamae.core.takeover import states
 from streamae.core.unjudged import unjudged_reasons
@@ -61,6 +62,8 @@ class Gauges:
             self._metrics.observe_streams(name, states(pipeline), maintenance, severity)
             self._metrics.observe_unjudged(name, unjudged_reasons(pipeline))
             self._metrics.gauge("streams_quarantined", len(pipeline.quarantine.held(streams)), name)
+            self._metrics.gauge("streams_blind", len(blind(pipeline)), name)
+            self._metrics.gauge("streams_resting", int((pipeline.scale.waits(streams) >= 0).sum()), name)
             self._metrics.observe_health(name, pipeline.verdicts())
             self._metrics.gauge("model_broken", bool(pipeline.broken), name)
 

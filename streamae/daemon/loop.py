@@ -6,6 +6,7 @@ turn repeats the commit, takes in nothing more, and says so; the broker keeps wh
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ import numpy as np
 from streamae.condition import Condition
 from streamae.core.groups import Groups
 from streamae.core.report import Report, Transition
-from streamae.core.types import Batch
+from streamae.core.types import Batch, Confirmed, StreamChange
 from streamae.daemon.load_shedding import LoadShedding
 from streamae.errors import StoreError
 from streamae.ingest.source import Source
@@ -26,6 +27,7 @@ __all__ = ["Loop"]
 
 log = logging.getLogger(__name__)
 _LOG_EVERY_S = 10.0
+_CONFIRMED_MAX = 1000
 _TICK_S = 10.0  # of silence, after which the pipeline gets an empty step
 _COMMIT_RETRY_S = (0.1, 0.5, 1.0, 2.0)
 
@@ -63,6 +65,7 @@ class Loop:
         self.stopping: Callable[[], bool] = lambda: False
         self.waiting: Callable[[], object] = lambda: None
         self.load_shedding = LoadShedding(thinning_max)
+        self.confirmed: deque[Confirmed] = deque(maxlen=_CONFIRMED_MAX)  # by people, since the last batch; any thread
         self._logged_s = float("-inf")
         self._sessions_lost = self._epoch = 0
         self._given_up = False  # the stop came before a commit: nothing more may be taken, saved or acknowledged
@@ -122,6 +125,8 @@ class Loop:
             batch = batch.only(np.flatnonzero(~seen))
         if maintenance != self.groups.maintenance:
             batch = replace(batch, maintenance=maintenance)
+        if confirmed := [self.confirmed.popleft() for _ in range(len(self.confirmed))]:
+            batch = replace(batch, confirmed=confirmed)
         if self.load_shedding.thinning > 1:
             batch = replace(batch, thinning=self.load_shedding.thinning)
         found: list[tuple[Batch, list[bytes]]] = []
@@ -155,6 +160,25 @@ class Loop:
         """Go on with another pipeline, once its state and the ends of alerts stand in the store; else StoreError."""
         self._store_state(groups, resolved)
         self.groups = groups
+
+    def change(self, wanted: StreamChange) -> Report | None:
+        """Make a change of a stream that somebody asked for, between two turns; it stands in the store then.
+
+        None where the daemon is to stop first.
+        """
+        if self._given_up:
+            return None
+        batch, now_s = Batch([], [], np.zeros(0), changes=(wanted,)), self._now()
+        self._given_up = True  # as in a turn
+        report = self.groups.step(batch, now_s)
+        for notice in report.notices:
+            log.warning("%s", notice)
+        self._given_up = not self._insist(lambda _: self.store.commit(batch, report, now_s, self.groups.snapshot()))
+        if self._given_up:
+            return None
+        self._snapshot_taken()
+        self.metrics.observe(report, batch.arrival_s, 0.0, 0.0)
+        return report
 
     def _store_state(self, groups: Groups, resolved: Sequence[Transition] = ()) -> None:
         nothing = Batch([], [], np.zeros(0))

@@ -35,6 +35,11 @@ class MessageEncoder:
                 f"topic {template.text!r}: a series cannot be written as {spec.kind}; replay a recording "
                 "of messages, or give the group a second topic with payload: json"
             )
+        if spec.addressed:
+            raise SeriesError(
+                f"topic {template.text!r}: a series cannot be written where payloads say whose they are; replay a "
+                "recording of messages, or give the group a second topic without `labels`, `where`, `name` and `id`"
+            )
         self.spec = spec
         self._apart = CHANNEL in template.labels
         values = spec.values if spec.values is not None else {name: f'"{name}"' for name in channels}
@@ -60,12 +65,15 @@ class MessageEncoder:
         if self._apart:
             pairs = [(topic, value) for topic, value in zip(self._topics, row, strict=True) if not math.isnan(value)]
             if self.spec.kind == "number":
-                return [(topic, repr(value)) for topic, value in pairs]
+                return [(topic, self._text(value)) for topic, value in pairs]
             return [(topic, self._document(time_s, [(self._value, value)])) for topic, value in pairs]
         if self.spec.kind == "number":
-            return [] if math.isnan(row[0]) else [(self._topics[0], repr(row[0]))]
+            return [] if math.isnan(row[0]) else [(self._topics[0], self._text(row[0]))]
         places = [(path, row[i]) for i, path in self._paths if not math.isnan(row[i])]
         return [(self._topics[0], self._document(time_s, places))]
+
+    def _text(self, value: float) -> str:
+        return repr(value).replace(".", self.spec.decimal)
 
     def _document(self, time_s: float, places: Sequence[tuple[tuple[str | int, ...], float]]) -> str:
         entry: Any = {}

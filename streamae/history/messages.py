@@ -47,11 +47,18 @@ class MessageSeries:
 
 
 def series_of_messages(
-    name: str, group: StreamGroup, batches: Batches, spells: Sequence[Spell] = (), *, since_s: float = -math.inf
+    name: str,
+    group: StreamGroup,
+    batches: Batches,
+    spells: Sequence[Spell] = (),
+    *,
+    since_s: float = -math.inf,
+    beside: Iterable[StreamGroup] = (),
 ) -> MessageSeries:
     """Return the series of a group's streams from `since_s` on, without the rows within `spells`.
 
-    `batches()` is called twice, and starts from the beginning each time.
+    `batches()` is called twice, and starts from the beginning each time. As in the daemon, a part of a message makes no
+    stream where one of the groups `beside` has the whole of its own.
 
     Raises SeriesError where nothing of the group is in the messages, with what was in its place.
     """
@@ -59,9 +66,9 @@ def series_of_messages(
     found = channel_names(
         read, ((t, p) for batch in batches() for t, p in zip(batch.topics, batch.payloads, strict=True))
     )
-    streams = Streams(group.stream_template(name), group.max_streams)
-    router = Router([template for template, _ in read], found, streams, deferred([spec for _, spec in read]))
-    decoder = Decoder(router, [spec for _, spec in read], found, future_max_s=group.future_max_s)
+    streams, decoder = _decoder(name, group, found)
+    others = [_decoder("beside", one, channel_names(one.readers, ()))[1] for one in beside]
+    decoder.elsewhere = lambda topic, payload: any(other.covers(topic, payload) for other in others)
     parts, drops, messages = [], Drops(), 0
     for batch in batches():
         readings, refused = decoder.decode(batch.topics, batch.payloads, batch.arrival_s)
@@ -84,13 +91,25 @@ def series_of_messages(
     return MessageSeries(series, notes)
 
 
+def _decoder(name: str, group: StreamGroup, channels: Sequence[str]) -> tuple[Streams, Decoder]:
+    read = group.readers
+    templates, specs = [template for template, _ in read], [spec for _, spec in read]
+    streams = Streams(group.stream_template(name), group.max_streams)
+    router = Router(templates, channels, streams, deferred(specs))
+    return streams, Decoder(router, specs, channels, future_max_s=group.future_max_s)
+
+
 def from_recordings(path: Path, group: str | None, recordings: Sequence[Path]) -> MessageSeries:
     """Return the series of a group of the configuration at `path` from recordings, one after the other.
 
     Raises ConfigError, SeriesError.
     """
-    name, chosen = load(path).group(group)
-    return series_of_messages(name, chosen, lambda: (b for recording in recordings for b in read_batches(recording)))
+    settings = load(path)
+    name, chosen = settings.group(group)
+    beside = [one for other, one in settings.streams.items() if other != name]
+    return series_of_messages(
+        name, chosen, lambda: (b for recording in recordings for b in read_batches(recording)), beside=beside
+    )
 
 
 def from_journal(path: Path, group: str | None, directory: Path, since_s: float) -> MessageSeries:
@@ -98,12 +117,14 @@ def from_journal(path: Path, group: str | None, directory: Path, since_s: float)
 
     Raises ConfigError, SeriesError, StoreError.
     """
-    name, chosen = load(path).group(group)
+    settings = load(path)
+    name, chosen = settings.group(group)
+    beside = [one for other, one in settings.streams.items() if other != name]
     # A Sparkplug birth defines the aliases, and it may have come long before.
     from_s = -math.inf if any(FORMATS[topic.kind].memory is not None for topic in chosen.topics) else since_s
     with open_past(directory) as past:
         spells = [*past.alerts(name), *past.silences(name)]
-        found = series_of_messages(name, chosen, lambda: past.batches(from_s), spells, since_s=since_s)
+        found = series_of_messages(name, chosen, lambda: past.batches(from_s), spells, since_s=since_s, beside=beside)
         return (
             found if not past.damaged else MessageSeries(found.series, [*found.notes, "damaged rows were passed over"])
         )

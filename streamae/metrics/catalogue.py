@@ -96,6 +96,20 @@ CATALOGUE: tuple[Metric, ...] = (
         trouble=Trouble("marks"),
     ),
     Metric(
+        "streams_blind",
+        "gauge",
+        "Streams whose threshold lies where no plausible score reaches it.",
+        ("group",),
+        trouble=Trouble("marks"),
+    ),
+    Metric(
+        "streams_resting",
+        "gauge",
+        "Streams that learn nothing since a channel stands still that always moved in the training.",
+        ("group",),
+    ),
+    Metric("streams_forgotten", "counter", "Streams that gave their place to new ones, long silent.", ("group",)),
+    Metric(
         "model_broken",
         "gauge",
         "1 while the model of the group can judge nothing at all.",

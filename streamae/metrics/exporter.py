@@ -107,8 +107,12 @@ class Metrics:
         """Start a group's series at zero, so that `rate()` sees the first alert; call again after a model's change."""
         for severity in ("warning", "critical"):
             self._collectors["alerts"].labels(group, severity)
-        self._collectors["alerts_resolved"].labels(group)
-        for name in ("alerts_firing", "alerts_firing_critical", "streams_quarantined", "model_broken"):
+        for name in ("alerts_resolved", "streams_forgotten"):
+            self._collectors[name].labels(group)
+        for name in (
+            "alerts_firing", "alerts_firing_critical", "streams_quarantined", "streams_blind", "streams_resting",
+            "model_broken",
+        ):  # fmt: skip
             self.gauge(name, 0.0, group)
         for name in ("streams_in_maintenance", "alerts_in_maintenance"):
             self.gauge(name, 0.0, group)
@@ -165,6 +169,7 @@ class Metrics:
             self._count_transition(transition)
         for group, news in report.groups.items():
             verdicts = news.verdicts
+            self.count("streams_forgotten", news.forgotten, group)
             self.time("event_to_score_seconds", now_s - verdicts.time_s)
             scores = verdicts.score[np.isfinite(verdicts.score)]
             if len(scores):

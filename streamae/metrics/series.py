@@ -68,6 +68,8 @@ class StreamSeries:
         left_out = 0
         for group, news in report.groups.items():
             names, verdicts = news.names, news.verdicts
+            if news.removed or news.renamed:
+                self._end_renamed(group, names)
             slots = np.fromiter((self._slot(group, int(s), names) for s in verdicts.stream), np.int64, len(verdicts))
             kept = slots >= 0
             left_out += len(set(verdicts.stream[~kept].tolist()))
@@ -87,8 +89,15 @@ class StreamSeries:
         if slot < 0 and self._free:
             slot = self._slots[group, stream] = self._free.pop()
             self._last[4:, slot] = 0.0
-            self._names[slot] = f'group="{_escaped(group)}",stream="{_escaped(names[stream])}"'
+            self._names[slot] = _labels(group, names[stream])
         return slot
+
+    def _end_renamed(self, group: str, names: Sequence[str]) -> None:
+        """Give back the slots of a group's streams that are gone, or whose number or name is another now."""
+        for key, slot in list(self._slots.items()):
+            if key[0] == group and (key[1] >= len(names) or self._names[slot] != _labels(group, names[key[1]])):
+                del self._slots[key]
+                self._free.append(slot)
 
     def mark(
         self,
@@ -121,6 +130,10 @@ class StreamSeries:
             values = now_s - row if metric.name == "last_sample_age_seconds" else row
             lines += [f"{name}{{{self._names[slot]}}} {_value(float(values[slot]))}" for slot in paced(slots)]
         return ("\n".join(lines) + "\n").encode() if slots else b""
+
+
+def _labels(group: str, stream: str) -> str:
+    return f'group="{_escaped(group)}",stream="{_escaped(stream)}"'
 
 
 def _escaped(text: str) -> str:

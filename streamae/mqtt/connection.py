@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from streamae.failure import failure_of, place_of
 from streamae.mqtt.options import make_client
-from streamae.mqtt.reader import BulkClient
+from streamae.mqtt.reader import BulkClient, flags_of
 from streamae.mqtt.session_options import SessionOptions
-from streamae.mqtt.state import Subscription
+from streamae.mqtt.subscribing import FLAGS, Subscribing
 
 __all__ = ["Connection"]
 
@@ -38,7 +37,7 @@ class Connection:
         self._ledger = terms.ledger
         self._protocol = protocol
         self._ours = {_DROPPED_TOPIC.encode(), *terms.own_topics.names}  # messages that are not for `deliver`
-        self._asked: dict[int, tuple[Subscription, ...]] = {}
+        self._subscribing = Subscribing(terms.subscriptions)
         self._deadline_s: float | None = None
         self._ask_again_s: float | None = None
         self._end = ""
@@ -165,15 +164,13 @@ class Connection:
             return "no SUBACK in time" if self._ledger.state.connected else "no CONNACK in time"
         if self._ask_again_s is not None and now_s > self._ask_again_s:
             self._ask_again_s = None
-            self._subscribe(tuple(s for s in self._terms.subscriptions if s.filter in self._denied_filters()))
+            if self._subscribing.again(self._client):
+                self._expect_answer()
         return ""
-
-    def _denied_filters(self) -> set[str]:
-        return {line.rsplit(": ", 1)[0] for line in self._ledger.state.denied}
 
     # Callbacks of paho, in the network thread.
 
-    def _on_connect(self, _c: paho.Client, _u: object, flags: Any, reason: Any, _p: object) -> None:
+    def _on_connect(self, _c: paho.Client, _u: object, flags: Any, reason: Any, granted: Any) -> None:
         if reason.is_failure:
             self._end = f"refused: {reason}; check mqtt.username, mqtt.password and the broker's access rules"
             if reason.value == _UNSUPPORTED_PROTOCOL:
@@ -209,35 +206,17 @@ class Connection:
         self._terms.own_topics.announce(self._client, fresh=first or not present or self._ledger.state.sign_again)
         if self._terms.stale and present:
             self._client.unsubscribe(list(self._terms.stale))
-        self._subscribe(self._terms.subscriptions)
+        if self._subscribing.begin(self._client, granted, five=self._protocol == "5"):
+            self._expect_answer()
         if not self._terms.subscriptions:
             self._terms.condition.works()
         self._client.subscribe(_DROPPED_TOPIC, 0)  # best effort: only mosquitto and its like have it
 
-    def _subscribe(self, wanted: tuple[Subscription, ...]) -> None:
-        if not wanted:
-            return
-        five = self._protocol == "5"
-        asked: list[Any] = []
-        for one in wanted:
-            handling = (
-                SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if one.retained else SubscribeOptions.RETAIN_DO_NOT_SEND
-            )
-            options = SubscribeOptions(qos=one.qos, retainHandling=handling) if five else one.qos
-            asked.append((one.filter, options))
-        _, mid = self._client.subscribe(asked)
-        if mid is not None:
-            self._asked[mid] = wanted
-            self._expect_answer()
-
     def _on_subscribe(self, _c: paho.Client, _u: object, mid: int, reasons: Sequence[Any], _p: object) -> None:
-        asked = self._asked.pop(mid, ())
-        if not asked:
+        if not self._subscribing.answered(mid, reasons):
             return
         self._deadline_s = None
-        denied = tuple(
-            f"{one.filter}: {reason}" for one, reason in zip(asked, reasons, strict=False) if reason.is_failure
-        )
+        denied = self._subscribing.denied
         error = f"subscription denied: {'; '.join(denied)}; give this user the right to read it" if denied else ""
         if denied:
             self._ask_again_s = self._terms.monotonic() + _RETRY_DENIED_S
@@ -262,12 +241,19 @@ class Connection:
         except UnicodeDecodeError:
             topic = message._topic  # not UTF-8, against the standard: the raw bytes are what we want anyway
         flags = (8 if message.dup else 0) | (2 if message.qos else 0) | (1 if message.retain else 0)
-        self._sort((topic,), (bytes(message.payload),), (flags,), (message.mid,))
+        identifiers = getattr(message.properties, "SubscriptionIdentifier", ())
+        self._sort((topic,), (bytes(message.payload),), (flags_of(flags, identifiers),), (message.mid,))
 
     def _sort(
         self, topics: Sequence[bytes], payloads: Sequence[bytes], flags: Sequence[int], mids: Sequence[int]
     ) -> None:
-        """Keep the messages that are for the session itself, deliver the others."""
+        """Keep the messages that are for the session itself, deliver the others; of copies of a message, one."""
+        if max(flags) > FLAGS:
+            (topics, payloads, flags, mids), surplus = self._subscribing.once((topics, payloads, flags, mids))
+            for mid in surplus:
+                self._client.ack(mid, 1)
+            if not topics:
+                return
         if self._ours.isdisjoint(topics):
             self._terms.deliver(self._ledger.state.epoch, topics, payloads, flags, mids)
             return

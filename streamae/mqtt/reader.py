@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 
-__all__ = ["BulkClient", "best_client", "rehearse", "split_publishes"]
+__all__ = ["BulkClient", "best_client", "flags_of", "rehearse", "split_publishes"]
 
 _log = logging.getLogger("streamae.mqtt")
 _CHUNK = 256 * 1024
@@ -27,6 +27,8 @@ _READ_MAX = 1024 * 1024  # bytes a call of loop_read, so that acknowledgements a
 _PUBLISH_0, _PUBLISH_1 = 0x30, 0x32
 _PUBACK = 0x40
 _FLAGS = 0x0B  # dup, QoS 1, retained
+_SUBSCRIPTION_IDENTIFIER, _USER_PROPERTY = 0x0B, 0x26
+_SIZES = {0x01: 1, 0x02: 4, 0x23: 2}  # properties of a fixed size: payload format, message expiry, topic alias
 _ack = struct.Struct("!BBH").pack
 
 
@@ -47,7 +49,8 @@ def split_publishes(buffer: bytes, at: int, five: bool) -> Run:
     """Split the run of complete, ordinary PUBLISH frames that begins at `at`.
 
     Returns where the run ends, and its topics, payloads, flags and packet ids (0 at QoS 0). `five`: the frames are
-    those of MQTT 5 and have properties, which are passed over.
+    those of MQTT 5 and have properties, which are passed over but for the lowest subscription identifier: that is added
+    to the flags as `flags_of` says.
     """
     topics: list[bytes] = []
     payloads: list[bytes] = []
@@ -64,7 +67,7 @@ def split_publishes(buffer: bytes, at: int, five: bool) -> Run:
             break
         topic = body + 2
         begin = end = topic + (buffer[body] << 8 | buffer[body + 1])
-        mid = 0
+        mid = identifier = 0
         if acknowledged:
             begin += 2
             if begin > stop:
@@ -78,12 +81,13 @@ def split_publishes(buffer: bytes, at: int, five: bool) -> Run:
             if extra:
                 if extra > 127:
                     extra, begin = _long(buffer[:stop], begin - 1)
+                identifier = _identifier(buffer, begin, min(begin + extra, stop))
                 begin += extra
         if begin > stop or end == topic:
             break
         topics.append(buffer[topic:end])
         payloads.append(buffer[begin:stop])
-        flags.append(first & _FLAGS)
+        flags.append(first & _FLAGS | identifier << 4)
         mids.append(mid)
         at = stop
     return at, topics, payloads, flags, mids
@@ -98,6 +102,27 @@ def _long(buffer: bytes, at: int) -> tuple[int, int]:
             return value, i + 1
         shift += 7
     return 1 << 32, at + 4
+
+
+def flags_of(flags: int, identifiers: Sequence[int]) -> int:
+    """Return the flags of a PUBLISH with the lowest of its subscription identifiers above their four bits; 0: none."""
+    return flags | min(identifiers, default=0) << 4
+
+
+def _identifier(buffer: bytes, at: int, stop: int) -> int:
+    """Return the lowest subscription identifier among the properties of a PUBLISH, 0 where there is none."""
+    lowest = 0
+    while at < stop:
+        kind, at = buffer[at], at + 1
+        if kind == _SUBSCRIPTION_IDENTIFIER:
+            value, at = _long(buffer, at)
+            lowest = min(lowest or value, value)
+        elif kind in _SIZES:
+            at += _SIZES[kind]
+        else:  # texts, each behind its length
+            for _ in range(2 if kind == _USER_PROPERTY else 1):
+                at += 2 + int.from_bytes(buffer[at : at + 2], "big")
+    return lowest if at == stop else 0
 
 
 def _frame_end(buffer: bytes, at: int) -> int:

@@ -7,6 +7,8 @@ A row's body is the batch as a struct of arrays, compressed when that pays:
     | topics joined | payloads joined | per reason: length u8, name, count u64
     | thinning u32, holes u32 (2^32 - 1: all topics), lengths u32[holes], topics joined ?
     | maintenance: length u32, a JSON list of [group, stream, start_s, end_s] ?
+    | confirmed alerts: length u32, a JSON list of [group, stream, id] ?
+    | changes: length u32, a JSON list of [kind, group, stream, name, rows] ?
 
 Its crc32 covers the row's number and time too, so that a row cannot stand in for another. Sensor topics repeat
 themselves: deflate at its fastest level takes 2 µs a message and leaves about a quarter.
@@ -18,13 +20,13 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from streamae.core.setting import Setting
-from streamae.core.types import Batch, Drop, Drops, Maintenance
+from streamae.core.types import Batch, Confirmed, Drop, Drops, Maintenance, StreamChange
 
 __all__ = ["Entry", "Journal", "JournalLimits", "crc_of", "decode_batch", "encode_batch", "read_rows"]
 
@@ -32,7 +34,8 @@ _CODEC = 1
 _HEAD = struct.Struct("<BBHIqQ")
 _COUNT = struct.Struct("<Q")
 _STAMP = struct.Struct("<qd")
-_HAS_MID, _HAS_DUP, _DEFLATED, _BACKLOG, _MAINTENANCE, _RESUMED = 1, 2, 4, 8, 16, 64
+_HAS_MID, _HAS_DUP, _DEFLATED, _BACKLOG, _MAINTENANCE, _CHANGES = 1, 2, 4, 8, 16, 32
+_RESUMED, _CONFIRMED = 64, 128
 _LENGTH = struct.Struct("<I")
 _THIN = struct.Struct("<II")
 _ALL_TOPICS = 0xFFFFFFFF
@@ -71,9 +74,14 @@ def encode_batch(batch: Batch) -> bytes:
         parts += _encode_backlog(batch)
     if batch.maintenance is not None:
         flags |= _MAINTENANCE
-        maintenance = json.dumps(batch.maintenance, separators=(",", ":")).encode("ascii")
-        parts += [_LENGTH.pack(len(maintenance)), maintenance]
+        parts += _encode_tuples(batch.maintenance)
     flags |= _RESUMED if batch.resumed else 0
+    if batch.confirmed:
+        flags |= _CONFIRMED
+        parts += _encode_tuples(batch.confirmed)
+    if batch.changes:
+        flags |= _CHANGES
+        parts += _encode_tuples(batch.changes)
     plain = b"".join(parts)
     packed = zlib.compress(plain, 1)
     if len(packed) < len(plain):
@@ -113,13 +121,17 @@ def decode_batch(body: bytes, wanted: Callable[[bytes], bool] | None = None) -> 
         if name in _REASONS:  # a reason that a later release no longer knows cannot be counted under any label
             lost[_REASONS[name]] = count
     thinning, holes = _decode_backlog(take) if flags & _BACKLOG else (1, ())
-    maintenance = _decode_maintenance(take) if flags & _MAINTENANCE else None
+    maintenance = _decode_tuples(take, Maintenance) if flags & _MAINTENANCE else None
+    confirmed = _decode_tuples(take, Confirmed) if flags & _CONFIRMED else ()
+    changes = _decode_tuples(take, StreamChange) if flags & _CHANGES else ()
     take.finish()
     if at is not None:
         topics, arrival_s = [topics[i] for i in at], arrival_s[at]
         mid, dup = mid[at] if len(mid) else mid, dup[at] if len(dup) else dup
     resumed = bool(flags & _RESUMED)
-    return Batch(topics, payloads, arrival_s, mid, dup, epoch, lost, holes, thinning, maintenance, resumed)
+    return Batch(
+        topics, payloads, arrival_s, mid, dup, epoch, lost, holes, thinning, maintenance, resumed, confirmed, changes
+    )
 
 
 def _encode_backlog(batch: Batch) -> list[bytes]:
@@ -138,12 +150,20 @@ def _decode_backlog(take: "_Cutter") -> tuple[int, Sequence[bytes] | None]:
     return thinning, tuple(take.pieces(np.frombuffer(take(4 * holes), "<u4")))
 
 
-def _decode_maintenance(take: "_Cutter") -> list[Maintenance]:
+def _encode_tuples(tuples: Sequence[Maintenance] | Sequence[Confirmed] | Sequence[StreamChange]) -> list[bytes]:
+    text = json.dumps(tuples, separators=(",", ":")).encode("ascii")
+    return [_LENGTH.pack(len(text)), text]
+
+
+_T = TypeVar("_T", Maintenance, Confirmed, StreamChange)
+
+
+def _decode_tuples(take: "_Cutter", kind: type[_T]) -> list[_T]:
     (length,) = _LENGTH.unpack(take(_LENGTH.size))
     try:
-        return [Maintenance(*one) for one in json.loads(take(length))]
+        return [kind(*one) for one in json.loads(take(length))]
     except TypeError as error:
-        raise ValueError("a journal row's maintenance has another form") from error
+        raise ValueError(f"a journal row's {kind.__name__} has another form") from error
 
 
 class _Cutter:

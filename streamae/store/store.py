@@ -30,6 +30,7 @@ from streamae.store.past import Past
 from streamae.store.poison import Poison, PoisonLimits
 from streamae.store.recovery import Recovery, drop_damaged, plan_recovery, save_snapshot, snapshot_floor
 from streamae.store.schema import DamagedError
+from streamae.store.session import SessionFilters, session_from
 from streamae.store.silences import SilenceLimits, Silences
 from streamae.store.sink_counts import SinkStats
 
@@ -117,7 +118,7 @@ class Store:
         A step in which nothing came in and nothing came out is not written, unless it was a tick.
         """
         idle = not len(batch) and not batch.lost and not batch.broken and not report.rows and not report.windows
-        to_keep = report.ticked or batch.maintenance is not None
+        to_keep = report.ticked or batch.maintenance is not None or len(batch.changes) > 0
         journalled = (not idle or to_keep) and self._durability != "none"
         if not journalled and not report.transitions and snapshot is None:
             self._taken.record(self._journal.last, batch)
@@ -236,7 +237,8 @@ class Store:
             self.poison.load(connection)
             self._journal = Journal(connection, self._limits.journal)
             meta = dict(connection.execute("SELECT key, value FROM meta"))
-            self._taken.restore(connection, _session_from(meta.get("session_from", "0")))
+            self._taken.restore(connection, session_from(meta.get("session_from", "0")))
+            self.session_filters = SessionFilters(self._database, meta)
             (self._snapshot_s, covered) = connection.execute(
                 "SELECT MAX(now_s), COALESCE(MAX(covers), 0) FROM snapshot"
             ).fetchone()
@@ -262,12 +264,6 @@ class Store:
         if snapshot_s is not None:
             self._snapshot_s, self._uncovered = snapshot_s, 0
             self._counts["snapshots"] += 1
-
-
-def _session_from(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise DamagedError("the start of the session is not a number")
-    return int(text)
 
 
 def _locked(directory: Path) -> StateLock:

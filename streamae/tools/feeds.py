@@ -26,9 +26,10 @@ from streamae.tools.simulate.faults import Fault
 from streamae.tools.simulate.plants import Fleet, Plant, Pumps
 from streamae.tools.simulate.publish import publish_plant, write_events, write_plant
 from streamae.tools.sniff.listen import sniff as sniff_messages
+from streamae.tools.sniff.listen import sniff_recording
 from streamae.tools.sniff.propose import propose
 
-__all__ = ["parse_fault", "plant_of", "record", "replay", "simulate", "sniff", "write_history"]
+__all__ = ["parse_fault", "plant_of", "record", "replay", "simulate", "sniff", "sniff_recorded", "write_history"]
 
 _MESSAGES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 
@@ -117,6 +118,16 @@ def sniff(broker: Path | ConnectionOptions, *, seconds: float, topics: Sequence[
             stopped=stopping.is_set,
         )
     return propose(found, now_s=clock.now(), seconds=seconds)
+
+
+def sniff_recorded(recordings: Sequence[Path]) -> str:
+    """Return a `streams:` block for what recordings hold, one after the other.
+
+    :raises SeriesError: one cannot be read.
+    """
+    found, seconds = sniff_recording(message for path in recordings for message in scan_messages(path))
+    last_s = max((one.last_s for one in found.topics.values()), default=0.0)
+    return propose(found, now_s=last_s, seconds=round(seconds))
 
 
 def plant_of(kind: str, streams: int, *, seed: int, start_s: float, period_s: float, day_s: float) -> Plant:

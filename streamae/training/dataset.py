@@ -4,9 +4,10 @@ Each file is one stream, named by its file name without `.csv` and `.gz`. All fi
 cannot be learnt from is refused with the reason; what is left out (a channel without values, a row without all
 channels, a row that goes back in time) is counted and recorded.
 
-Targets are the channels that the model explains. A channel of zeros and ones is a command: it says nothing about how
-far it can vary, and is left out of the targets. One that stays at another value is a sensor, and can alarm when it
-leaves it.
+Targets are the channels that the model explains. A channel with fewer than five values in every stream, or with ten at
+most between which it seldom changes, is a command, a mode, a setpoint or a constant: it says nothing about how far it
+can vary, and is left out of the targets. Where no channel has more, those with other values than zeros and ones are
+explained all the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 
 from streamae.core.calendar import Calendar
 from streamae.core.scale import SCALED_MAX, estimate
+from streamae.core.sensors.state import KINDS_MIN, MOVES_MIN
 from streamae.core.types import F32, F64, I64
 from streamae.errors import SeriesError
 from streamae.history.series import Series, read_series
@@ -26,6 +28,7 @@ __all__ = ["Dataset", "Stream", "build", "find_period", "load", "window_ends"]
 ROWS_MIN = 100  # below this neither a window length nor a threshold means anything
 _EMPTY_SHARE = 0.5  # a channel with more missing values than this is dropped
 _DISORDER_SHARE = 0.1
+_SETPOINTS_MAX = 10  # values of a channel that seldom changes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,11 +221,20 @@ def _floored(scale: F64, location: F64, values: Sequence[F64]) -> F64:
     return np.where(constant, np.maximum(elsewhere, scale), scale)
 
 
+def _measures(column: F64) -> bool:
+    """Whether values `[n]` are a measurement: no mode, setpoint or constant."""
+    kinds, changes = len(np.unique(column)), np.count_nonzero(np.diff(column))
+    return bool(kinds > _SETPOINTS_MAX or (kinds >= KINDS_MIN and changes * MOVES_MIN >= len(column)))
+
+
 def _targets(
     names: Sequence[str], values: Sequence[F64], context: Sequence[str] | None, dropped: dict[str, str]
 ) -> tuple[int, ...]:
-    """Indices of the channels to explain; without `context`, those with values other than 0 and 1 in some stream."""
+    """Indices of the channels to explain; without `context`, those that measure in some stream."""
     if context is None:
+        measured = [any(_measures(rows[:, c]) for rows in values) for c in range(len(names))]
+        if any(measured):
+            return tuple(np.flatnonzero(measured).tolist())
         senses = [any(bool((~np.isin(rows[:, c], (0.0, 1.0))).any()) for rows in values) for c in range(len(names))]
         return tuple(np.flatnonzero(senses).tolist()) or (0,)
     unknown = sorted(set(context) - set(names) - set(dropped))

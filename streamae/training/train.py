@@ -26,7 +26,7 @@ from streamae.model.runtime import TorchReconstructor, choose_device, prepare_to
 from streamae.model.save import format_version, save
 from streamae.model.spec import DetectorSpec
 from streamae.training.calibrate import calibrate, longest_runs
-from streamae.training.cold_start import calibrate_cold_start
+from streamae.training.cold_start import FAR, calibrate_cold_start
 from streamae.training.covariates import CovariateTrial, choose, fit_beside
 from streamae.training.dataset import Dataset, Stream, build, load
 from streamae.training.features import fit_features
@@ -203,9 +203,10 @@ def _record(
         limit=config.threshold,
     )
     warmup_rows = config.warmup_rows or max(4 * spec.window, 64)
-    calibration = calibrate_cold_start(calibration, dataset, spec, runner.errors, warmup_rows)
     runs = [longest_runs(dataset.values[a:b]) for a, b in pairwise(dataset.bounds.tolist())]
-    calibration = replace(calibration, runs=np.max(runs, axis=0))
+    longest = np.max(runs, axis=0)
+    calibration = calibrate_cold_start(calibration, dataset, spec, runner.errors, warmup_rows, longest)
+    calibration = replace(calibration, runs=longest)
     own = [
         replace(one, location=dataset.location[s], scale=dataset.scale[s], runs=runs[s])
         for s, one in enumerate(streams)
@@ -253,7 +254,7 @@ def _say_found(console: Console, dataset: Dataset) -> None:
     console.print(f"targets: {', '.join(dataset.channels[c] for c in dataset.targets)}", highlight=False)
     context = [name for c, name in enumerate(dataset.channels) if c not in dataset.targets]
     if context:
-        console.print(f"not explained (context, or only zeros and ones): {', '.join(context)}", highlight=False)
+        console.print(f"not explained (context, or few values): {', '.join(context)}", highlight=False)
     for name, why in dataset.dropped.items():
         console.print(f"dropped channel {name}: {why}", highlight=False)
     for why, count in dataset.refused_rows.items():
@@ -278,4 +279,12 @@ def _say_trained(console: Console, out: Path, digest: str, manifest: dict[str, A
     if training.get("unseen_passed"):
         more = 100 * np.expm1(training["unseen_passed"])
         console.print(f"threshold raised by {more:.0f} %: rows held back reached so far above it", highlight=False)
+    calibration = manifest["calibration"]
+    above = calibration["cold_zero"] - calibration["zero"]
+    if above > FAR:
+        console.print(
+            f"warning: a machine that is not among these is judged {np.exp(above):.0f} times less sharply: taken for "
+            "unknown, these differ so much. Train on it too, or name channels with few values as context",
+            highlight=False,
+        )
     console.print(f"trained in {training['duration_s']:g} s: {out}\nsha256: {digest}", highlight=False)

@@ -72,7 +72,7 @@ class AlertAnswer(TypedDict):
     acknowledged_s: Annotated[float | None, meaning("When somebody acknowledged it")]
     acknowledged_by: Annotated[str | None, meaning("From where: `page`")]
     note: Annotated[str | None, meaning("What was written with the acknowledgement or the feedback")]
-    feedback: Annotated[str | None, meaning("What it turned out to be, such as `false-alarm`")]
+    feedback: Annotated[str | None, meaning("What it turned out to be, `false-alarm` or `real`")]
     silence: Annotated[
         SilenceAnswer | SilenceNumber | None,
         meaning("The silence that it is under, or because of which no sink was notified; of an old one, its number"),
@@ -111,7 +111,7 @@ class FeedbackAnswer(TypedDict):
     group: Annotated[str, meaning("Group of its stream")]
     stream: Annotated[str, meaning("Its stream")]
     rule: Annotated[str, meaning("Its rule")]
-    verdict: Annotated[str, meaning("What it turned out to be, such as `false-alarm`")]
+    verdict: Annotated[str, meaning("What it turned out to be, `false-alarm` or `real`")]
     from_s: Annotated[float, meaning("First row of the window that fired, event time")]
     to_s: Annotated[float | None, meaning("End of the alert, event time; null while it fires")]
     note: Annotated[str | None, meaning("What was written with it")]

@@ -188,7 +188,10 @@ class StreamAnswer(TypedDict):
         Annotated[float | None, meaning("Seconds until then, as its rows come; null where nobody knows")]
     ]
     marks: NotRequired[
-        Annotated[list[str], meaning("What else is special, such as quarantined; only where something is")]
+        Annotated[
+            list[str],
+            meaning("What else is special, such as quarantined, blind or `rests: power`; only where something is"),
+        ]
     ]
     spark: NotRequired[
         Annotated[

@@ -29,6 +29,7 @@ from streamae.web.parameters import Action, AlertsAsked, Number, PageAsked, Past
 from streamae.web.pools import Pool
 from streamae.web.ranking import Selection, finite, line, ranked
 from streamae.web.silences import SilenceAsked, silence_of
+from streamae.web.stream_changes import ChangeAsked, StreamAction, change_of
 from streamae.web.view import View
 
 __all__ = ["OPERATIONS", "Endpoints"]
@@ -93,6 +94,16 @@ class Endpoints:
             "alerts": [finite(one) for one in self._view.alerts(None, 100, group, stream)],
             "silence": None if silence is None else finite(silence),
         }
+
+    def change(self, action: StreamAction, body: ChangeAsked) -> DoneAnswer:
+        """Say that something about a stream was changed on purpose: it learns again, is removed, or has a new name.
+
+        Alerts that it has then are resolved. The change is in the journal when it is answered.
+        """
+        refused = self._view.change(change_of(action, body), body.get("since_s"))
+        if refused:
+            raise HTTPException(404 if refused.startswith("there is no") else 400, refused)
+        return {"done": action}
 
     def past(self, asked: PastAsked) -> PastAnswer:
         """One stream in a span of its past, read from the journal.
@@ -179,13 +190,16 @@ class Endpoints:
         return _probe(self._view.snapshot().unhealthy)
 
     async def readyz(self) -> Response:
-        """Whether messages arrive and are judged: 503 with the reasons where they are not."""
+        """Whether messages arrive and are judged: 503 with the reasons where they are not. Groups that lack values are
+        named in either case.
+        """
         snapshot = self._view.snapshot()
-        return _probe([*snapshot.unhealthy, *snapshot.unready])
+        lacking = [f"{one['what']}: {one['reason']}" for one in snapshot.conditions if one["kind"] == "intake"]
+        return _probe([*snapshot.unhealthy, *snapshot.unready], lacking)
 
 
-def _probe(reasons: Sequence[str]) -> Response:
-    return PlainTextResponse("\n".join([*reasons, ""]) if reasons else "ok\n", 503 if reasons else 200)
+def _probe(reasons: Sequence[str], beside: Sequence[str] = ()) -> Response:
+    return PlainTextResponse("\n".join([*(reasons or ["ok"]), *beside, ""]), 503 if reasons else 200)
 
 
 _E = Endpoints
@@ -196,6 +210,7 @@ OPERATIONS = (
     Operation(f"{_API}/streams", _E.streams, "How many match, and the lines asked for", errors=(503,)),
     Operation(f"{_API}/stream", _E.stream, "The stream", errors=(404, 503), pool="detail"),
     Operation(f"{_API}/stream/past", _E.past, "The span", errors=(404, 503), pool="past"),
+    Operation(f"{_API}/stream/{{action}}", _E.change, "Done", "POST", errors=(400, 404, 503)),
     Operation(f"{_API}/models", _E.models, "The manifests, without their bulk", errors=(503,)),
     Operation(f"{_API}/alerts", _E.alerts, "The alerts", errors=(503,)),
     Operation(f"{_API}/alerts/{{alert_id}}/{{action}}", _E.act, "Done", "POST", errors=(404, 503)),

@@ -53,8 +53,11 @@ Limit = Annotated[int, Field(ge=1, le=1000, description="How many to give at mos
 Time = Annotated[float, Field(gt=-_TIME_MAX_S, lt=_TIME_MAX_S, allow_inf_nan=False), BeforeValidator(_real)]
 Number = Annotated[int, Field(ge=0, le=999_999_999, description="Number of the silence"), Digits]
 Action = Annotated[
-    Literal["acknowledge", "false-alarm", "withdraw-feedback"],
-    meaning("What to say of the alert; `withdraw-feedback` takes `false-alarm` back"),
+    Literal["acknowledge", "false-alarm", "real", "withdraw-feedback"],
+    meaning(
+        "What to say of the alert: a `real` one teaches its stream's threshold nothing; `withdraw-feedback` takes back "
+        "what was said"
+    ),
 ]
 _Group = Annotated[str, meaning("Group of the stream")]
 _Stream = Annotated[str, meaning("Name of the stream")]

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamae.core.topics import Template
+from streamae.core.types import StreamChange
 from streamae.web.answers import LimitAnswer, UnjudgedAnswer
 
 __all__ = ["SilenceWanted", "Snapshot", "StreamTable", "View"]
@@ -149,6 +150,14 @@ class View(Protocol):
 
     def act(self, alert_id: str, action: str, note: str) -> bool:
         """Acknowledge an alert, or say what it turned out to be; False where there is no such alert."""
+        ...
+
+    def change(self, wanted: StreamChange, since_s: float | None) -> str:
+        """Make a change of a stream; returns why it cannot be made, empty where it stands.
+
+        A stream that learns again does so from its rows since then (event time; None: from what comes), as far as the
+        journal has them. Raises UnavailableError where the loop has no time, or the daemon stops.
+        """
         ...
 
     def silences(self) -> Sequence[Mapping[str, Any]]:

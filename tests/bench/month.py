@@ -11,6 +11,7 @@ day 18 on it has five faults of four hours. Counted are
     alarm     hours at whose end an alert fires without a fault
     blind     hours without a judged row, parts added up, after the first day
     silent    of these, whole hours that the page calls ok
+    lowest    the lowest threshold that was shown without a fault, over all seeds
     found     faults during which an alert began
 
 Each run is a process of its own with the checkout on its path, and one JSON line; what the file of results has is not
@@ -37,6 +38,7 @@ NAMES = {
     "tap": "a sensor that rests", "clock": "a clock falls back by 11 days", "summer": "a clock falls back by an hour",
     "forged": "a stamp a minute ahead, every 50 rows", "gaps": "every third row is lost",
     "away": "the daemon is away for half an hour a day", "collapse": "after a true alarm of two days",
+    "real": "after one that people called real",
 }  # fmt: skip
 _COLUMNS = ("false", "alarm_h", "blind_h", "unmarked_h")
 
@@ -55,15 +57,15 @@ def play(tree: Path, case: str, seed: int) -> dict[str, Any]:
 def table(runs: Sequence[dict[str, Any]]) -> str:
     """Return the Markdown table of these runs: sums over seeds, before and now where both were played."""
     sides = [side for side in ("before", "now") if any(run["side"] == side for run in runs)]
-    heads = ["what happens", *(f"{name}, {side}" for name in ("false", "alarm h", "blind h", "silent h", "found")
-                               for side in sides)]  # fmt: skip
+    names = ("false", "alarm h", "blind h", "silent h", "lowest", "found")
+    heads = ["what happens", *(f"{name}, {side}" for name in names for side in sides)]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for case, words in NAMES.items():
         cells = [words]
-        for column in (*_COLUMNS, "found"):
+        for column in (*_COLUMNS, "lowest", "found"):
             for side in sides:
                 own = [run for run in runs if run["case"] == case and run["side"] == side]
-                total = sum(run[column] for run in own)
+                total = (min if column == "lowest" else sum)([run[column] for run in own] or [0])
                 of = f" of {sum(run['faults'] for run in own)}" if column == "found" else ""
                 cells.append(f"{total:g}{of}" if own else "")
         if any(cells[1:]):

@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from streamae.config import json_schema, load
 from streamae.config.check import check, fits
 from streamae.config.reload import applicable, changes
-from streamae.config.rules import overlap, warnings
+from streamae.config.rules import warnings
 from streamae.config.settings import Settings
 from streamae.config.units import duration_text, parse_duration, parse_size, size_text
 from streamae.core.align_rule import GridAlign, RowAlign
 from streamae.core.calibration import Calibration
 from streamae.core.decode import PayloadSpec
+from streamae.core.filters import overlap
 from streamae.core.flapping import FlapRule
 from streamae.core.formats import FORMATS
 from streamae.core.profile import Profile
@@ -490,7 +491,8 @@ def test_every_key_of_a_topic_reaches_the_decoder(tmp_path):
     topics = [
         "topic: 'p/{host}', payload: json, values: {a: x}, time: t, time_unit: ms, sequence: n",
         "topic: 'p/{host}', payload: json, values: {a: x}, samples: r, sample_every: 2s",
-        "topic: 'p/{channel}', payload: json, value: y, max_points: 7",
+        "topic: 'p/{channel}', payload: json, value: y, words: {open: 1}, decimal: ',', unit: m, max_points: 7",
+        "topic: 'p', payload: json, samples: $, id: n, quality: q, good: ['0']",
         "topic: 'p', payload: influx, labels: {host: h}, where: {site: s}",
         "topic: 'p', payload: senml, name: '{host}:{channel}'",
         "topic: 'p/{host}', payload: tasmota, time_zone: UTC",

@@ -164,3 +164,14 @@ def test_streams_of_one_step_do_not_see_each_other_s_values_at_any_times():
         samples = [(s, 0, start + t, 100.0 * s + t) for t in range(1, 6) for s in range(2)]
         rows, _ = run(align_stage(GridAlign(1.0, lateness_s=0.0, gap_max_s=5.0), 1), [samples])
         assert by_stream(rows) == [(s, start + t, [100.0 * s + t]) for s in range(2) for t in range(1, 6)]
+
+
+@pytest.mark.parametrize("streams", [4, 9])
+def test_many_streams_that_are_new_in_one_step_have_no_rows_of_before(streams):
+    """However many streams are heard for the first time together, each has the rows of its samples, no others."""
+    stage = align_stage(GridAlign(60.0, lateness_s=1.0, gap_max_s=600.0), 2)
+    stage.grow(streams)
+    samples = [(s, c, 60.0 * t, float(s)) for t in range(1, 6) for s in range(streams) for c in (0, 1)]
+    rows, _ = stage.step(readings(samples))
+    assert np.bincount(rows.stream, minlength=streams).tolist() == [4] * streams
+    assert set(rows.time_s.tolist()) == {60.0, 120.0, 180.0, 240.0}

@@ -73,7 +73,7 @@ def test_a_format_is_one_file_that_says_all_of_itself(kind, tmp_path):
     assert form.link.startswith("https://")
     assert (form.records is None) != (form.open is None)
     keys = {"values", "value", "time", "time_unit", "samples", "sample_every", "sequence", "labels", "where", "name"}
-    assert set(form.keys) <= keys | {"time_zone"}
+    assert set(form.keys) <= keys | {"time_zone", "id", "quality", "good"}
     example = yaml.safe_load(form.example)
     assert example["payload"] == kind
     assert set(example) <= {"topic", "payload", *form.keys}

@@ -1,6 +1,8 @@
 """The contract of typed decoding: whatever parses, and however many messages at once, the readings are the same."""
 
 import json
+import math
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -29,19 +31,29 @@ SPECS = [
     PayloadSpec("json", values={"flow": "a", "temp": "a.b"}),
     PayloadSpec("json", values={"flow": "a[0]", "temp": "a[-1]"}, time="t"),
     PayloadSpec("json", values={"flow": "v", "temp": "w"}, samples="s", sample_every_s=1.0),
+    PayloadSpec("json", time="t", zone=ZoneInfo("Europe/Berlin"), words={"open": 1, "shut": None}, unit=("°C", "bar")),
+    PayloadSpec("json", time="t", decimal=",", quality="q", good=("192-255",)),
+    PayloadSpec("json", values={"flow": "a.b", "temp": "a.c[0]"}, time="$.m.ts"),
 ]
 VALUE = st.one_of(
     st.floats(-1e6, 1e6),
     st.integers(-(2**60), 2**60),
-    st.sampled_from([True, None, "1.5", "on", [1, 2], {"b": 2.5}, 1e300, "", "2024-01-01T00:00:00Z", NOW]),
+    st.sampled_from(
+        [True, None, "1.5", "1,5", "on", "Open", "shut", "2.5 bar", "nan", "unavailable", float("nan"), float("inf")]
+    ),
+    st.sampled_from([[1, 2], {"b": 2.5}, '{"b": 2.5, "c": [1]}', 1e300, "", "2024-01-01T00:00:00Z", NOW]),
 )
 # No integer beyond 64 bits: orjson refuses the whole document, msgspec skips one that is not asked for.
-KEYS = st.sampled_from(["flow", "temp", "t", "a", "x.y", "m", "v", "s", "ä"])
+KEYS = st.sampled_from(["flow", "temp", "t", "a", "x.y", "m", "v", "s", "q", "ä"])
 DOCUMENT = st.one_of(
     st.builds(
         lambda a, b, t: {"flow": a, "temp": b, "t": t, "a": {"b": a}, "x.y": b, "m": {"ts": 1e3 * NOW}, "v": a},
         st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.sampled_from(
-            [NOW, int(NOW), NOW + 1e9, "2023-01-01T00:00:00Z", 1e3 * NOW, 10**6 * int(NOW), 1e9 * NOW, 1e11, 1e300]
+            [
+                NOW, int(NOW), NOW + 1e9, "2023-01-01T00:00:00Z", "2023-10-29 02:30:00", "2023-11-14T23:13:20", 0,
+                1e3 * NOW, 10**6 * int(NOW), 1e9 * NOW, 1e11, 1e300, str(int(NOW)), "1700000000.123", "1700000000123",
+                "20231114221320",
+            ]
         ),
     ),
     st.dictionaries(KEYS, VALUE, max_size=6),
@@ -51,7 +63,20 @@ PAYLOAD = st.one_of(
     DOCUMENT.map(lambda d: json.dumps(d).encode()),
     DOCUMENT.map(lambda d: json.dumps(d, ensure_ascii=False, indent=1).encode()),
     st.sampled_from(
-        [b"", b" ", b"{", b"[" * 10_000, b'{"flow":1,"flow":2,"temp":3}', b'{"flow":1e400,"temp":1}', b"1 2"]
+        [
+            b"",
+            b" ",
+            b"{",
+            b"[" * 10_000,
+            b'{"flow":1,"flow":2,"temp":3}',
+            b'{"flow":1e400,"temp":1}',
+            b"1 2",
+            b'{"flow":1,"temp":2}\0',
+            b'\xef\xbb\xbf{"flow":1,"temp":nan}',
+            b'{"flow":1,"temp":2,"x":-inf}',
+            b"1.5\0",
+            b'"2"',
+        ]
     ),
     st.binary(max_size=8),
 )
@@ -81,8 +106,9 @@ def read(made, messages):
     topics, payloads = zip(*messages, strict=True) if messages else ((), ())
     readings, drops = made.decode(list(topics), list(payloads), np.full(len(messages), NOW))
     origin = np.cumsum(np.r_[False, readings.origin[1:] != readings.origin[:-1]])[: len(readings)]
-    columns = (readings.stream, readings.channel, readings.time_s, readings.value, origin)
-    return list(zip(*(c.tolist() for c in columns), strict=True)), {k: n for k, n in drops.items() if n}
+    columns = [c.tolist() for c in (readings.stream, readings.channel, readings.time_s, readings.value, origin)]
+    columns[3] = [None if math.isnan(value) else value for value in columns[3]]
+    return list(zip(*columns, strict=True)), {k: n for k, n in drops.items() if n}
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=range(len(SPECS)))
@@ -124,6 +150,7 @@ def test_the_parser_of_this_installation_is_typed():
     parser = json_loads()
     assert isinstance(parser, TypedJson)
     made = decoder(SPECS[0], parser)
+    read(made, [(b"p1", b'{"flow":1,"temp":2}')])  # the first message of a stream is read by itself
     made._readers[0].loads = asked.append
     lines, _ = read(made, [(b"p1", b'{"flow":1,"temp":2}')] * 3)
     assert (len(lines), asked) == (6, [])

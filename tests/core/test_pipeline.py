@@ -135,7 +135,7 @@ def test_a_topic_without_labels_finds_its_group():
     groups = Groups("i", groups)
     _, _, drops = play(groups, [(b"plant/main", document, T0), (b"plant/p0", document, T0)])
     assert not drops
-    assert [pipeline.streams.names for pipeline in groups.pipelines.values()] == [["one"], ["p0"]]
+    assert [pipeline.streams.names for pipeline in groups.pipelines.values()] == [["one"], ["main", "p0"]]
 
 
 def test_channels_that_arrive_apart_give_the_alerts_of_a_clean_plant():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamae.core.scale import SCALED_MAX, Scale, estimate
+from streamae.core.scale import SCALED_MAX, GroupScale, Scale, estimate
 from streamae.core.types import Rows
 from tests.plants import known_stream
 
@@ -126,3 +126,102 @@ def test_a_warm_up_of_a_new_length_goes_on_with_its_rows(length):
     more = rows([2, 2, 2, 2, 2, 2], [5, 8, 7, 4, 6, 9])
     for one, other in zip(after.step(more), fresh.step(more), strict=True):
         assert one.tolist() == other.tolist()
+
+
+# A machine that rests.
+
+
+def knowing(*, warmup_rows=40, calm=(0.6, 0.6), spread=(10.0, 4.0), runs=(3, 3)):
+    """A scale that knows how far the channels of its group go, and move from row to row."""
+    group = GroupScale(np.array(calm), np.array(spread), np.array(runs), warmup_rows)
+    scale = Scale(len(spread), warmup_rows, group)
+    scale.grow(1)
+    scale.begin(0, None)
+    return scale
+
+
+def feed(scale, values):
+    n = len(values)
+    kept, _ = scale.step(Rows(np.zeros(n, np.int32), np.arange(n, dtype=float), np.array(values, float)))
+    return len(kept)
+
+
+def working(n, seed=0, level=(100.0, 20.0)):
+    return np.random.default_rng(seed).normal(level, (10.0, 4.0), (n, 2))
+
+
+def resting(n, noise=0.0, seed=1):
+    return np.random.default_rng(seed).normal((0.0, 5.0), noise, (n, 2)) if noise else np.tile((0.0, 5.0), (n, 1))
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+@pytest.mark.parametrize("rest", [1000, 117])
+def test_a_machine_that_rests_teaches_nothing(noise, rest):
+    """Its warm-up goes on, and says which channel it waits for; then it learns from the rows of its work alone."""
+    scale = knowing()
+    assert feed(scale, resting(rest, noise)) == 0
+    assert scale.waits(1).tolist() == [0]
+    assert feed(scale, working(79)) >= 0
+    feed(scale, working(40, seed=2))
+    assert scale.waits(1).tolist() == [-1]
+    location, size = scale.of(0)
+    assert location == pytest.approx([100, 20], abs=6)
+    assert size == pytest.approx([10, 4], rel=0.5)
+
+
+def test_a_part_of_a_machine_may_rest_for_long():
+    """Where one channel rests and another moves, the warm-up ends after ten; the scale is not far below usual."""
+    scale = knowing()
+    half = working(40 * 12)
+    half[:, 1] = 5.0
+    assert feed(scale, half[: 40 * 11 - 1]) == 0
+    assert scale.waits(1).tolist() == [1]
+    assert feed(scale, half[40 * 11 - 1 :]) > 0
+    assert scale.of(0)[1][1] == pytest.approx(0.1 * 4.0)
+    assert scale.waits(1).tolist() == [-1]
+
+
+@pytest.mark.parametrize(("runs", "least"), [((0, 3), 10.0), ((3, 3), 1.0)])
+def test_a_scale_has_a_floor_from_the_group(runs, least):
+    """A mode that stands still has the scale that it has in the group, a channel that moves at least a tenth of it."""
+    scale = knowing(runs=runs)
+    calmer = working(40)
+    calmer[:, 0] = 2.0 if runs[0] == 0 else np.random.default_rng(3).normal(100, 0.7, 40)
+    assert feed(scale, calmer) == 0
+    assert scale.seen(1).tolist() == [40]
+    assert scale.of(0)[1][0] == pytest.approx(max(least, 0.6 * np.quantile(np.abs(np.diff(calmer[:, 0])), 0.75)))
+
+
+def test_what_rests_in_the_training_too_is_not_waited_for():
+    """A tap, a mode, a constant: a channel that stood still there for as long as a warm-up may stand still here."""
+    for runs in ((0, 3), (500, 3)):
+        scale = knowing(runs=runs)
+        rows_ = working(40)
+        rows_[:, 0] = 0.0
+        feed(scale, rows_)
+        assert scale.seen(1).tolist() == [40]
+        assert scale.waits(1).tolist() == [-1]
+
+
+@given(st.integers(1, 50), st.integers(0, 8))
+def test_a_rest_is_the_same_in_any_batches_and_over_a_snapshot(step, seed):
+    """However rows are cut, and restored between any two cuts, the same rows teach."""
+    values = np.concatenate([resting(100, 0.01 * (seed % 2), seed), working(150, seed), resting(30)])
+    whole = knowing()
+    feed(whole, values)
+    parts = knowing()
+    for a in range(0, len(values), step):
+        feed(parts, values[a : a + step])
+        again = knowing()
+        again.restore(parts.state(1))
+        parts = again
+    assert {k: v.tolist() for k, v in whole.state(1).items()} == {k: v.tolist() for k, v in parts.state(1).items()}
+
+
+def test_a_warm_up_of_a_single_row_ends():
+    """There is no difference between rows then, and still there is a scale."""
+    scale = Scale(1, warmup_rows=1)
+    scale.grow(1)
+    scale.begin(0, None)
+    scale.step(rows([0], [5]))
+    assert scale.of(0)[1][0] == pytest.approx(0.05)

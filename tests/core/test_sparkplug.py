@@ -130,7 +130,8 @@ def test_deaths_end_what_the_device_said():
         said, drops = edge.says(kind, *bd, seq=kind == "DDEATH" or False)
         assert [row[:2] for row in said] == ended
         assert all(math.isnan(row[3]) for row in said)
-        assert said[0][2] == (NOW - 1 if kind == "DDEATH" else NOW), "a will was made long before"
+        after_s = NOW - 1 + 0.001  # the data have that time, too, and came before
+        assert said[0][2] == (after_s if kind == "DDEATH" else NOW), "a will was made long before"
         assert drops == {}
         assert edge.says("DDATA", metric(alias=10, double_value=1.0), seq=False) == ([], {"no_birth": 1})
 
@@ -142,12 +143,23 @@ def test_the_will_of_an_earlier_session_ends_nothing():
     assert edge.says("DDATA", metric(alias=10, double_value=1.0))[0] != []
 
 
+def quality_of(number):
+    """A set of properties on the wire: `Engineering Unit` as text, and `Quality` as a number of 32 bits."""
+    values = [b"\x08\x0c\x42\x01C", b"\x08\x03\x18" + bytes([number & 0x7F | (0x80 if number > 127 else 0)])]
+    values[1] += bytes([number >> 7]) if number > 127 else b""
+    keys = b"".join(b"\x0a" + bytes([len(key)]) + key for key in (b"Engineering Unit", b"Quality"))
+    return keys + b"".join(b"\x12" + bytes([len(value)]) + value for value in values)
+
+
 def test_null_is_no_value_and_history_has_its_own_time():
     edge = Edge()
     edge.born()
     said, drops = edge.says("DDATA", metric(alias=10, is_null=True))
     assert math.isnan(said[0][3])
     assert drops == {"unavailable": 1}
+    for quality, gone in ((0, True), (500, True), (192, False)):
+        said, drops = edge.says("DDATA", metric(alias=10, double_value=1.0, properties=quality_of(quality)))
+        assert (math.isnan(said[0][3]), drops) == (gone, {"unavailable": 1} if gone else {})
     old = metric(alias=10, double_value=4.0, is_historical=True, timestamp=round((NOW - 500) * 1000))
     assert edge.says("DDATA", old)[0] == [("g/n1/pump1", "Flow", NOW - 500, 4.0)]
     ahead = metric(alias=10, double_value=4.0, timestamp=round((NOW + 61) * 1000))
@@ -172,12 +184,14 @@ def test_null_is_no_value_and_history_has_its_own_time():
         (sp.BOOLEAN, {"boolean_value": True}, 1.0),
         (sp.BOOLEAN, {"boolean_value": False}, 0.0),
         (sp.DATETIME, {"long_value": 1}, None),
-        (sp.STRING, {"string_value": b"1"}, None),
+        (sp.STRING, {"string_value": b"1"}, "1"),
+        (sp.DOUBLE, {"string_value": b"1"}, None),
+        (15, {"string_value": b"1"}, None),
         (0, {"int_value": 7}, 7.0),
     ],
 )
 def test_each_type_is_read_as_the_specification_says(datatype, field, value):
-    """Signed integers travel in unsigned fields; text, times and structures are no measurements."""
+    """Signed integers travel in unsigned fields; text may be a number, times, UUIDs and structures measure nothing."""
     (found,) = parse(payload(metric("m", datatype=datatype, **field))).metrics
     assert value_of(found, datatype) == value
 
@@ -186,7 +200,8 @@ def test_a_number_that_float32_cannot_hold_and_text_are_refused_in_a_channel():
     edge = Edge()
     edge.born()
     assert edge.says("DDATA", metric(alias=10, double_value=math.inf))[1] == {"not_finite": 1}
-    assert edge.says("DDATA", metric(alias=10, string_value=b"1"))[1] == {"not_a_number": 1}
+    assert edge.says("DDATA", metric(alias=10, datatype=sp.STRING, string_value=b"full"))[1] == {"not_a_number": 1}
+    assert edge.says("DDATA", metric(alias=10, string_value=b"1"))[1] == {"not_a_number": 1}  # of a number's type
     assert edge.says("DDATA", raw=b"\xff\xff")[1] == {"malformed_payload": 1}
     assert edge.says("DCMD", metric("Flow", double_value=1.0)) == ([], {}), "a command is no sample"
 
@@ -369,6 +384,71 @@ def test_two_groups_may_listen_to_one_edge_node():
     assert [pipeline.streams.names for pipeline in groups.pipelines.values()] == [["1"], ["1"]]
 
 
+def other(edge, kind, device, **value):
+    """A message of a device that has nothing of the group's, by alias."""
+    name = "Mode" if kind == "DBIRTH" else ""
+    return edge.says(kind, metric(name, alias=20, datatype=sp.INT32, **value), device=device)
+
+
+@pytest.mark.parametrize("device", ["light1", "valve7"])
+def test_devices_of_others_are_waited_for_no_more_once_they_were_born(device):
+    """Their births count as refused; data by alias of them are neither refused nor said to lack a birth."""
+    edge = Edge()
+    edge.born()
+    assert other(edge, "DBIRTH", device, int_value=1) == ([], {"unknown_channel": 1})
+    assert other(edge, "DDATA", device, int_value=2) == ([], {})
+    assert edge.decoder.notices() == []
+    again = Edge()
+    again.decoder.restore(edge.decoder.state())
+    again.seq = edge.seq
+    assert other(again, "DDATA", device, int_value=3) == ([], {}), "a restart forgets none of it"
+    assert other(again, "DDATA", "pump9", int_value=3)[1] == {"no_birth": 1}, "the control: a device never born"
+    assert len(again.decoder.notices()) == 1
+
+
+def test_a_device_of_others_that_died_may_be_born_as_one_of_ours():
+    """A death or a new birth of the node forgets whose a device was, and births that are kept are bounded."""
+    edge = Edge(max_streams=2)
+    edge.born()
+    for i in range(5_000):
+        other(edge, "DBIRTH", f"light{i}", int_value=1)
+    assert sum(len(node.births) for node in edge.decoder._memories["sparkplug"]._nodes.values()) == 1 + 1_002
+    edge.says("DDEATH", device="light0")
+    assert other(edge, "DDATA", "light0", int_value=1)[1] == {"no_birth": 1}
+    edge.born()
+    assert other(edge, "DDATA", "light1", int_value=1)[1] == {"no_birth": 1}
+    born = edge.says("DBIRTH", metric("Flow", alias=3, datatype=sp.DOUBLE, double_value=2.0), device="light1")
+    assert [line[3] for line in born[0]] == [2.0]
+
+
+def test_groups_that_share_an_edge_node_count_its_holes_once():
+    """Two groups over the same devices: each takes those that it knows, and a lost message is one."""
+    groups = [
+        group(
+            name, template=DEVICE, stream="{device}",
+            payload=PayloadSpec("sparkplug"), profile=profile(channels=(channel,)), align=GridAlign(every_s=1.0),
+        )
+        for name, channel in (("pumps", "Flow"), ("lights", "Lux"))
+    ]  # fmt: skip
+    for one in groups:
+        one.templates.append(Template.parse("spBv1.0/{group}/+/{node}"))
+        one.payloads.append(PayloadSpec("sparkplug", listens=True))
+    made = Groups("x", groups)
+    sent = [
+        ("NBIRTH/n", payload(metric("bdSeq", datatype=sp.INT64, long_value=1), seq=0)),
+        ("DBIRTH/n/pump1", payload(metric("Flow", alias=1, datatype=sp.DOUBLE, double_value=1.0), seq=1)),
+        ("DBIRTH/n/light1", payload(metric("Lux", alias=1, datatype=sp.DOUBLE, double_value=9.0), seq=2)),
+        ("DBIRTH/n/door1", payload(metric("Open", alias=1, datatype=sp.DOUBLE, double_value=0.0), seq=3)),
+        ("DDATA/n/pump1", payload(metric(alias=1, double_value=2.0), seq=6)),
+        ("DDATA/n/light1", payload(metric(alias=1, double_value=8.0), seq=7)),
+    ]
+    topics = [f"spBv1.0/g/{address}".encode() for address, _ in sent]
+    report = made.step(Batch(topics, [body for _, body in sent], NOW + np.arange(len(sent))), NOW)
+    assert {k.value: n for k, n in report.drops.items() if n} == {"sequence_gap": 2, "unknown_channel": 1}
+    assert [x.streams.names for x in made.pipelines.values()] == [["pump1"], ["light1"]]
+    assert report.notices == []
+
+
 def test_addresses():
     """What a topic names; a bridge may have put levels before it."""
     assert address_of(b"spBv1.0/g/DDATA/n/d") == Address("g/n", "DDATA", "d")
@@ -420,11 +500,10 @@ def expected_of(message):
 
     def number(m):
         field = m.WhichOneof("value")
-        return (
-            float(getattr(m, field))
-            if field in ("int_value", "long_value", "float_value", "double_value", "boolean_value")
-            else None
-        )
+        if field == "string_value":
+            return m.string_value.decode()
+        numeric = ("int_value", "long_value", "float_value", "double_value", "boolean_value")
+        return float(getattr(m, field)) if field in numeric else None
 
     def optional(m, field, scale=1.0):
         return getattr(m, field) / scale if m.HasField(field) else None
@@ -441,7 +520,7 @@ def expected_of(message):
 
 
 def ours(message):
-    metrics = [(*m[:5], str(None if m.raw is None else float(m.raw))) for m in message.metrics]
+    metrics = [(*m[:5], str(float(m.raw) if isinstance(m.raw, int | float) else m.raw)) for m in message.metrics]
     return message.time_s, message.seq, metrics
 
 

@@ -120,6 +120,33 @@ def test_what_holds_an_alarm_is_said():
     assert abs((still[-1] + 1 if len(still) else 0) - held.left) <= 0.3 * held.left + 8
 
 
+@pytest.mark.parametrize("when", ["during", "after"])
+def test_an_alarm_that_is_confirmed_has_taught_nothing(when):
+    """Mean and theta are as before it; the control, of which nobody said anything, has moved; a later one teaches."""
+    found = {}
+    for confirmed in (False, True):
+        threshold = made(WATCHED)
+        run(threshold, normal(800))
+        before = threshold.state()
+        alarm = np.full((500, 1), 30.0)
+        if when == "during":
+            run(threshold, alarm[:100], 800)
+            if confirmed:
+                threshold.confirm(0)
+            run(threshold, alarm[100:], 900)
+        else:
+            run(threshold, alarm, 800)
+        run(threshold, normal(10, seed=1), 1300)
+        if when == "after" and confirmed:
+            threshold.confirm(0)
+        now = threshold.state()
+        found[confirmed] = abs(now["mean"][0] - before["mean"][0]) + abs(now["theta"][0] - before["theta"][0])
+    assert found[True] < 0.02
+    assert found[False] > 0.3
+    run(threshold, alarm, 1400)
+    assert threshold.state()["theta"][0] > before["theta"][0] + 0.3
+
+
 @pytest.mark.full
 def test_a_lasting_level_is_normal_in_the_end():
     """The alarm of an average ends too, once the mean has followed: after some half-lives, not for ever."""

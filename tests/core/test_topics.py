@@ -76,6 +76,8 @@ def test_another_depth_or_slash_is_another_topic(text, topic):
         ("a/{rest...}", "only {channel...} takes several levels"),
         ("a/x{channel...}", "alone in it"),
         ("{channel}/{channel...}", "occurs twice"),
+        ("$share/daemons/plant/{pump}", "without .share/daemons/: .* every window would have holes"),
+        ("$queue/plant/#", "without .queue/: "),
     ],
 )
 def test_what_is_no_template_is_refused_with_its_reason(text, reason):
@@ -123,12 +125,15 @@ def test_render_is_the_inverse_of_match(labels):
 
 
 def test_streams_are_numbered_as_they_appear_and_bounded():
-    """At max_streams new streams are refused, known ones are still found, and a refused one takes no memory."""
+    """A topic makes no stream; at max_streams there are no new ones, and known ones are still found."""
     streams = Streams("{line}/{pump}", max_streams=2)
     router = Router([Template.parse("{line}/{pump}/{channel}")], ["flow"], streams)
+    assert router.route(b"a/1/flow") == Route(-1, 0, 0, {"line": "a", "pump": "1", "channel": "flow"})
+    found = [streams.find({"line": "a", "pump": pump}) for pump in ("1", "2", "3")]
+    assert found == [0, 1, None]
     assert router.route(b"a/1/flow") == Route(0, 0, 0)
     assert router.route(b"a/2/flow") == Route(1, 0, 0)
-    assert router.route(b"a/3/flow") is Drop.MAX_STREAMS
+    assert router.route(b"a/3/flow").stream == -1
     assert router.route(b"a/1/flow") == Route(0, 0, 0)
     assert router.route(b"a/1/colour") is Drop.UNKNOWN_CHANNEL
     assert router.route(b"b/1") is Drop.TOPIC
@@ -139,8 +144,9 @@ def test_streams_are_numbered_as_they_appear_and_bounded():
 
 def test_what_lies_below_a_place_and_is_no_channel_is_passed_over():
     """A template that takes the rest stands for whatever there is: the rest is neither read nor counted as refused."""
+    streams = Streams("{x}", 2)
     for deferred in ([], [0]):
-        router = Router([Template.parse("N/{x}/{channel...}")], ["Dc/0/V", "Soc"], Streams("{x}", 2), deferred)
+        router = Router([Template.parse("N/{x}/{channel...}")], ["Dc/0/V", "Soc"], streams, deferred)
         places = [router.route(topic) for topic in (b"N/1/Dc/0/V", b"N/1/Soc", b"N/1/Dc/0/Text", b"M/1/Soc")] * 2
         assert [place.channel if isinstance(place, Route) else place for place in places[:4]] == [
             0,
@@ -149,11 +155,13 @@ def test_what_lies_below_a_place_and_is_no_channel_is_passed_over():
             Drop.TOPIC,
         ]
         assert places[4:] == places[:4]
-    router = Router([Template.parse("N/{x}/{channel...}")], ["Dc/0/V", "Soc"], Streams("{x}", 2))
+    router = Router([Template.parse("N/{x}/{channel...}")], ["Dc/0/V", "Soc"], streams)
+    streams.add("1")
     codes = router.codes([b"N/1/Soc", b"N/1/Text", b"N/2/Dc/0/V", b"M/1/Soc", b"N/1/Text"])
-    assert [(t, at.tolist()) for t, at in router.by_template(codes)] == [(0, [0, 2])]
-    assert router.refused(codes) == {Drop.TOPIC: 1}
-    assert router.find(b"N/2/Text") == 1
+    assert [(t, at.tolist()) for t, at in router.by_template(codes)] == [(0, [0])]
+    assert router.new(codes).tolist() == [2]
+    assert list(router.refused(codes)) == [(1, 0, None), (3, -1, Drop.TOPIC), (4, 0, None)]
+    assert (router.find(b"N/1/Text"), router.find(b"N/2/Text")) == (0, None)
     assert render("N/{x}/{channel...}", {"x": "1", "channel": "Dc/0/V"}) == "N/1/Dc/0/V"
 
 
@@ -162,8 +170,10 @@ def test_remembered_topics_are_bounded():
     router = Router([Template.parse("{pump}")], ["flow"], Streams("{pump}", max_streams=3))
     for i in range(router.routes_max + 500):
         router.route(b"pump%d" % i)
-    assert len(router._routes) == router.routes_max
-    assert router.route(b"another") is Drop.MAX_STREAMS
+        router.route(b"pump%d/x" % i)
+    assert len(router._routes) + len(router._labelled) == router.routes_max
+    assert router.route(b"another").stream == -1
+    assert router.route(b"another/x") is Drop.TOPIC
 
 
 def test_a_topic_that_is_a_stream_costs_no_number_of_its_own():
@@ -172,13 +182,15 @@ def test_a_topic_that_is_a_stream_costs_no_number_of_its_own():
     router = Router([Template.parse("{pump}"), Template.parse("{pump}/{channel}")], ["a", "b"], streams)
     for i in range(400):
         router.route(b"p%d" % i)
+        streams.add(f"p{i}")
+    assert router.route(b"p399") == Route(399, -1, 0)
     assert router._routes[b"p399"] is streams.index("p399")
     topics = [b"p7", b"p399/b", b"p0/a", b"p0", b"p3/c"]
     codes = router.codes(topics)
     assert [(t, at.tolist()) for t, at in router.by_template(codes)] == [(0, [0, 3]), (1, [1, 2])]
     stream, channel = router.places(codes[:4])
     assert list(zip(stream.tolist(), channel.tolist(), strict=True)) == [(7, -1), (399, 1), (0, 0), (0, -1)]
-    assert router.refused(codes) == {Drop.UNKNOWN_CHANNEL: 1}
+    assert list(router.refused(codes)) == [(4, 1, Drop.UNKNOWN_CHANNEL)]
     assert [router.route(topic) for topic in topics[:4]] == [
         Route(7, -1, 0), Route(399, 1, 1), Route(0, 0, 1), Route(0, -1, 0),
     ]  # fmt: skip
@@ -191,6 +203,7 @@ def test_find_knows_streams_and_makes_none():
     router = Router(templates, ["a"], streams, deferred=[1])
     assert router.find(b"plant/p0") is None
     router.route(b"plant/p0")
+    streams.add("p0")
     router.forget()
     assert (router.find(b"plant/p0"), router.find(b"nodes/x"), router.find(b"\xff")) == (0, -1, None)
     assert streams.names == ["p0"]

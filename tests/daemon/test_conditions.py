@@ -592,6 +592,22 @@ def test_a_broker_that_waits_for_us_is_notified_when_it_does_so_most_of_the_time
     store.close()
 
 
+def test_a_group_that_is_all_refused_is_on_the_page_and_in_the_answer_of_readyz(
+    make_world: Callable[..., World], lines: Lines
+) -> None:
+    """It is ready, since the daemon is well; but it says so beside the word."""
+    world = make_world("sinks: [{type: log}]\n")
+    for pump in range(400):
+        batch = plants.batch([(b"plant/p%d" % (pump % 4), b'{"flow": 1, "ts": 5}', 1.7e9 + pump)])
+        world.conditions.intake.note(world.loop.groups.pipelines, world.loop.groups.step(batch, 1.7e9).groups)
+    found = world.failing()["intake pumps"]
+    said = '400 of 400 refused: bad time; a payload is \'{"flow": 1, "ts": 5}\''
+    assert (found["what"], found["reason"]) == ("group pumps lacks values", said)
+    assert world.metric("intake", "pumps") == 1.0
+    assert len(lines.of(f"group pumps lacks values: {said}")) == 1
+    assert world.web.get("/readyz").text.endswith(f"group pumps lacks values: {said}\n")
+
+
 def test_a_collector_that_raises_is_notified_with_what_it_raised(
     make_world: Callable[..., World], lines: Lines
 ) -> None:

@@ -7,6 +7,7 @@ byte that chooses the topic.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from tests import sparkplug as sp
 from tests.faults.fuzz import FuzzTarget
 from tests.golden_payloads import NOW, every_case, open_decoder
 
+_KEPWARE = PayloadSpec("json", samples="values", id="id", value="v", quality="q", time="t", name="{x}.{channel}")
 MARK = b"\x1e\x1e"  # between the messages of one batch
 
 
@@ -45,6 +47,8 @@ def _feeds() -> list[tuple[_Feed, list[bytes]]]:
     number, document = b"12.5", b'{"t": 1700000000, "a": 1, "b": -2.5e3, "value": 7, "n": 3}'
     array = b'{"t": 1699999999000, "r": [{"a": 1, "b": 2}, {"a": 3, "t": 1699999999}]}'
     one, two = (b"p", b"q"), (b"p/a", b"q/b", b"q/none")
+    tags = b'{"timestamp": 1700000000000, "values": [{"id": "p.a", "v": 1.5, "q": true, "t": 1699999999000}]}'
+    within = b'{"t": "2023-11-14 22:13:20", "p": "{\\"a\\": \\"1.5\\", \\"q\\": 192}", "q": {"b": "nan"}}'
     feeds = [
         (_Feed(PayloadSpec(), "{pump}/{channel}", two), [number]),
         (_Feed(PayloadSpec("json"), "{pump}", one), [document]),
@@ -53,6 +57,13 @@ def _feeds() -> list[tuple[_Feed, list[bytes]]]:
         (_Feed(PayloadSpec("json", value="a", time="t"), "{pump}/{channel}", two), [document]),
         (_Feed(PayloadSpec("json", samples="r", time="t", time_unit="ms"), "{pump}", one), [array]),
         (_Feed(PayloadSpec("json", samples="r", sample_every_s=0.1), "{pump}", one, loads=json.loads), [array]),
+        (
+            _Feed(PayloadSpec(words={"open": 1}, decimal=",", unit="°C"), "{pump}/{channel}", two),
+            [b"12,5", b"-3 \xb0C\0"],
+        ),
+        (_Feed(_KEPWARE, "{pump}", one), [tags]),
+        (_Feed(PayloadSpec("json", labels={"x": "n"}, where={"value": "7"}, time="t"), "{pump}", one), [document]),
+        (_Feed(PayloadSpec("json", name="{x}.{channel}", quality="q", zone=UTC, time="t"), "{pump}", one), [within]),
     ]
     for case in every_case():
         topics = [*dict.fromkeys(topic for topic, _ in case.messages), b"q"]

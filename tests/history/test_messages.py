@@ -156,6 +156,35 @@ def test_what_cannot_be_learnt_from_is_said(tmp_path):
     assert "new (0)" in "\n".join(found.notes)
 
 
+@pytest.mark.parametrize("kind", ["zigbee2mqtt", "json"])
+def test_devices_of_another_group_are_no_streams_of_this_one(tmp_path, kind):
+    """As in the daemon: climate sensors have a battery voltage, and are no plugs; alone, nobody could know."""
+    homes = f"""\
+streams:
+  plugs:
+    topics: [{{topic: "z/{{device}}", payload: {kind}, values: {{power: power, voltage: voltage}}}}]
+    align: {{every: 1s}}
+    model: {{path: a.pt}}
+"""
+    climate = f"""\
+  climate:
+    topics: [{{topic: "z/{{device}}", payload: {kind}, values: {{temperature: temperature}}}}]
+    align: {{every: 1s}}
+    model: {{path: b.pt}}
+  anything:
+    topics: [{{topic: "z/{{device}}", payload: {kind}}}]
+    model: {{path: c.pt}}
+"""
+    sent = [(NOW + i, "z/tv", b'{"power": %d, "voltage": 230}' % i) for i in range(150)]
+    sent += [(NOW + i, f"z/room{i % 5}", b'{"temperature": 21, "voltage": 3005}') for i in range(150)]
+    recording = written(tmp_path, sent)
+    found = from_recordings(configured(tmp_path, homes + climate), "plugs", [recording])
+    assert [(one.name, one.channels) for one in found.series] == [("tv", ("power", "voltage"))]
+    assert not any("room" in note for note in found.notes)
+    alone = from_recordings(configured(tmp_path, homes), "plugs", [recording])
+    assert any("left out" in note for note in alone.notes)
+
+
 def test_spells_are_left_out(tmp_path):
     group = load(configured(tmp_path, Z2M)).streams["rooms"]
     batch = Batch(

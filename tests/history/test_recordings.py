@@ -204,6 +204,7 @@ SPECS = [
     ("plant/{line}/{pump}", PayloadSpec("json", time="ts", time_unit="ms", samples="readings")),
     ("plant/{line}/{pump}/{channel}", PayloadSpec("json", time="time", value="reading.value")),
     ("plant/{line}/{pump}/{channel}", PayloadSpec("number")),
+    ("plant/{line}/{pump}/{channel}", PayloadSpec("number", decimal=",")),
 ]
 
 
@@ -233,6 +234,13 @@ def test_series_that_a_topic_cannot_carry_is_refused(tmp_path: Path) -> None:
     spec = PayloadSpec("json", values={"a": "a", "b": "b"})
     with pytest.raises(SeriesError, match=r"needs channel 'b'; the series has \['a'\]"):
         encoder_for([(Template.parse("t/{stream}"), spec)], series.channels, {}, series.name)
+    for spec in (
+        PayloadSpec("json", labels={"p": "id"}),
+        PayloadSpec("json", id="n"),
+        PayloadSpec("json", name="{channel}"),
+    ):
+        with pytest.raises(SeriesError, match="say whose they are"):
+            encoder_for([(Template.parse("t/{stream}"), spec)], series.channels, {}, series.name)
     encoder = MessageEncoder(
         Template.parse("t/{stream}"), PayloadSpec("json", time="timestamp"), ("a",), {"stream": "s"}
     )

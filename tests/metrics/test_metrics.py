@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -307,3 +308,23 @@ def test_twenty_thousand_streams_cost_no_more_than_the_cap():
 def test_names_outside_the_catalogue_are_refused():
     with pytest.raises(KeyError):
         Metrics(Clock()).count("invented")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "removed", "renamed"),
+    [(["a", "b", "c"], ["c", "b"], [(0, 2)], []), (["a", "b"], ["a"], [(1, 1)], []), (["a", "b"], ["x", "b"], [], [0])],
+)
+def test_the_series_of_a_stream_that_is_gone_end(before, after, removed, renamed):
+    """Also where another stream has its number then, or it has another name; those of the others go on."""
+    metrics = Metrics(Clock(), per_stream_max=10)
+    S = len(before)
+    observe(metrics, report(groups=judged("g", before, verdicts(list(range(S)), [1.0] * S))))
+    (name, news), *_ = judged("g", after, verdicts([], [])).items()
+    observe(metrics, report(groups={name: replace(news, removed=removed, renamed=renamed, forgotten=len(removed))}))
+    shown = {name for name in "abcx" if f'streamae_anomaly_score{{group="g",stream="{name}"}}' in values(metrics)}
+    assert shown == {name for s, name in enumerate(after) if s < len(before) and before[s] == name}
+    observe(metrics, report(groups=judged("g", after, verdicts(list(range(len(after))), [2.0] * len(after)))))
+    assert {
+        name for name in "abcx" if f'streamae_anomaly_score{{group="g",stream="{name}"}}' in values(metrics)
+    } == set(after)
+    assert values(metrics).get('streamae_streams_forgotten_total{group="g"}', 0) == len(removed)

@@ -23,6 +23,7 @@ MEASURES = {
     "feedback_entries", "feedback_capacity", "home_assistant_devices", "home_assistant_messages",
     "config_last_reload_success_timestamp_seconds", "model_info", "model_window_rows", "build_info",
     "start_time_seconds",
+    "streams_resting", "streams_forgotten",
     "windows_skipped",  # thinning
     "streams_interrupted",  # messages_lost
     "health_verdicts",  # health_verdicts_firing

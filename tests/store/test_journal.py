@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from streamae.core.types import Batch, Drop, Drops, Maintenance
+from streamae.core.types import Batch, Confirmed, Drop, Drops, Maintenance
 from streamae.store.journal import _HEAD, _THIN, crc_of, decode_batch, encode_batch
 
 TIMES = st.floats(allow_nan=False, allow_infinity=False)
@@ -74,6 +74,15 @@ def test_a_damaged_row_is_refused_or_means_the_same(batch: Batch, data: st.DataO
 def test_the_crc_names_the_row_and_its_time() -> None:
     """A row moved to another number or time is a damaged row."""
     assert len({crc_of(1, 2.0, b"x"), crc_of(2, 2.0, b"x"), crc_of(1, 3.0, b"x"), crc_of(1, 2.0, b"y")}) == 4
+
+
+@pytest.mark.parametrize("confirmed", [(), (Confirmed("pumps", "line1/p\u00fc", "0123abcd"), Confirmed("g", "s", "x"))])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_row_says_what_the_connection_and_people_did(confirmed: tuple[Confirmed, ...], resumed: bool) -> None:
+    """The first batch of a connection, and alerts that were called real: a fold of the journal does the same again."""
+    batch = Batch([b"t"], [b"p"], np.zeros(1), resumed=resumed, confirmed=confirmed)
+    found = decode_batch(encode_batch(batch))
+    assert (found.resumed, found.confirmed) == (resumed, confirmed)
 
 
 def test_a_bomb_is_not_unpacked() -> None:

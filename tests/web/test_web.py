@@ -16,7 +16,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from streamae.core.topics import Template
-from streamae.core.types import AlertState
+from streamae.core.types import AlertState, StreamChange
 from streamae.errors import UnavailableError
 from streamae.web.app import Access, SilenceWanted, Snapshot, StreamTable, create_app
 from streamae.web.events import READERS_MAX
@@ -42,6 +42,7 @@ class FakeView:
         self.shown = Snapshot(**({"taken_s": 5.0, "status": {"connected": True, "lag_s": float("nan")}} | parts))
         self.acts: list[tuple[str, str, str]] = []
         self.silenced: list[tuple[str, SilenceWanted]] = []
+        self.changed: list[tuple[StreamChange, float | None]] = []
         self.pasts: list[tuple[str, str, float, float, int]] = []
 
     def snapshot(self) -> Snapshot:
@@ -79,6 +80,14 @@ class FakeView:
 
     def now_s(self) -> float:
         return 1000.0
+
+    def change(self, wanted: StreamChange, since_s: float | None) -> str:
+        if wanted.stream != "line1/pump01":
+            return "there is no such stream"
+        if wanted.name == "odd":
+            return "name is odd"
+        self.changed.append((wanted, since_s))
+        return ""
 
     def silences(self) -> Sequence[Mapping[str, Any]]:
         return [{"id": n, "state": state, **asdict(s)} for n, (state, s) in enumerate(self.silenced)]
@@ -272,6 +281,59 @@ def test_dead_letters_are_tried_again_on_request():
     assert web.post("/api/v1/dead-letters/log/retry", headers=BEARER).json() == {"done": "retry"}
     assert web.post("/api/v1/dead-letters/mqtt/retry", headers=BEARER).status_code == 404
     assert web.post("/api/v1/dead-letters/log/retry").status_code == 401
+
+
+STREAM = {"group": "pumps", "stream": "line1/pump01"}
+
+
+def test_a_stream_can_be_changed():
+    """It learns again, from now or from a time on, has another name, or goes."""
+    view = FakeView()
+    web = client(view, token=TOKEN)
+    for action, more in (("relearn", {}), ("relearn", {"since_s": 5}), ("rename", {"name": "p9"}), ("remove", {})):
+        answer = web.post(f"/api/v1/stream/{action}", headers=BEARER, json=STREAM | more)
+        assert (answer.status_code, answer.json()) == (200, {"done": action})
+    assert [(c.kind, c.name, since_s) for c, since_s in view.changed] == [
+        ("relearn", "", None), ("relearn", "", 5), ("rename", "p9", None), ("remove", "", None),
+    ]  # fmt: skip
+    assert {(c.group, c.stream) for c, _ in view.changed} == {("pumps", "line1/pump01")}
+
+
+@pytest.mark.parametrize(
+    ("action", "change", "status", "said"),
+    [
+        ("forget", {}, 404, "relearn, remove, rename"),
+        ("rename", {}, 400, "name"),
+        ("remove", {"name": "x"}, 400, "name"),
+        ("rename", {"name": "odd"}, 400, "name is odd"),
+        ("remove", {"since_s": 1}, 400, "since_s"),
+        ("relearn", {"since_s": -1}, 400, "since_s"),
+        ("remove", {"stream": "other"}, 404, "no such stream"),
+        ("remove", {"why": "x"}, 400, "why"),
+        ("relearn", {"stream": ""}, 400, "stream"),
+    ],
+)
+def test_a_mistake_in_a_change_of_a_stream_is_named(action, change, status, said):
+    """Nothing is changed then."""
+    view = FakeView()
+    answer = client(view, token=TOKEN).post(f"/api/v1/stream/{action}", headers=BEARER, json=STREAM | change)
+    assert answer.status_code == status
+    assert said in answer.json()["error"]
+    assert view.changed == []
+
+
+@pytest.mark.parametrize("action", ["relearn", "remove", "rename"])
+def test_a_stream_cannot_be_changed_without_the_token(action):
+    """As everything that changes something."""
+    view = FakeView()
+    for headers, status in (
+        ({}, 401),
+        ({"authorization": "Bearer wrong"}, 401),
+        ({"origin": "http://evil"} | BEARER, 403),
+    ):
+        web = client(view, token=TOKEN)
+        assert web.post(f"/api/v1/stream/{action}", headers=headers, json=STREAM | {"name": "x"}).status_code == status
+    assert view.changed == []
 
 
 @pytest.mark.parametrize("path", ["silences", "silences/0/end"])

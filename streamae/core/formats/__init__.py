@@ -6,6 +6,8 @@ several formats have in common:
 reader.py   records -> readings          names.py     names -> channels and streams     values.py  paths, numbers, times
 columns.py  many messages at once        sighting.py  what `sniff` makes of records     flat.py    documents by path
 points.py   InfluxDB's data model        discovery.py channels that are not configured yet
+number_rule.py, quality.py, parsed.py: numbers, words and holes; which are good; what is nearly JSON
+json_document.py, json_addressed.py: what JSON consists of, and JSON that says whose it is
 sparkplug_payload.py, protobuf.py, edge_nodes.py: the bytes and the memory of Sparkplug B
 """
 

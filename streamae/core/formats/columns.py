@@ -3,22 +3,35 @@
 Most messages are exactly what they are expected to be. For those, `numbers` and `documents` read a run of payloads at
 once, as arrays; if any payload is unusual they return None, and the run is read message by message instead, which
 says what is wrong. So the fast way never has to explain a refusal, and the two never differ.
+
+`ReadingColumns` is where the readings of every format go, and so the one place that bounds their times: see `refusal`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import tzinfo
 from itertools import repeat
 
 import numpy as np
 
 from streamae.core.arrays import firsts
-from streamae.core.formats.values import AUTO_SIZES, AUTO_UNITS, FLOAT32_MAX, SECONDS_A_UNIT, Path, to_seconds
+from streamae.core.formats.values import (
+    AUTO_SIZES,
+    AUTO_UNITS,
+    EARLIEST_S,
+    FLOAT32_MAX,
+    SECONDS_A_UNIT,
+    Path,
+    to_seconds,
+)
 from streamae.core.types import F64, I32, I64, Drop, Drops, Readings
 
 __all__ = ["ColumnReader", "ReadingColumns", "TopicRun", "documents", "numbers", "typed_paths"]
 
 # Payloads -> for each path the values found there, or None where any payload is not exactly as expected.
 ColumnReader = Callable[[Sequence[bytes]], Sequence[Sequence[float | int | str]] | None]
+_ENDS = {Drop.UNAVAILABLE, Drop.NOT_FINITE}  # of a value that is gone; text that nobody understands says nothing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +49,10 @@ class TopicRun:
 class ReadingColumns:
     """The readings of a batch while it is read: one list per column, and arrays of runs that were read at once."""
 
-    __slots__ = ("at", "channel", "drops", "message", "origin", "origins", "parts", "stream", "time_s", "value")
+    __slots__ = (
+        "arrival_s", "at", "believed_s", "channel", "drops", "foreign", "latest_s", "message", "origin", "origins",
+        "parts", "refused", "stream", "time_s", "value",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.stream: list[int] = []
@@ -48,10 +64,55 @@ class ReadingColumns:
         self.parts: list[tuple[I64, I32, I32, F64, F64]] = []
         self.origins = 0
         self.at = 0  # number of the message that is being read
-        self.drops = Drops()
+        self.arrival_s, self.latest_s = math.nan, -math.inf  # of it, and the latest time that is believed
+        self.believed_s = math.nan  # the last time that was believed, of this message
+        self.refused = -1  # the last origin that was refused for its time
+        self.drops = Drops()  # of that message
+        self.foreign = False  # what was dropped of it may be meant for another group
+
+    def begin(self, at: int, arrival_s: float, latest_s: float) -> None:
+        """Go on to the message of this number: what is added from now on is of it."""
+        self.at, self.arrival_s, self.latest_s, self.believed_s, self.refused = at, arrival_s, latest_s, math.nan, -1
+
+    def refusal(self, time_s: float) -> Drop | None:
+        """Return why a time in the message that is being read is not believed; None where it is.
+
+        It is ahead of the arrival by more than `future_max`, or before 2000, unless the arrival is so too.
+        """
+        if time_s > self.latest_s:
+            return Drop.FUTURE
+        if time_s >= EARLIEST_S or (time_s > -math.inf and self.arrival_s < EARLIEST_S):  # NaN compares false
+            self.believed_s = time_s
+            return None
+        return Drop.BAD_TIME
+
+    def take(self, stream: int, channel: int, time_s: float, number: float | Drop) -> None:
+        """Append a value as a format's rule returns it, or count why it is none; what is gone ends its hold.
+
+        There is nothing to end where the stream has not appeared (-1).
+        """
+        if isinstance(number, Drop):
+            self.drops[number] += 1
+            if number not in _ENDS or stream < 0:
+                return
+            number = math.nan
+        self.add(stream, channel, time_s, number)
 
     def add(self, stream: int, channel: int, time_s: float, value: float) -> None:
-        """Append one reading of the message `at`."""
+        """Append one reading of the message that is being read, where its time is believed; else count it, once for
+        all of its origin.
+
+        NaN ends the validity of the channel's last value, at the arrival where its time is not believed: what is gone
+        is gone by then.
+        """
+        why = None if time_s == self.believed_s else self.refusal(time_s)
+        if why is not None:
+            if self.refused != self.origins:
+                self.drops[why] += 1
+                self.refused = self.origins
+            if not math.isnan(value):
+                return
+            time_s = self.arrival_s
         self.stream.append(stream)
         self.channel.append(channel)
         self.time_s.append(time_s)
@@ -59,9 +120,16 @@ class ReadingColumns:
         self.origin.append(self.origins)
         self.message.append(self.at)
 
-    def add_run(self, at: I64, stream: I32, channel: I32, time_s: F64, values: F64) -> None:
-        """Append a run: `values[n, k]` of messages `at[n]`, at `time_s[n]`, for `stream[n]` and `channel[n, k]`."""
-        self.parts.append((at, stream, channel, time_s, values))
+    def add_run(self, run: TopicRun, channel: I32, time_s: F64, values: F64) -> bool:
+        """Append the `values[n, k]` of a run's messages, at `time_s[n]`, of `channel[n, k]`; False, and nothing is
+        appended, where any of the times is not believed.
+        """
+        if time_s is not run.arrival_s:
+            known = time_s <= run.latest_s
+            if not (bool(known.all()) and (len(time_s) == 0 or float(time_s.min()) >= EARLIEST_S)):
+                return False
+        self.parts.append((run.at, run.stream, channel, time_s, values))
+        return True
 
     def readings(self, arrival_s: F64) -> Readings:
         """Return everything in the order of the messages, whose arrivals were `arrival_s[N]`."""
@@ -110,36 +178,41 @@ def _readings(
     )
 
 
-def numbers(payloads: Sequence[bytes]) -> F64 | None:
-    """Return plain numbers, `[N]`; None where any payload is not one that float32 can hold."""
+def numbers(payloads: Sequence[bytes], *, comma: bool = False) -> F64 | None:
+    """Return plain numbers, `[N]`, with a decimal comma where they have one; None where any payload is not one that
+    float32 can hold.
+    """
+    joined = b"".join(payloads)
+    if comma and b"." in joined:
+        return None
     try:
-        values = np.array(list(map(float, payloads)))
+        values = np.array([float(one.replace(b",", b".")) for one in payloads] if comma else list(map(float, payloads)))
     except ValueError:
         return None
     # Python alone reads `1_0` as a number; NaN compares false.
-    return values if bool((np.abs(values) <= FLOAT32_MAX).all()) and b"_" not in b"".join(payloads) else None
+    return values if bool((np.abs(values) <= FLOAT32_MAX).all()) and b"_" not in joined else None
 
 
 def documents(
-    columns: Sequence[Sequence[float | int | str]], unit: str | None, arrival_s: F64, latest_s: F64
+    columns: Sequence[Sequence[float | int | str]], unit: str | None, zone: tzinfo | None, arrival_s: F64
 ) -> tuple[F64, F64] | None:
     """Return time_s[N] and values[N, K] of documents from their columns, the time first unless `unit` is None.
 
-    None where any of them is not exactly as expected, or its time is beyond `latest_s[N]`.
+    None where any of them is not exactly as expected.
     """
-    time_s = arrival_s if unit is None else _seconds(columns[0], unit)
+    time_s = arrival_s if unit is None else _seconds(columns[0], unit, zone, arrival_s)
     try:
         values = np.array(columns[unit is not None :], np.float64).T
     except (OverflowError, ValueError):
         return None
-    good = time_s is not None and bool((time_s <= latest_s).all()) and bool((np.abs(values) <= FLOAT32_MAX).all())
+    good = time_s is not None and bool((np.abs(values) <= FLOAT32_MAX).all())
     return (time_s, values) if good and time_s is not None else None
 
 
-def _seconds(column: Sequence[float | int | str], unit: str) -> F64 | None:
+def _seconds(column: Sequence[float | int | str], unit: str, zone: tzinfo | None, arrival_s: F64) -> F64 | None:
     if set(map(type, column)) <= {float, int}:
         return _numbers_to_seconds(column, unit)
-    found = list(map(to_seconds, column, repeat(unit)))
+    found = list(map(to_seconds, column, repeat(unit), repeat(zone), arrival_s.tolist()))
     if any(isinstance(x, Drop) for x in found):
         return None
     return np.array(found, np.float64)

@@ -5,21 +5,18 @@
 
 from collections.abc import Sequence
 
+from streamae.core.formats.parsed import text_of
 from streamae.core.formats.sighting import document, numbers_of, records_in
 from streamae.core.formats.spec import Format, Loads, PayloadSpec, Record, Records, Sighting
 
 __all__ = ["FORMAT"]
 
-_ABSENT = {b"unknown", b"unavailable", b"none"}
 _DOMAINS = {"sensor", "binary_sensor", "number", "input_number", "input_boolean", "switch", "light", "climate"}
 
 
 def _records(topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float) -> Records:
     del topic, spec, loads, arrival_s
-    state = payload.strip().strip(b'"')
-    if state.lower() in _ABSENT:
-        return [Record(None, {"value": None}, {})]
-    return [Record(None, {"value": state.decode(errors="replace")}, {})]
+    return [Record(None, {"value": text_of(payload)}, {})]
 
 
 def _recognise(topic: str, payloads: Sequence[bytes]) -> Sighting | str | None:
@@ -28,7 +25,11 @@ def _recognise(topic: str, payloads: Sequence[bytes]) -> Sighting | str | None:
     if not stated or all(isinstance(document(payload), dict) for payload in payloads):
         return None
     records = records_in(_records, FORMAT.name, topic, payloads)
-    return Sighting(("value",)) if any(numbers_of(x, words=True) for x in records) else "states that are no numbers"
+    return (
+        Sighting(("value",), family=f"{levels[-3]}s")
+        if any(numbers_of(x, words=True) for x in records)
+        else "states that are no numbers"
+    )
 
 
 FORMAT = Format(
@@ -38,6 +39,7 @@ FORMAT = Format(
     example='{topic: "homeassistant/sensor/{room}_{channel}/state", payload: homeassistant}',
     records=_records,
     recognise=_recognise,
+    keys=("values",),
     plain=True,
     channel=True,
     words=True,

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from streamae.core.formats.points import points_sighting
 from streamae.core.formats.sighting import document, records_in
-from streamae.core.formats.spec import MEASUREMENT, VALUES_A_POINT, Format, Loads, PayloadSpec, Record, Sighting
+from streamae.core.formats.spec import MEASUREMENT, VALUES_A_POINT, Format, Loads, PayloadSpec, Record, Sightings
 from streamae.core.formats.values import to_seconds
 from streamae.core.types import Drop
 
@@ -86,7 +86,7 @@ def _unescaped(text: str) -> str:
 
 def _field_value(text: str) -> object:
     if text[0] == '"':
-        return text
+        return re.sub(r'\\(["\\])', r"\1", text[1:-1])
     if _NUMBER.fullmatch(text):
         return float(text)
     if _INTEGER.fullmatch(text):
@@ -94,7 +94,7 @@ def _field_value(text: str) -> object:
     return _BOOLEANS.get(text, Drop.MALFORMED)
 
 
-def _recognise(topic: str, payloads: Sequence[bytes]) -> Sighting | str | None:
+def _recognise(topic: str, payloads: Sequence[bytes]) -> Sightings | str | None:
     spec = PayloadSpec(FORMAT.name)
     if any(document(payload) is not None for payload in payloads):
         return None

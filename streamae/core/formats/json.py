@@ -1,38 +1,49 @@
 """JSON of any shape: dotted paths (`sensors.flow`, `readings[0].v`, `"odd.key".v`) lead to each channel's value.
 
 Paths lead to the time as well, where there is one; `samples` leads to an array whose entries are read in the same way.
-What is exactly as expected is read many messages at once, by a parser that knows the shape (`columns.py`).
+What is exactly as expected is read many messages at once, by a parser that knows the shape (`columns.py`). Where the
+payload says whose its values are, `json_addressed.py` reads it.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from streamae.core.formats.columns import ColumnReader, ReadingColumns, TopicRun, documents, typed_paths
+from streamae.core.formats.json_addressed import AddressedReader
+from streamae.core.formats.json_document import JsonDocument
+from streamae.core.formats.number_rule import PLAIN_NUMBERS, NumberRule
 from streamae.core.formats.parsed import parsed
-from streamae.core.formats.spec import VALUES_A_POINT, Format, Loads, Opening, PayloadSpec, Record, Sequencing
-from streamae.core.formats.values import Path, lookup, parse_path, to_number, to_seconds
+from streamae.core.formats.spec import Format, Loads, MessageReader, Opening, PayloadSpec, Record
+from streamae.core.formats.values import Path, parse_path, to_number
 from streamae.core.routes import Route
 from streamae.core.types import Drop
 
 __all__ = ["FORMAT", "JsonReader"]
 
+_SAYS_NOTHING = (Drop.MISSING_VALUE, Drop.NOT_A_NUMBER)
+_DECIMAL = re.compile(r"[0-9][.,][0-9]")
+
 
 class JsonReader:
-    """One compiled payload spec: paths parsed, channels numbered."""
+    """One compiled payload spec of which the topic says the stream: paths parsed, channels numbered."""
 
-    def __init__(self, spec: PayloadSpec, channels: Sequence[str], loads: Loads, sequences: Sequencing) -> None:
-        self.sequences, self.sequence = sequences, None if spec.sequence is None else parse_path(spec.sequence)
+    def __init__(self, opening: Opening) -> None:
+        spec, channels, loads = opening.spec, opening.channels, opening.loads
+        self._streams, self._elsewhere = opening.streams, opening.elsewhere
+        self._whole = len(channels) == 1  # where the topic names the channel
+        self.sequences, self.sequence = opening.sequences, None if spec.sequence is None else parse_path(spec.sequence)
         values = spec.values if spec.values is not None else {name: f'"{name}"' for name in channels}
         number = {name: i for i, name in enumerate(channels)}
         self.paths = [(number[name], parse_path(path)) for name, path in values.items() if name in number]
         self.value = parse_path(spec.value)
         self.time = None if spec.time is None else parse_path(spec.time)
-        self.samples = None if spec.samples is None else parse_path(spec.samples)
         self.spec = spec
         self.loads = loads
+        self._rule, self._document = spec.rule, JsonDocument(spec, loads)
         self._every = self._typed([path for _, path in self.paths], loads)  # of a document with all channels
         self._one = self._typed([self.value], loads)  # of one whose channel is in the topic
         self._channels = np.array([channel for channel, _ in self.paths], np.int32)
@@ -42,7 +53,7 @@ class JsonReader:
         time, sequence = ([] if path is None else [path] for path in (self.time, self.sequence))
         paths = typed_paths([*time, *values, *sequence])
         make = getattr(loads, "columns", None)
-        if make is None or paths is None or not values or self.samples is not None:
+        if make is None or paths is None or not values or (self.spec.samples, self.spec.quality) != (None, None):
             return None
         kinds = [*(float | str for _ in time), *(float for _ in values), *(Any for _ in sequence)]
         reader: ColumnReader | None = make(paths, kinds)
@@ -57,95 +68,119 @@ class JsonReader:
             return False
         unit = None if self.time is None else self.spec.time_unit
         documented = columns if self.sequence is None else columns[:-1]
-        found = documents(documented, unit, run.arrival_s, run.latest_s)
+        found = documents(documented, unit, self.spec.zone, run.arrival_s)
         if found is None:
             return False
-        if self.sequence is not None:
-            for stream, channel, number in zip(run.stream.tolist(), run.channel.tolist(), columns[-1], strict=True):
-                self.sequences.step((stream, template, channel), number)
         time_s, values = found
         channel = run.channel[:, None] if one else np.broadcast_to(self._channels, values.shape)
-        out.add_run(run.at, run.stream, channel, time_s, values)
+        if not out.add_run(run, channel, time_s, values):
+            return False
+        if self.sequence is not None:
+            for stream, place, number in zip(run.stream.tolist(), run.channel.tolist(), columns[-1], strict=True):
+                self.sequences.step((stream, template, place), number)
         return True
+
+    def covers(self, topic: bytes, route: Route, payload: bytes) -> bool:
+        """Return whether an entry of a message, or all of it, has every channel that its topic could give."""
+        del topic
+        entries = self._document.entries(parsed(payload, self.loads), 0.0, len(self._paths(route)))
+        return not isinstance(entries, Drop) and any(self._has_all(entry, route) for entry, _ in entries)
+
+    def _paths(self, route: Route) -> Sequence[tuple[int, Path]]:
+        return self.paths if route.channel < 0 else ((route.channel, self.value),)
+
+    def _has_any(self, entry: object, route: Route) -> bool:
+        return any(self._document.lookup(entry, path) is not Drop.MISSING_VALUE for _, path in self._paths(route))
+
+    def _has_all(self, entry: object, route: Route) -> bool:
+        there = all(self._document.lookup(entry, path) is not Drop.MISSING_VALUE for _, path in self._paths(route))
+        return there and (route.channel < 0 or self._whole)
+
+    def _number(self, entry: object, document: object, path: Path) -> float | Drop:
+        found = self._document.value(entry, document, path)
+        return found if isinstance(found, Drop) else self._rule.number(found)
 
     def read(self, topic: bytes, route: Route, payload: bytes, times: tuple[float, float], out: ReadingColumns) -> None:
         """Add the readings of one message; `times` are its arrival and the latest time that is believed."""
-        del topic
-        arrival_s, limit_s = times
         document = parsed(payload, self.loads)
-        if document is Drop.MALFORMED:
-            out.drops[Drop.MALFORMED] += 1
+        every = document
+        if document is not Drop.MALFORMED:
+            every = self._document.entries(document, times[0], len(self._paths(route)))
+        if isinstance(every, Drop):
+            out.drops[every] += 1
             return
-        if self.sequence is not None:
-            key = (route.stream, route.template, route.channel)
-            self.sequences.step(key, lookup(document, self.sequence))
-        if self.samples is None:
-            self._entry(document, document, route, (arrival_s, limit_s), out)
+        entries = list(every)
+        placed = self._placed((topic, payload), route, entries, document, out) if route.stream < 0 else route
+        if isinstance(placed, Drop):
+            out.drops[placed] += 1
             return
-        entries = lookup(document, self.samples)
-        if not isinstance(entries, list):
-            out.drops[Drop.MISSING_VALUE] += 1
-            return
-        channels = len(self.paths) if route.channel < 0 else 1
-        if len(entries) * channels > VALUES_A_POINT * self.spec.max_points:
-            out.drops[Drop.TOO_MANY_POINTS] += 1
-            return
-        step_s = self.spec.sample_every_s
-        start_s = self._start(document, arrival_s, len(entries))
+        if self.sequence is not None and placed.stream >= 0:
+            key = (placed.stream, placed.template, placed.channel)
+            self.sequences.step(key, self._document.lookup(document, self.sequence))
         missing = out.drops[Drop.MISSING_VALUE]
-        for i, entry in enumerate(entries):
-            time_s = start_s + i * step_s if step_s is not None and not isinstance(start_s, Drop) else start_s
-            self._entry(entry, document, route, (time_s, limit_s), out)
+        for entry, time_s in entries:
+            refused = time_s if isinstance(time_s, Drop) else out.refusal(time_s)
+            if refused is not None or isinstance(time_s, Drop):
+                out.drops[refused or Drop.BAD_TIME] += 1
+                out.foreign = not self._has_any(entry, route)
+                continue
+            out.origins += 1
+            stream, number, value = placed.stream, self._rule.number, self._document.value
+            for channel, path in self._paths(route):
+                found = value(entry, document, path)
+                out.take(stream, channel, time_s, found if isinstance(found, Drop) else number(found))
         # A channel that a message lacks is missing once, however many samples it has.
-        again = out.drops[Drop.MISSING_VALUE] - missing - channels
+        again = out.drops[Drop.MISSING_VALUE] - missing - len(self._paths(route))
         if again > 0:
             out.drops[Drop.MISSING_VALUE] -= again
 
-    def _start(self, document: object, arrival_s: float, entries: int) -> float | Drop:
-        """Return the time of an array's first entry, where its entries have none of their own."""
-        if self.spec.sample_every_s is None:
-            return arrival_s
-        if self.time is None:
-            return arrival_s - (entries - 1) * self.spec.sample_every_s
-        return to_seconds(lookup(document, self.time), self.spec.time_unit)
-
-    def _entry(
-        self, entry: object, document: object, route: Route, times: tuple[float | Drop, float], out: ReadingColumns
-    ) -> None:
-        """Read one entry of an array, or the document itself; `times` are its time if it has none, and the latest."""
-        time_s, limit_s = times
-        if self.time is not None and self.spec.sample_every_s is None:
-            found = lookup(entry, self.time)
-            found = lookup(document, self.time) if found is Drop.MISSING_VALUE else found
-            time_s = to_seconds(found, self.spec.time_unit)
-        if isinstance(time_s, Drop) or time_s > limit_s:
-            out.drops[time_s if isinstance(time_s, Drop) else Drop.FUTURE] += 1
-            return
-        out.origins += 1
-        for channel, path in self.paths if route.channel < 0 else ((route.channel, self.value),):
-            found = lookup(entry, path)
-            number = found if isinstance(found, Drop) else to_number(found)
-            if isinstance(number, Drop):
-                out.drops[number] += 1
-            else:
-                out.add(route.stream, channel, time_s, number)
+    def _placed(
+        self,
+        message: tuple[bytes, bytes],
+        route: Route,
+        entries: Sequence[tuple[object, float | Drop]],
+        document: object,
+        out: ReadingColumns,
+    ) -> Route | Drop:
+        """Return the route to a stream that has not appeared, which the first value makes; as it is without one."""
+        timely = [entry for entry, t in entries if not isinstance(t, Drop) and out.refusal(t) is None]
+        numbers = (self._number(entry, document, path) for entry in timely for _, path in self._paths(route))
+        if all(number in _SAYS_NOTHING for number in numbers):
+            return route
+        if not any(self._has_all(entry, route) for entry in timely) and self._elsewhere(*message):
+            return Drop.UNKNOWN_CHANNEL
+        stream = self._streams.find(route.labels)
+        return Drop.MAX_STREAMS if stream is None else Route(stream, route.channel, route.template)
 
 
-def _open(opening: Opening) -> JsonReader:
-    return JsonReader(opening.spec, opening.channels, opening.loads, opening.sequences)
+def _open(opening: Opening) -> MessageReader:
+    return AddressedReader(opening) if opening.spec.addressed else JsonReader(opening)
 
 
 def _keys(spec: PayloadSpec, topic: bytes, payload: bytes) -> list[Record]:
-    """Return the keys of a flat object, or of the entries of its list, that hold numbers."""
+    """Return what in a payload may be a channel, where `values` does not say it: numbers by their key, `id` or path."""
     del topic
-    document = parsed(payload, json.loads)
-    entries = document if spec.samples is None else lookup(document, parse_path(spec.samples))
+    document, found = parsed(payload, json.loads), JsonDocument(spec, json.loads)
+    entries = document if isinstance(document, Drop) else found.entries(document, 0.0)
     time = () if spec.time is None else parse_path(spec.time)
-    objects = (entry for entry in (entries if isinstance(entries, list) else [entries]) if isinstance(entry, dict))
-    return [
-        Record(None, {k: v for k, v in entry.items() if (k,) != time and not isinstance(to_number(v), Drop)}, {})
-        for entry in objects
-    ]
+    beside = {time, *(parse_path(path) for path in spec.labels.values())}
+    records = []
+    for entry, _ in () if isinstance(entries, Drop) else entries:
+        if spec.id is not None or spec.name is not None:
+            values = dict(found.named(entry, document))
+        else:
+            values = {k: v for k, v in entry.items() if (k,) not in beside} if isinstance(entry, dict) else {}
+        if found.selected(entry, document):
+            numbers = {name: _measured(spec.rule, value) for name, value in values.items()}
+            records.append(Record(None, {name: x for name, x in numbers.items() if x is not None}, {}))
+    return records
+
+
+def _measured(rule: NumberRule, value: object) -> float | None:
+    """Return a number. Text is one with a decimal sign, or as the topic declares: digits may as well name a device."""
+    said = isinstance(value, str) and (_DECIMAL.search(value) or isinstance(PLAIN_NUMBERS.number(value), Drop))
+    read = rule.number(value) if said else to_number(value)
+    return None if isinstance(read, Drop) else read
 
 
 FORMAT = Format(
@@ -153,10 +188,13 @@ FORMAT = Format(
     about="JSON of any shape, read by paths",
     link="https://www.rfc-editor.org/rfc/rfc8259",
     example='{topic: "plant/{pump}", payload: json, values: {flow: sensors.flow, pressure: "p[0]"}, time: ts}',
-    keys=("values", "value", "time", "time_unit", "samples", "sample_every", "sequence"),
+    keys=(
+        "values", "value", "time", "time_unit", "time_zone", "samples", "sample_every", "sequence", "labels", "where",
+        "name", "id", "quality", "good",
+    ),
     open=_open,
     declared=_keys,
     timed=False,  # only where `time` says where it stands
     channel=True,
     by_topic=True,
-)
+)  # fmt: skip

@@ -5,7 +5,7 @@ in another place than it was put together, is written as in a URL (`%2F`).
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from streamae.core.formats.spec import MEASUREMENT, PayloadSpec, Record
 from streamae.core.routes import Streams
@@ -43,6 +43,7 @@ class Names:
         self._template = None if spec.name is None else Template.parse(spec.name)
         self._places: dict[str, Place | None] = {}
         self._labels, self._streams = spec.labels, streams
+        self.expected = len({*self._channel.values()})  # channels that payloads could give
 
     def place(self, name: str) -> Place | None:
         """Return what a name means where a template takes it apart, or names are looked up one by one."""
@@ -80,13 +81,27 @@ class Names:
             if value is not _ABSENT:
                 yield {}, channel, value
 
-    def stream(self, topic: Mapping[str, str], record: Mapping[str, str], tags: Mapping[str, str]) -> int | Drop:
-        """Return the stream with the labels of topic, name and tags, or why there is none."""
+    def stream(
+        self,
+        topic: Mapping[str, str],
+        record: Mapping[str, str],
+        tags: Mapping[str, str],
+        admits: Callable[[], bool] = lambda: True,
+    ) -> int | Drop:
+        """Return the stream with the labels of topic, name and tags, or why there is none.
+
+        `admits` is asked where it would be a new one; if not, its values are for another group.
+        """
         labels = {**topic, **record}
         for label, tag in self._labels.items():
             text = escaped(tags.get(tag, ""))
             if text is None:
                 return Drop.MISSING_VALUE
             labels[label] = text
+        known = self._streams.known(labels)
+        if known is not None:
+            return known
+        if not admits():
+            return Drop.UNKNOWN_CHANNEL
         stream = self._streams.find(labels)
         return Drop.MAX_STREAMS if stream is None else stream

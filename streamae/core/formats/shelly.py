@@ -81,6 +81,8 @@ def _recognise(topic: str, payloads: Sequence[bytes]) -> Sighting | str | None:
         place = "/".join([*above[2:], kind, "+"])
         known = (found.values, found.ignored) if isinstance(found, Sighting) else ((), ())
         return Sighting(*known, place=place, nothing="a Shelly without numbers")
+    if last == "online" and re.match("shelly", topic) and set(documents) <= {True, False}:
+        return _NOT_SAMPLES
     return _first_generation(topic, payloads) if topic.startswith("shellies/") else None
 
 

@@ -20,7 +20,7 @@ _CONTROL = ("Node Control/", "Device Control/")
 def _open(opening: Opening) -> SparkplugReader:
     names = Names(opening.spec, opening.channels, opening.streams)
     spec = opening.spec
-    return SparkplugReader(opening.memory, names, listens=spec.listens, metrics_max=spec.max_points)
+    return SparkplugReader(opening.memory, names, spec.rule, listens=spec.listens, metrics_max=spec.max_points)
 
 
 def _beside(topic: str) -> Iterable[str]:
@@ -87,6 +87,7 @@ FORMAT = Format(
     refuses_topic=_refuses_topic,
     recognise=_recognise,
     timed=True,
+    empty_ends=True,
     on_change=True,
     memory=EdgeNodes,
     beside=_beside,

@@ -9,6 +9,7 @@ Specification: Sparkplug 3.0.0 (sparkplug.eclipse.org), chapters 4, 5 and 6; its
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,7 +24,9 @@ NAMESPACE = "spBv1.0"
 _TYPES = {f"{who}{what}" for who in "ND" for what in ("BIRTH", "DATA", "DEATH", "CMD")}
 _SIGNED_BITS = {1: 8, 2: 16, 3: 32, 4: 64}  # Int8 to Int64
 _UNSIGNED_BITS = {5: 8, 6: 16, 7: 32, 8: 64}
-_TEXT = {12, 13, 14, 15}  # String, DateTime, Text, UUID: no measurements, even where the bytes look like numbers
+_NO_NUMBER = {12, 13, 14, 15}  # String, DateTime, Text, UUID: no measurements, even where the bytes look like numbers
+_TEXT = {0, 12, 14}  # unknown, String, Text
+_GOOD = (192, 255)  # as OPC numbers it
 _ALIAS_MAX = (1 << 63) - 1
 _FIELDS_MAX = 100  # of a metric, and of a payload beside its metrics; the schema has a dozen
 
@@ -39,7 +42,8 @@ class Address(NamedTuple):
 class SparkplugMetric(NamedTuple):
     """One metric as it stands in the message; `name` and `alias` may both be missing from data.
 
-    `raw` is the number in its wire field, None where there is none; `null` says that the metric has no value.
+    `raw` is the number or text in its wire field, None where there is neither; `null` says that it has no value, `bad`
+    that its quality is not good.
     """
 
     name: str
@@ -47,7 +51,8 @@ class SparkplugMetric(NamedTuple):
     time_s: float | None
     datatype: int
     null: bool
-    raw: float | int | None
+    raw: float | int | str | None
+    bad: bool = False
 
 
 @dataclass(slots=True)
@@ -102,10 +107,9 @@ def _metric(block: bytes) -> SparkplugMetric:
     name, datatype, null = "", 0, False
     alias: int | None = None
     time_s: float | None = None
-    raw: float | int | None = None
-    for count, (number, kind, value) in enumerate(fields(block)):
-        if count == _FIELDS_MAX:
-            raise ValueError("a metric of too many fields")
+    raw: float | int | str | None = None
+    bad = False
+    for number, kind, value in _some(block):
         if isinstance(value, int):
             if number == 2:
                 alias = value if value <= _ALIAS_MAX else None
@@ -121,16 +125,43 @@ def _metric(block: bytes) -> SparkplugMetric:
                 raw = int(value != 0)
         elif number == 1 and kind == BYTES:
             name = value.decode()
+        elif number == 9 and kind == BYTES:
+            bad = _is_bad(value)
         elif (number, kind) in ((12, FIXED32), (13, FIXED64)):
             (raw,) = struct.unpack("<f" if number == 12 else "<d", value)
-        elif 15 <= number <= 19 and kind == BYTES:
-            raw = None  # of several values the last one counts, and this one is no number
-    return SparkplugMetric(name, alias, time_s, datatype, null, raw)
+        elif 15 <= number <= 19 and kind == BYTES:  # of several values the last one counts
+            raw = value.decode(errors="replace") if number == 15 else None
+    return SparkplugMetric(name, alias, time_s, datatype, null, raw, bad)
 
 
-def value_of(metric: SparkplugMetric, datatype: int) -> float | None:
-    """Return the number that a metric of this type carries, None where it carries none."""
-    if metric.raw is None or datatype in _TEXT or datatype > 14:
+def _some(block: bytes) -> Iterator[tuple[int, int, bytes | int]]:
+    """Yield the fields of a metric, or of its properties. Raises ValueError where there are too many."""
+    for count, one in enumerate(fields(block)):
+        if count == _FIELDS_MAX:
+            raise ValueError("too many fields")
+        yield one
+
+
+def _is_bad(block: bytes) -> bool:
+    """Whether a set of properties has a `Quality` that is not good: 0 is bad, 500 stale, 192 good."""
+    keys: list[bytes] = []
+    values: list[bytes] = []
+    try:
+        for number, kind, value in _some(block):
+            if kind == BYTES and isinstance(value, bytes):
+                (keys if number == 1 else values).append(value)
+        at = keys.index(b"Quality") if b"Quality" in keys else len(values)
+        numbers = [int(value) for number, kind, value in fields(values[at]) if kind == VARINT and number in (3, 4)]
+    except (ValueError, IndexError):  # no set of properties, or none with a quality
+        return False
+    return bool(numbers) and not _GOOD[0] <= numbers[-1] <= _GOOD[1]
+
+
+def value_of(metric: SparkplugMetric, datatype: int) -> float | str | None:
+    """Return the number that a metric of this type carries, or its text; None where it carries neither."""
+    if isinstance(metric.raw, str):
+        return metric.raw if datatype in _TEXT else None
+    if metric.raw is None or datatype in _NO_NUMBER or datatype > 14:
         return None
     if isinstance(metric.raw, float):
         return metric.raw

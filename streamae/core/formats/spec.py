@@ -6,6 +6,8 @@ from datetime import tzinfo
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from streamae.core.formats.columns import ReadingColumns, TopicRun
+from streamae.core.formats.number_rule import NumberRule, check_word
+from streamae.core.formats.quality import check_good
 from streamae.core.formats.values import parse_path
 from streamae.core.routes import Route, Streams
 from streamae.core.setting import INTERNAL, Setting
@@ -13,12 +15,12 @@ from streamae.core.topics import Template
 from streamae.core.types import Drop, State
 
 __all__ = [
-    "MEASUREMENT", "VALUES_A_POINT", "Format", "Loads", "Memory", "MessageReader", "Opening", "PayloadSpec", "Record",
-    "Records", "RunReader",
-    "Sequencing", "Sighting",
+    "COMMON_KEYS", "MEASUREMENT", "VALUES_A_POINT", "CoveringReader", "Format", "Loads", "Memory", "MessageReader",
+    "Opening", "PayloadSpec", "Record", "Records", "RunReader", "Sequencing", "Sighting", "Sightings",
 ]  # fmt: skip
 
 Loads = Callable[[bytes], Any]  # JSON: bytes -> document, raising ValueError
+COMMON_KEYS = ("words", "decimal", "unit")  # what a topic of any format may have
 VALUES_A_POINT = 4  # on average, where a message has as many points as it may
 MEASUREMENT = "_measurement"  # the tag that stands for a point's measurement, as in Flux
 
@@ -40,17 +42,34 @@ class PayloadSpec:
     kind: Annotated[str, Setting(key="payload")] = "number"
     """The name of its format in the registry."""
     values: Mapping[str, str] | None = None
-    """Channel -> what the payload calls it; for JSON a path (`sensors.flow`, `readings[0].v`). Without it, the same."""
+    """Channel -> what the payload calls it; for JSON a path (`sensors.flow`, `readings[0].v`). Without it, the same.
+    Beside {channel} in the topic: which of its channels are meant, each as the topic calls it."""
     labels: Mapping[Annotated[str, Setting(check=_check_label)], str] = field(default_factory=dict)
-    """For InfluxDB's formats: label of the stream -> the tag that it is read from."""
+    """Label of the stream -> where the payload says it: for JSON a path to text or a whole number, for InfluxDB's
+    formats a tag."""
     where: Mapping[str, str] = field(default_factory=dict)
-    """For InfluxDB's formats: tag -> the value that it must have, or the point is not looked at."""
+    """What must hold, or a sample is passed over: for JSON path -> text, for InfluxDB's formats tag -> its value."""
     name: Annotated[str | None, Setting(check=Template.parse)] = None
-    """For SenML and Sparkplug: template that takes the names in the payload apart into labels and {channel}."""
+    """Template that takes the names of values apart into labels and {channel}: for SenML and Sparkplug their names, for
+    JSON what stands at `id`, without `id` the paths of the document."""
+    id: Annotated[str | None, Setting(check=parse_path)] = None
+    """For JSON: path of the name of a value, where each entry of `samples` is one: `value` is then its path."""
+    quality: Annotated[str | None, Setting(check=parse_path)] = None
+    """For JSON: path of the quality of a value, looked for beside the value, then in the entry of `samples`, then in
+    the message. What is not `good` is no value now; null, or no quality at all, is good."""
+    good: tuple[Annotated[str, Setting(check=check_good)], ...] = ("true", "good", "ok", "192-255")
+    """The qualities that are good: words, numbers, or a range of numbers."""
+    words: Mapping[Annotated[str, Setting(check=check_word)], float | None] = field(default_factory=dict)
+    """Word -> the number that it means, as {open: 1, closed: 0}; null: that there is no value. `on`, `off`, `true`,
+    `false`, `unavailable` and the like are known without."""
+    decimal: Literal[".", ","] = "."
+    """The decimal sign of numbers that stand as text."""
+    unit: str | tuple[str, ...] = ()
+    """What may stand behind a number in text, such as "°C", and is passed over; one unit, or a list of them."""
     zone: Annotated[tzinfo | None, Setting(key="time_zone")] = None
-    """For Tasmota: zone of the times in the payload. Without it, the time of arrival counts."""
+    """For JSON and Tasmota: zone of times that say none. Without it they are UTC; of Tasmota the arrival counts."""
     value: Annotated[str, Setting(check=parse_path)] = "value"
-    """For JSON on a topic with {channel}: path of the value."""
+    """For JSON on a topic with {channel}, or with `id`: path of the value."""
     time: Annotated[str | None, Setting(check=parse_path)] = None
     """For JSON: path of the sample's time. Without it, the time of arrival counts."""
     time_unit: Literal["auto", "s", "ms", "us", "ns", "rfc3339"] = "auto"
@@ -58,7 +77,8 @@ class PayloadSpec:
     sequence: Annotated[str | None, Setting(check=parse_path)] = None
     """For JSON: path of a counter that grows by one a message; numbers that are missing are counted as lost."""
     samples: Annotated[str | None, Setting(check=parse_path)] = None
-    """For JSON: path of a list with several samples in one message; the other paths are relative to each of them."""
+    """For JSON: path of a list with several samples in one message, `$` where the message is the list; the other paths
+    are relative to each of them."""
     sample_every_s: Annotated[float | None, Setting(gt=0)] = None
     """For JSON with `samples` that carry no time of their own: their spacing."""
     max_points: Annotated[int, Setting(ge=1, le=1_000_000)] = 2000
@@ -66,6 +86,21 @@ class PayloadSpec:
     more is refused and counted."""
     listens: Annotated[bool, INTERNAL] = False
     """Whether the template is there for what its topics say of others: no samples come from it."""
+
+    @property
+    def addressed(self) -> bool:
+        """Whether the payload has a say in whose its values are, or if they are anybody's."""
+        return bool(self.labels or self.where or self.name is not None or self.id is not None)
+
+    @property
+    def rule(self) -> NumberRule:
+        """How a value becomes a number."""
+        return NumberRule(self.words, decimal=self.decimal, units=self.units)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """What may stand behind a number in text."""
+        return (self.unit,) if isinstance(self.unit, str) else self.unit
 
 
 class Record(NamedTuple):
@@ -103,6 +138,9 @@ class Sighting:
     nothing: str = ""
 
 
+Sightings = tuple[Sighting, ...]  # of a topic that carries several kinds of records
+
+
 class MessageReader(Protocol):
     """Reads the messages of one topic template."""
 
@@ -120,6 +158,15 @@ class RunReader(MessageReader, Protocol):
         ...
 
 
+@runtime_checkable
+class CoveringReader(MessageReader, Protocol):
+    """Can say of a message, without reading it, whether it is whole."""
+
+    def covers(self, topic: bytes, route: Route, payload: bytes) -> bool:
+        """Return whether the message has a value for every channel that its topic could give; remembers nothing."""
+        ...
+
+
 class Memory(Protocol):
     """What a format must remember of earlier messages of a group, to read later ones; it is part of the snapshot."""
 
@@ -129,6 +176,10 @@ class Memory(Protocol):
 
     def births(self, stream: int) -> State:
         """Return as `state` does what concerns this stream alone, which is number 0 there."""
+        ...
+
+    def drop(self, stream: int, last: int) -> None:
+        """Forget a stream; the last one takes its number."""
         ...
 
     def state(self) -> State:
@@ -150,7 +201,11 @@ class Sequencing(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opening:
-    """What a reader may use: its topic's spec, the group's channels and streams, a JSON parser, what is remembered."""
+    """What a reader may use: its topic's spec, the group's channels and streams, a JSON parser, what is remembered.
+
+    `elsewhere(topic, payload)`: another group has all values that it could ask of this message. A reader that has but
+    a part of its own registers no stream for it then.
+    """
 
     spec: PayloadSpec
     channels: Sequence[str]
@@ -158,6 +213,7 @@ class Opening:
     loads: Loads
     memory: Any
     sequences: Sequencing
+    elsewhere: Callable[[bytes, bytes], bool]
 
 
 def _none_of(*_: object) -> None:
@@ -181,12 +237,12 @@ class Format:
     open: Callable[[Opening], MessageReader] | None = None
     """Makes the reader of a topic template, instead of `records`."""
     keys: tuple[str, ...] = ()
-    """Keys that a topic may have in addition to `topic` and `payload`."""
+    """Keys that a topic may have in addition to `topic`, `payload` and those of any format."""
     skips: Callable[[bytes], bool] = lambda topic: False
     """Whether a topic never carries samples."""
     refuses_topic: Callable[[str], str | None] = _none_of
     """What to write instead of a topic template that cannot work, or None."""
-    recognise: Callable[[str, Sequence[bytes]], Sighting | str | None] = _none_of
+    recognise: Callable[[str, Sequence[bytes]], Sightings | Sighting | str | None] = _none_of
     """(topic, payloads) -> what `sniff` sees, why there are no samples, or None where this is another format."""
     declared: Callable[[PayloadSpec, bytes, bytes], list[Record]] | None = None
     """(spec, topic, payload) -> records whose names are those of numbers, where `records` does not say them."""
@@ -197,11 +253,11 @@ class Format:
     channel: bool = False
     """Whether the topic may have a {channel}."""
     words: bool = False
-    """Whether numbers, `on` and `off` that stand as text are read."""
+    """Whether text counts as a number where channels are looked for, since its makers send everything as text."""
     empty_ends: bool = False
     """Whether an empty payload says that the source has no value now."""
     by_topic: bool = False
-    """Whether the topic alone says which stream a message is of."""
+    """Whether the topic alone says which stream a message is of, unless the payload is asked (`addressed`)."""
     on_change: bool = False
     """Whether only what changes is published: rows need a grid, and a message without any channel is no mistake."""
     memory: Callable[[int], Memory] | None = None

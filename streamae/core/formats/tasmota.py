@@ -5,36 +5,27 @@ measures nothing. `Time` is local and has no offset, so the arrival counts unles
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from streamae.core.formats.flat import flattened
 from streamae.core.formats.parsed import parsed
 from streamae.core.formats.sighting import always, document, records_in, sighting_of
 from streamae.core.formats.spec import Format, Loads, PayloadSpec, Record, Records, Sighting
+from streamae.core.formats.values import to_seconds
 from streamae.core.types import Drop
 
 __all__ = ["FORMAT"]
 
 
 def _records(topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arrival_s: float) -> Records:
-    del topic, arrival_s
+    del topic
     state = parsed(payload, loads)
     if isinstance(state, dict) and isinstance(state.get("StatusSNS"), dict):
         state = state["StatusSNS"]  # the answer to the command Status 8 or 10
     if not isinstance(state, dict):
         return [Drop.MALFORMED]
     stamp = state.pop("Time", None)
-    time_s = None if spec.zone is None else _local(stamp, spec)
+    time_s = None if spec.zone is None else to_seconds(stamp, zone=spec.zone, near_s=arrival_s)
     return [time_s if isinstance(time_s, Drop) else Record(time_s, flattened(state), {})]
-
-
-def _local(stamp: object, spec: PayloadSpec) -> float | Drop:
-    """Read a local time in the configured zone; of the hour that comes twice a year the first is meant."""
-    try:
-        moment = datetime.fromisoformat(stamp) if isinstance(stamp, str) else None
-        return Drop.BAD_TIME if moment is None else moment.replace(tzinfo=moment.tzinfo or spec.zone).timestamp()
-    except (ValueError, OverflowError):
-        return Drop.BAD_TIME
 
 
 def _skips(topic: bytes) -> bool:

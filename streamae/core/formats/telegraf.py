@@ -6,7 +6,7 @@ from typing import Any
 from streamae.core.formats.parsed import parsed
 from streamae.core.formats.points import points_sighting
 from streamae.core.formats.sighting import document, records_in
-from streamae.core.formats.spec import MEASUREMENT, Format, Loads, PayloadSpec, Record, Records, Sighting
+from streamae.core.formats.spec import MEASUREMENT, Format, Loads, PayloadSpec, Record, Records, Sightings
 from streamae.core.formats.values import to_seconds
 from streamae.core.types import Drop
 
@@ -38,7 +38,7 @@ def _metric(metric: Any, unit: str) -> Record | Drop:
     return time_s if isinstance(time_s, Drop) else Record(time_s, fields, tags)
 
 
-def _recognise(topic: str, payloads: Sequence[bytes]) -> Sighting | str | None:
+def _recognise(topic: str, payloads: Sequence[bytes]) -> Sightings | str | None:
     if not all(_is_of_points(document(payload)) for payload in payloads):
         return None
     return points_sighting(FORMAT.name, records_in(_records, FORMAT.name, topic, payloads))

@@ -22,6 +22,7 @@ _DEPTH = 4  # levels above the path
 _OF_THE_DEVICE = re.compile(  # what a service says of itself; the same on every service
     r"(Mgmt|Settings|Devices?|ModificationTime)(/.*)?|DeviceInstance|Connected|ProductId|ProductName|CustomName|Serial"
     r"|(Firmware|Hardware)Version|.*/(Firmware|Hardware)Version|(.*/)?ProductId|(.*/)?DeviceInstance"
+    r"|(Alarms|History|Timers|Capabilities|Link)/.*|(.*/)?(ErrorCode|DeviceOffReason)"
 )
 _NOT_MEASURED = {"settings", "platform", "logger", "modem", "vecan", "adc"}  # services
 
@@ -33,7 +34,8 @@ def _records(topic: bytes, payload: bytes, spec: PayloadSpec, loads: Loads, arri
     found = parsed(payload, loads)
     if not isinstance(found, dict) or "value" not in found:
         return [Drop.MALFORMED]
-    return [Record(None, {"value": found["value"]}, {})]
+    value = None if found["value"] == [] else found["value"]  # an empty list is how D-Bus spells that there is none
+    return [Record(None, {"value": value}, {})]
 
 
 def _path(topic: str) -> tuple[list[str], str] | None:
@@ -86,6 +88,7 @@ FORMAT = Format(
     skips=_skips,
     refuses_topic=_refuses_topic,
     recognise=_recognise,
+    keys=("values",),
     plain=True,
     channel=True,
     empty_ends=True,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamae.core.arrays import grown
+from streamae.core.arrays import grown, without
 from streamae.core.sensors.state import AUTO, SLIP_S, SensorState
 from streamae.core.types import I32, Bool, State
 
@@ -41,6 +41,18 @@ class SensorRules:
     def grow(self, streams: int) -> None:
         """Make room for at least this many streams."""
         self.busy = grown(self.busy, streams, fill=False)
+
+    def end(self, stream: int, time_s: float) -> list[Finding]:
+        """End all verdicts on a stream, at `time_s` or, if that is later, when the last bad sample came."""
+        ended = [(key, self.open.pop(key)) for key in list(self.open) if key[0] == stream]
+        self.busy[stream] = False
+        return [Finding(*key, False, times_s[0], max(time_s, *times_s), 0.0, 0.0) for key, times_s in ended]
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream that has no verdicts; the last one takes its number."""
+        last = len(self.busy) - 1
+        self.open = {(stream if s == last else s, c, rule): times_s for (s, c, rule), times_s in self.open.items()}
+        self.busy = without(self.busy, stream)
 
     def walk(self, s: int, c: int, times_s: tuple[float, float], value: float, *, maintenance: bool) -> list[Finding]:
         """Take one sample; `times_s`: its own and the group's time; in `maintenance` it begins and teaches nothing."""

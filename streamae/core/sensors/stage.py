@@ -82,6 +82,16 @@ class Sensors:
         """Start a stream with the longest runs of training, if there are any; `known`: they are its own."""
         self.state_of_sensors.begin(stream, longest_run, known=known)
 
+    def end(self, stream: int, time_s: float) -> list[Finding]:
+        """End all verdicts on a stream, which is treated as heard now; returns their ends, at `time_s`."""
+        self.state_of_sensors.excuse(np.array([stream]), self._alive_s)
+        return self.verdicts.end(stream, time_s)
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream that has no verdicts; the last one takes its number."""
+        self.state_of_sensors.drop(stream)
+        self.verdicts.drop(stream)
+
     @property
     def listening(self) -> bool:
         """Whether a tick could still change anything: the group has been heard, and no silence is reported yet."""

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import numpy as np
 
-from streamae.core.arrays import grown
+from streamae.core.arrays import grown, without
 from streamae.core.setting import INTERNAL, Setting
 from streamae.core.types import F32, F64, I8, I32, I64, Bool, State
 
@@ -82,6 +82,12 @@ class SensorState:
             array = grown(getattr(self, name), streams, fill)
             setattr(self, name, array)
             self.cells[name] = array.reshape(-1, *array.shape[2:])  # the same memory
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream; the last one takes its number."""
+        for name in _FILL:
+            setattr(self, name, without(getattr(self, name), stream))
+        self.grow(0)
 
     def cell(self, s: I32, c: I32) -> I64:
         """Return where in `cells` these channels lie, `[n]`."""

@@ -70,6 +70,14 @@ class Traces:
             column[stream, place] = values[name]
         self._count[stream] += 1
 
+    def move(self, stream: int, to: int) -> None:
+        """Give the entries of a stream to another number, whose own are forgotten."""
+        if max(stream, to) < len(self._count):
+            for column in self._columns.values():
+                column[to] = column[stream]
+            self._count[to] = self._count[stream]
+            self._count[stream] = 0
+
     def count(self, stream: int) -> int:
         """Return how many entries a stream has had."""
         return int(self._count[stream])
@@ -123,6 +131,8 @@ class GroupHistory:
 
     def note(self, news: GroupReport) -> None:
         """Take over the rows and the verdicts of a step."""
+        for gone, last in news.removed:
+            self._remove(gone, last)
         self._grow()
         rows, v = news.rows, news.verdicts
         self._push_rows(rows.stream, rows.time_s, rows.values)
@@ -131,6 +141,14 @@ class GroupHistory:
         self.share[v.stream] = v.share
         with np.errstate(invalid="ignore", divide="ignore"):
             np.fmax.at(self._spark[:, self._slot], v.stream, (v.score / v.threshold).astype(np.float32))
+
+    def _remove(self, gone: int, last: int) -> None:
+        """Forget a stream; the last one takes its number."""
+        self.rows.move(last, gone)
+        self.verdicts.move(last, gone)
+        for array, empty in ((self.share, 0), (self._spark, np.nan)):
+            if last < len(array):
+                array[gone], array[last] = array[last], empty
 
     def spark(self, monotonic_s: float) -> F32:
         """Return a copy of all sparklines, and begin a new slot where it is time for one."""

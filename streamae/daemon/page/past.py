@@ -26,7 +26,9 @@ from streamae.errors import UnavailableError
 from streamae.store.past import Past
 from streamae.web.answers import SpanRead
 
-__all__ = ["StreamReplay"]
+__all__ = ["StreamReplay", "rows_since"]
+
+Loads = Callable[[bytes], Any]
 
 _ASKERS_MAX = 8  # who read or wait for their turn
 _PATIENCE_S = 10.0
@@ -74,6 +76,16 @@ class StreamReplay:
             self._room.release()
 
 
+def rows_since(
+    past: Past, alone: StreamPast, wanted: Callable[[bytes], bool], from_s: float, at_most: int, loads: Loads
+) -> tuple[F64, F64]:
+    """Return the rows of a stream, `time_s[n]` and `values[n, C]` in its own units, from `from_s` on (event time).
+
+    As many as there are, and `at_most` so many; what is looked through is bounded.
+    """
+    return _Reading(past, alone, wanted, loads).rows(from_s, at_most)
+
+
 class _Reading:
     """One answer in the making."""
 
@@ -108,6 +120,25 @@ class _Reading:
             "pieces": len(pieces),
             "scored_every": every,
         }
+
+    def rows(self, from_s: float, at_most: int) -> tuple[F64, F64]:
+        pipeline, bounds = self._alone.pipeline(self._loads), self._past.span()
+        times, values = [np.zeros(0)], [np.zeros((0, len(pipeline.profile.channels)))]
+        count = cost = 0
+        first = 0 if bounds is None else max(self._place(from_s - self._skew_s) - 1, bounds[0])
+        for number, batch, _ in self._past.rows(first, self._wanted) if bounds is not None else ():
+            if batch.broken:
+                pipeline.align.interrupt(np.zeros(1, np.int32))
+            readings, _ = pipeline.decoder.decode(batch.topics, batch.payloads, batch.arrival_s)
+            rows, _ = pipeline.align.step(readings)
+            kept = rows.time_s >= from_s
+            times.append(rows.time_s[kept])
+            values.append(rows.values[kept])
+            count += int(np.count_nonzero(kept))
+            cost += _ROW_COST + _OWN_COST * len(batch) + (self._past.row(number) or (0.0, 0))[1]
+            if count >= at_most or cost > _COST_MAX:
+                break
+        return np.concatenate(times)[:at_most], np.concatenate(values)[:at_most]
 
     def _begins(self, number: int) -> float | None:
         """Return when the stream begins in the journal; where that is far, when its first row was written."""

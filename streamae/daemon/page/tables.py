@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from streamae.core.blind import unfit
 from streamae.core.groups import Groups
 from streamae.core.pipeline import Pipeline
 from streamae.core.takeover import progress, unjudged
@@ -30,6 +31,8 @@ def tables(
         now, marks = progress(pipeline), pipeline.marks(now_s)
         for stream, word in unjudged(pipeline).items():
             marks.setdefault(stream, []).append(word)  # else nobody sees why its alert does not end
+        for stream, words in unfit(pipeline):
+            marks.setdefault(stream, []).append(words)
         made[name] = StreamTable(
             group=name,
             names=pipeline.streams.names[:S],

@@ -19,9 +19,10 @@ from streamae.core.pipeline import Group, Pipeline
 from streamae.core.report import Report, Transition
 from streamae.core.topics import Template
 from streamae.core.transitions import ANOMALY
-from streamae.core.types import AlertState
+from streamae.core.types import AlertState, Confirmed
 from streamae.daemon.json_parser import json_loads
 from streamae.daemon.loop import Loop
+from streamae.daemon.page.change import StreamChanges
 from streamae.daemon.page.detail import Raw, copy_stream, picture
 from streamae.daemon.page.health import unhealthy, unready
 from streamae.daemon.page.mailbox import Mailbox
@@ -63,6 +64,7 @@ class DaemonView:
         self.conditions: Callable[[], Iterable[Condition]] = list
         self.artifacts: Mapping[str, Artifact] = {}
         self.mailbox = Mailbox()
+        self.change = StreamChanges(loop, store, self.mailbox, self.note)
         self._replay = StreamReplay(store.past, json_loads())
         self._histories: dict[str, GroupHistory] = {}
         self._groups: Mapping[str, Group] = {}  # as published, like the next
@@ -285,6 +287,9 @@ class DaemonView:
         else:
             verdict = None if action == "withdraw-feedback" else action
             done = self._store.alerts.give_feedback(alert_id, verdict, self._now(), note or None)
+            if done and verdict == "real" and (alert := self._store.alerts.get(alert_id)) is not None:
+                last = alert.transition
+                self._loop.confirmed.append(Confirmed(last.group, last.stream, last.id))
         self._alerts_version = next(self._alert_changes)
         return done
 

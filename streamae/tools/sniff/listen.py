@@ -1,10 +1,10 @@
-"""Look at a broker for some seconds; propose.py says what would watch what it carries.
+"""Look at a broker for some seconds, or at a recording; propose.py says what would watch what it carries.
 
-Retained messages are a broker's memory and say nothing of rates: topics that showed nothing else are counted
-apart. What is kept of each topic is small, and the number of topics bounded.
+Retained messages are a broker's memory and say nothing of rates: they are not asked for, but for what a bridge says of
+its devices. What is kept of each topic is bounded, and so is the number of topics.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from streamae.core.types import Drop
@@ -12,29 +12,44 @@ from streamae.errors import UnavailableError
 from streamae.ingest.mqtt import MqttSource, ReceiveLimits
 from streamae.mqtt import ConnectionOptions, Subscription, transient
 
-__all__ = ["Seen", "Sniffed", "sniff"]
+__all__ = ["Seen", "Sniffed", "note", "sniff", "sniff_recording"]
 
 _END_S = 0.5  # for the connection to end; it has nothing left to say
-_KEPT = 3  # payloads of a topic
+_KEPT_MIN, _KEPT_MAX, _KEPT_ALL = 8, 512, 200_000  # messages of a topic, and of all of them
+_BYTES_ALL = 128 << 20
 _TOPICS_MAX = 50_000
 _OWN = ("streamae/", "homeassistant/", "$")  # what we and the broker say ourselves
+_INVENTORY = "bridge/devices"  # Zigbee2MQTT's list of what there is, below its base topic
 
 
 @dataclass(slots=True)
 class Seen:
-    """What is remembered of one topic."""
+    """What is remembered of one topic: every `step`th message, evenly over the time."""
 
     count: int = 0
     first_s: float = 0.0
     last_s: float = 0.0
-    payloads: list[bytes] = field(default_factory=list)
+    step: int = 1
+    messages: list[tuple[float, bytes]] = field(default_factory=list)
 
-    def add(self, payload: bytes, time_s: float) -> None:
-        """Note one message."""
+    def add(self, payload: bytes, time_s: float, room: int = _KEPT_MAX) -> int:
+        """Note one message; returns by how many bytes what is kept has grown."""
         self.first_s = self.first_s if self.count else time_s
+        wanted = self.count % self.step == 0
         self.count, self.last_s = self.count + 1, time_s
-        if len(self.payloads) < _KEPT:
-            self.payloads.append(payload)
+        if not wanted:
+            return 0
+        self.messages.append((time_s, payload))
+        if len(self.messages) <= max(room, _KEPT_MIN):
+            return len(payload)
+        dropped = sum(len(one) for _, one in self.messages[1::2])
+        self.messages, self.step = self.messages[::2], self.step * 2
+        return len(payload) - dropped
+
+    @property
+    def payloads(self) -> list[bytes]:
+        """What is kept, without its times."""
+        return [payload for _, payload in self.messages]
 
     @property
     def every_s(self) -> float | None:
@@ -50,7 +65,8 @@ class Sniffed:
     messages: int = 0
     retained: int = 0
     strange: int = 0  # topics that are not UTF-8, or more than can be kept
-    places: dict[str, Seen] = field(default_factory=dict)  # of machines that have several topics: what gives the pace
+    kept_bytes: int = 0
+    inventories: dict[str, bytes] = field(default_factory=dict)  # topic -> what a bridge says of its devices
 
 
 def sniff(
@@ -69,7 +85,7 @@ def sniff(
     """
     source = MqttSource(
         transient(connection, "sniff"),
-        [Subscription(one, qos=0) for one in filters],
+        [Subscription(one, qos=0) for one in filters] + _inventories(filters),
         ReceiveLimits(max_messages=200_000),
         now=now,
         monotonic=monotonic,
@@ -81,7 +97,7 @@ def sniff(
         while not stopped() and (end_s is None or monotonic() < end_s):
             batch = source.take(4096, 0.1).batch
             for topic, payload, time_s in zip(batch.topics, batch.payloads, batch.arrival_s.tolist(), strict=True):
-                _note(sniffed, topic, payload, time_s)
+                note(sniffed, topic, payload, time_s)
             sniffed.retained += batch.lost[Drop.RETAINED]
             status = source.status()
             if end_s is None and status.subscribed:
@@ -94,13 +110,31 @@ def sniff(
     return sniffed
 
 
-def _note(sniffed: Sniffed, topic: bytes, payload: bytes, time_s: float) -> None:
+def _inventories(filters: Sequence[str]) -> list[Subscription]:
+    """Ask for what bridges keep of their devices, as far as the filters reach there."""
+    bases = {"+" if one == "#" else one.removesuffix("/#") for one in filters if one == "#" or one.endswith("/#")}
+    return [Subscription(f"{base}/{_INVENTORY}", qos=0, retained=True) for base in sorted(bases)]
+
+
+def sniff_recording(messages: Iterable[tuple[float, bytes, bytes]]) -> tuple[Sniffed, float]:
+    """Look at (time_s, topic, payload) that were recorded; returns what was seen, and over how many seconds."""
+    sniffed, first_s, last_s = Sniffed(), None, 0.0
+    for time_s, topic, payload in messages:
+        note(sniffed, topic, payload, time_s)
+        first_s, last_s = time_s if first_s is None else first_s, time_s
+    return sniffed, 0.0 if first_s is None else last_s - first_s
+
+
+def note(sniffed: Sniffed, topic: bytes, payload: bytes, time_s: float) -> None:
+    """Note one message."""
     sniffed.messages += 1
     try:
         name = topic.decode()
     except UnicodeDecodeError:
         sniffed.strange += 1
         return
+    if name.endswith("/" + _INVENTORY):
+        sniffed.inventories[name] = payload
     if name.startswith(_OWN) and not (name.startswith("homeassistant/") and name.endswith("/state")):
         return
     seen = sniffed.topics.get(name)
@@ -109,4 +143,5 @@ def _note(sniffed: Sniffed, topic: bytes, payload: bytes, time_s: float) -> None
             sniffed.strange += 1
             return
         seen = sniffed.topics[name] = Seen()
-    seen.add(payload, time_s)
+    room = _KEPT_MIN if sniffed.kept_bytes > _BYTES_ALL else min(_KEPT_MAX, _KEPT_ALL // len(sniffed.topics))
+    sniffed.kept_bytes += seen.add(payload, time_s, room)

@@ -1,57 +1,30 @@
 """Propose the `streams:` block that would watch what was seen on a broker (listen.py).
 
 Nothing is guessed beyond what was seen: topics that could not be understood are named in comments, with what they
-carried.
+carried; so are the numbers that measure nothing.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
+from streamae.config.units import duration_text
 from streamae.core.formats import FORMATS
-from streamae.core.formats.spec import Sighting
+from streamae.core.formats.sighting import snake
 from streamae.core.topics import CHANNEL, Template
-from streamae.tools.sniff.known_formats import known_format, put_together
-from streamae.tools.sniff.listen import Seen, Sniffed
-from streamae.tools.sniff.shapes import REST, Shape, TopicKind, kinds_of, shape_of, template_of
+from streamae.tools.sniff.inventory import unheard
+from streamae.tools.sniff.kinds import REST, channel_level
+from streamae.tools.sniff.listen import Sniffed
+from streamae.tools.sniff.pace import Pace, pace_of
+from streamae.tools.sniff.understand import Found, understand
 
-__all__ = ["Found", "propose", "understand"]
+__all__ = ["propose"]
 
 _UNKNOWN_MAX = 20
 _COMMENT_MAX = 400
 _YAML_WORDS = {"null", "true", "false", "yes", "no", "on", "off"}  # not text, where they stand alone
-_NICE_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
-
-
-Found = tuple[str, tuple[str, ...], TopicKind]  # a topic template, the channels that it names, and the topics behind it
-
-
-def understand(sniffed: Sniffed, now_s: float) -> tuple[list[Found], dict[str, str]]:
-    """Return the groups to propose (template, channels, topics), and for each other topic why it is in none."""
-    shapes: dict[str, Shape] = {}
-    unknown: dict[str, str] = {}
-    places: dict[str, tuple[str, dict[str, Sighting]]] = {}  # place -> format, and what was seen on its topics
-    for topic, seen in sniffed.topics.items():
-        kind, found = known_format(topic, seen.payloads) or ("", shape_of(seen.payloads, now_s))
-        if isinstance(found, Sighting):
-            places.setdefault(found.place or topic, (kind, {}))[1][topic] = found
-        elif isinstance(found, Shape):
-            shapes[topic] = found
-        else:
-            unknown[topic] = found
-    for place, (kind, sightings) in places.items():
-        shape = put_together(kind, sightings)
-        if isinstance(shape, str):
-            unknown.update(dict.fromkeys(sightings, shape))
-        else:
-            shapes[place] = shape
-            timed = [topic for topic, one in sightings.items() if one.samples] or [*sightings]
-            sniffed.places[place] = max((sniffed.topics[topic] for topic in timed), key=lambda seen: seen.count)
-    groups = _groups(kinds_of(shapes), unknown)
-    for place in unknown.keys() & places.keys():
-        why = unknown.pop(place)
-        unknown.update(dict.fromkeys(places[place][1], why))
-    return groups, unknown
+_FALSE_A_YEAR = 12  # false alarms of a small group: one a month, so that people look at each alert
+_LONGER = 10  # times as long, where some were heard but once
 
 
 def propose(sniffed: Sniffed, *, now_s: float, seconds: float) -> str:
@@ -61,97 +34,122 @@ def propose(sniffed: Sniffed, *, now_s: float, seconds: float) -> str:
     if groups:
         lines += ["# Choose what to watch, train a model for each group, and remove the rest.", "streams:"]
     names: set[str] = set()
-    for template, channels, kind in groups:
-        lines += _block(template, channels, kind, sniffed.topics | sniffed.places, names)
+    paces = []
+    for found in groups:
+        level = channel_level(found.template) if not found.template.endswith(REST) else None
+        pace = pace_of(found.kind, found.channels, level, seconds)
+        paces.append(pace)
+        lines += _block(found, pace, names)
     if groups:
-        lines += _next_steps(sorted(names)[0] if len(names) == 1 else "GROUP")
+        lines += _next_steps(sorted(names))
+    lines += _listen_longer(paces, seconds) + unheard(sniffed)
     return "\n".join([*lines, *_not_understood(unknown), *_left_out(sniffed)]) + "\n"
 
 
-def _groups(kinds: Sequence[TopicKind], unknown: dict[str, str]) -> list[Found]:
-    """Give each kind a template of its own; what would hide behind another's goes before it, or to `unknown`."""
-    taken: list[Found] = []
-    for kind in kinds:
-        template, channels = template_of(kind)
-        hidden = [found for found in taken if _covers(found[0], kind.topics)]
-        if not hidden:
-            taken.append((template, channels, kind))
-        elif len(kind.topics) == 1 and not set("{}") & set(kind.topics[0]):
-            # One odd topic: its full name, before the template that it hides behind.
-            taken.insert(taken.index(hidden[0]), (kind.topics[0], (), kind))
-        else:
-            odd = f"another shape ({', '.join(kind.shape.values) or 'a number'}) where {hidden[0][0]} has its own"
-            unknown.update(dict.fromkeys(kind.topics, odd))
-    return taken
-
-
-def _covers(template: str, topics: Sequence[str]) -> bool:
-    parsed = Template.parse(template)
-    return any(parsed.match(topic) is not None for topic in topics)
-
-
-def _block(
-    template: str, channels: tuple[str, ...], kind: TopicKind, topics: Mapping[str, Seen], names: set[str]
-) -> list[str]:
-    name = _name(kind.shape.family or template, names)
-    rates = sorted(every for topic in kind.topics if (every := topics[topic].every_s) is not None)
-    every_s = rates[len(rates) // 2] if rates else None
-    rest, form = template.endswith(REST), FORMATS[kind.shape.kind]
-    streams = len(kind.topics) / (1 if rest else max(1, len(channels)))
-    rate = f", a message about every {every_s:.3g} s" if every_s else ", one message each: sniff for longer"
-    said = [f"# {streams:.0f} stream{'' if round(streams) == 1 else 's'}{rate} on each topic"]
-    if channels:
-        said.append(f"# channels: {_comment(', '.join(channels))}")
-    if kind.shape.name or kind.shape.labels:
+def _block(found: Found, pace: Pace, names: set[str]) -> list[str]:
+    shape = found.kind.shape
+    name = _name(shape.family or found.template, names)
+    n = pace.streams
+    rate = f", a message about every {pace.every_s:.3g} s" if pace.every_s else ", one message each: sniff for longer"
+    said = [f"# {n} stream{'' if n == 1 else 's'}{rate} on each topic"]
+    if found.channels:
+        said.append(f"# channels: {_comment(', '.join(found.channels))}")
+    if shape.name or shape.labels:
         said[0] += "; its payloads may be of several streams"
-    if kind.shape.ignored:
-        said.append(f"# left out as not measured: {_comment(', '.join(kind.shape.ignored))}")
-    topic = ", ".join(f"{key}: {text}" for key, text in _topic(template, kind.shape, every_s))
-    lines = [*said, f"{name}:", "  topics:", f"    - {{{topic}}}"]
-    grid_s = next((nice for nice in _NICE_S if every_s is not None and nice >= 0.75 * every_s), 1)
-    if form.on_change:
-        hold = f"gap_max: {max(60.0, 30 * grid_s):g}s"
-        lines += [f"  align: {{every: {grid_s:g}s, method: hold, {hold}}}  # what does not change is not sent"]
-    elif channels:
-        lines += [f"  align: {{every: {grid_s:g}s, method: hold}}  # channels come apart"]
-    if streams > 10_000:
-        lines.append(f"  max_streams: {2 * round(streams)}")
+    if shape.ahead_s:
+        said.append(f"# its times are local, {shape.ahead_s / 3600:+g} h from UTC: add time_zone to use them")
+    for what, those in groupby(sorted(found.left_out, key=lambda one: one[1]), key=lambda one: one[1]):
+        said.append(f"# left out as {what}: {_comment(', '.join(one for one, _ in those))}")
+    counters = [name for name, what in found.left_out if what == "a counter"]
+    if counters:
+        read = ", ".join(f"{name}: rate_per_hour" for name, _ in _channel_names(counters))
+        said.append(
+            f"# to watch how fast it counts, add it to the channels, and here: {_comment(f'counters: {{{read}}}')}"
+        )
+    topic = ", ".join(f"{key}: {text}" for key, text in _topic(found, pace))
+    lines = [*said, f"{name}:", "  topics:", f"    - {{{topic}}}", *_times(pace)]
+    if n > 10_000:
+        lines.append(f"  max_streams: {2 * n}")
+    lines.append(f"  false_alarms: {max(_FALSE_A_YEAR // max(n, 1), 1)}/year  # of each stream")
     lines.append(f"  model: {{path: {name}.pt}}  # to be trained")
     return [f"  {line}" for line in lines]
 
 
-def _topic(template: str, shape: Shape, every_s: float | None) -> list[tuple[str, str]]:
+def _times(pace: Pace) -> list[str]:
+    """Lines for what follows from how often messages come."""
+    lines = []
+    if pace.grid_s is not None:
+        gap = "" if pace.gap_max_s is None else f", gap_max: {duration_text(pace.gap_max_s)}"
+        why = "what does not change is not sent" if pace.on_change else "channels come apart, or not regularly"
+        lines.append(f"  align: {{every: {duration_text(pace.grid_s)}, method: hold{gap}}}  # {why}")
+    if pace.stale_after_s is not None:
+        lines.append(f"  health: {{stale_after: {duration_text(pace.stale_after_s)}}}")
+    if pace.confirm_s is not None:
+        begin, end = map(duration_text, pace.confirm_s)
+        lines.append(f"  alert: {{for: {begin}, keep_firing_for: {end}}}")
+    return lines
+
+
+def _topic(found: Found, pace: Pace) -> list[tuple[str, str]]:
+    shape, template = found.kind.shape, found.template
     keys = [("topic", _quoted(template)), ("payload", shape.kind)]
-    named = CHANNEL in Template.parse(template).labels
+    taken = set(Template.parse(template).labels)
+    named = CHANNEL in taken
     if FORMATS[shape.kind].plain or (named and shape.kind != "json"):
+        if named and (found.left_out or shape.kind != "number"):  # topics may carry more than what is meant
+            keys.append(("values", _mapping([(one, one) for one in found.channels])))
         return keys
-    if named:
+    if shape.tags is not None:
+        pairs = [(one, one) for one in shape.values]
+        tags = shape.tags
+        keys += [("id", _quoted(tags.id)), ("value", _quoted(tags.value)), ("values", _mapping(pairs))]
+        if tags.quality is not None:
+            keys.append(("quality", _quoted(tags.quality)))
+    elif named:
         keys.append(("value", _quoted(shape.values[0])))
     else:
-        names = _channel_names(shape.values)
-        pairs = (f"{_quoted(n)}: {_quoted(p)}" for n, p in names)
-        keys.append(("values", "{" + ", ".join(pairs) + "}"))
-    taken = set(Template.parse(template).labels)
-    labels = [(f"{tag}_tag" if tag in taken else tag, tag) for tag in shape.labels]
-    keys += [
-        (key, "{" + ", ".join(f"{_quoted(a)}: {_quoted(b)}" for a, b in pairs) + "}")
-        for key, pairs in (("labels", labels), ("where", shape.where))
-        if pairs
-    ]
-    optional = (("time", shape.time), ("samples", shape.samples), ("name", shape.name))
+        keys.append(("values", _mapping(_channel_names(shape.values))))
+    labels: dict[str, str] = {}
+    for path in shape.labels:
+        label = path if FORMATS[shape.kind].records is not None else snake(re.split(r"[.\[]", path)[-1].strip('"'))
+        label = label if re.fullmatch(r"[A-Za-z_]\w*", label) and label != CHANNEL else f"{label}_tag"
+        label = re.sub(r"\W", "_", label)
+        labels[f"{label}_tag" if label in taken or label in labels else label] = path
+    keys += [(key, _mapping(pairs)) for key, pairs in (("labels", [*labels.items()]), ("where", shape.where)) if pairs]
+    optional = (("time", None if shape.ahead_s else shape.time), ("samples", shape.samples), ("name", shape.name))
     keys += [(key, _quoted(path)) for key, path in optional if path is not None]
     if shape.entries:
-        keys.append(("sample_every", f"{max((every_s or 1.0) / shape.entries, 0.001):.3g}s"))
+        keys.append(("sample_every", f"{max((pace.every_s or 1.0) / shape.entries, 0.001):.3g}s"))
     return keys
 
 
-def _next_steps(group: str) -> list[str]:
+def _mapping(pairs: Sequence[tuple[str, str]]) -> str:
+    return "{" + ", ".join(f"{_quoted(a)}: {_quoted(b)}" for a, b in pairs) + "}"
+
+
+def _next_steps(names: Sequence[str]) -> list[str]:
     """Say how the block becomes a model that watches."""
+    group = names[0] if len(names) == 1 else "GROUP"
     return [
         "# Put the block and `mqtt:` into streamae.yaml; then record some normal days, learn them, and watch:",
         "#   streamae record -c streamae.yaml normal.jsonl --duration 4d",
         f"#   streamae train --recording normal.jsonl --streams streamae.yaml --group {group}",
         "#   streamae check -c streamae.yaml && streamae run -c streamae.yaml",
+    ]
+
+
+def _listen_longer(paces: Sequence[Pace], seconds: float) -> list[str]:
+    """Say for how long to listen, where the period of some is not known yet."""
+    once, every = sum(pace.once for pace in paces), sum(pace.streams for pace in paces)
+    if not once or seconds <= 0:
+        return []
+    longest_s = max((pace.longest_s for pace in paces), default=0.0)
+    wanted_s = max(_LONGER * seconds, 3 * longest_s, 60.0)
+    unit = 3600.0 if wanted_s > 7200 else 60.0
+    wanted = duration_text(min(-(-wanted_s // unit) * unit, 86_400.0))
+    return [
+        f"# {once} of {every} streams were heard only once, so how often they speak is not known, and others may not",
+        f"# have been heard at all. Listen for longer, with --duration {wanted}; battery sensors take an hour or more.",
     ]
 
 

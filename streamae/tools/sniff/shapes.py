@@ -1,33 +1,35 @@
-"""What payloads are made of, and what topics that belong together have in common: the guessing behind `sniff`.
+"""What the payloads of one topic are made of: plain numbers, or JSON of one or several kinds.
 
-A topic's payloads have a shape: a plain number, or JSON with numbers at certain paths, a time, a list of samples.
-Topics of the same tree, depth and shape are one kind. Within a kind a level that is always the same is literal, and
-the others are labels. A level is the channel where nearly every machine has the same few names at it.
+A shape is a kind of record: the paths of its numbers, its time, and what says whose it is. One topic may carry the
+records of many devices, of several kinds.
 """
 
 import json
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from streamae.core.formats.sighting import NOT_MEASURED
-from streamae.core.formats.values import to_number, to_seconds
-from streamae.core.topics import CHANNEL
+from streamae.core.formats.sighting import distinguishing, measured
+from streamae.core.formats.values import to_number
 from streamae.core.types import Drop
+from streamae.tools.sniff.behaviour import Course, Heard
+from streamae.tools.sniff.documents import (
+    Document,
+    Leaf,
+    clock_of,
+    is_identity,
+    leaves_of,
+    number_of,
+    numbers_in,
+    offset_of,
+    step,
+)
+from streamae.tools.sniff.tags import TagList, tag_list_of
 
-__all__ = ["REST", "Shape", "TopicKind", "kinds_of", "shape_of", "template_of"]
+__all__ = ["Shape", "shapes_of"]
 
-_TIME_NAMES = re.compile(r"(^|_)(ts|t|time|timestamp|datetime|date|at|when|last_seen|observed|utc)$", re.IGNORECASE)
-REST = "{" + CHANNEL + "...}"  # stands at the end of a place whose topics name the channels
-_YEAR_2001_S, _YEAR_2100_S = 978_307_200.0, 4_102_444_800.0
-_NEAR_S = 86_400.0
-_PLAIN_KEY = re.compile(r"[^.\[\]\"]+\Z")
-_CHANNELS_MAX = 64
-_DEPTH_MAX = 8
-_INDEXED_MAX = 8  # a longer list of numbers is not so many channels
-_TREES_MERGED = 3  # so many first levels with the same below them are a label, not different trees
+_KINDS_MAX = 32  # of devices on one topic
+_FEW = 8  # records, in which a name need not come twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,10 @@ class Shape:
     """`values` are the paths of numbers (relative to an entry of `samples`, if any), `time` that of the time.
 
     `entries` is the length of the list of samples where these have no time of their own, else 0; `ignored` are numbers
-    that measure nothing. For known formats `values` are names, `labels`, `where` and `name` are as in the
-    configuration, and `family` distinguishes kinds of machines that may have the same names.
+    that measure nothing. `tags` says how values stand beside their names. For known formats `values` are names.
+    `labels`, `where` and `name` are as in the configuration, and `family` distinguishes kinds of machines that may
+    have the same names. `ahead_s` is how far a time without a zone is ahead of UTC. `partial` records have some of the
+    values only. `heard` are the values themselves.
     """
 
     kind: str
@@ -49,45 +53,36 @@ class Shape:
     where: tuple[tuple[str, str], ...] = ()
     name: str | None = None
     family: str = ""
+    tags: TagList | None = None
+    ahead_s: float = 0.0
+    partial: bool = False
+    states: tuple[str, ...] = ()  # of `ignored`: what is on or off
+    thinned: int = field(default=1, compare=False)  # one in so many messages was kept
+    heard: Heard = field(default_factory=dict, compare=False)
+    times: tuple[tuple[float, ...], ...] = field(default=(), compare=False)  # when each of its streams was heard
 
 
-@dataclass(slots=True)
-class TopicKind:
-    """Topics of one tree, depth and shape."""
-
-    shape: Shape
-    topics: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Leaf:
-    path: str
-    key: str
-    value: object
-
-
-def shape_of(payloads: Sequence[bytes], now_s: float) -> Shape | str:
-    """Return the shape that all of a topic's payloads have, or in a few words what they are instead."""
-    if all(_is_number(payload) for payload in payloads):
-        return Shape("number")
-    documents = []
-    for payload in payloads:
+def shapes_of(messages: Sequence[tuple[float, bytes]], now_s: float) -> list[Shape] | str:
+    """Return the shapes that a topic's payloads have, or in a few words what they are instead."""
+    numbers = [_number(payload) for _, payload in messages]
+    if all(number is not None for number in numbers):
+        course = Course([at for at, _ in messages], [number for number in numbers if number is not None])
+        return [Shape("number", heard={"": {"": course}}, times=(tuple(at for at, _ in messages),))]
+    documents: list[Document] = []
+    for at, payload in messages:
         try:
-            documents.append(json.loads(payload))
+            documents.append((at, json.loads(payload)))
         except (ValueError, RecursionError):
             return _words(payload)
-    shapes = [_json_shape(document, now_s) for document in documents]
-    known = [shape for shape in shapes if isinstance(shape, Shape)]
-    if len(known) < len(shapes):
-        return next(shape for shape in shapes if isinstance(shape, str))
-    return _common(known) or "JSON without numbers that are always there"
+    return _json_shapes(documents, now_s)
 
 
-def _is_number(payload: bytes) -> bool:
+def _number(payload: bytes) -> float | None:
     try:
-        return not isinstance(to_number(float(payload)), Drop) and b"_" not in payload
+        number = to_number(float(payload))
     except ValueError:
-        return False
+        return None
+    return None if isinstance(number, Drop) or b"_" in payload else number
 
 
 def _words(payload: bytes) -> str:
@@ -98,151 +93,188 @@ def _words(payload: bytes) -> str:
     return f"text, such as {text[:40]!r}" if text else "empty"
 
 
-def _json_shape(document: object, now_s: float) -> Shape | str:
-    if not isinstance(document, dict):
-        return f"JSON that is not an object: {json.dumps(document)[:40]}"
-    lists = [name for name, node in document.items() if name and '"' not in name and _is_list_of_objects(node)]
-    own = _entry_shape({name: node for name, node in document.items() if name not in lists}, now_s)
-    if len(lists) == 1 and not own.values:
-        entries = document[lists[0]]
-        inner = _common([_entry_shape(entry, now_s) for entry in entries])
-        if inner is not None:
-            without_time = 0 if inner.time else len(entries)
-            return replace(inner, samples=_step("", lists[0]), time=inner.time or own.time, entries=without_time)
-    return own if own.values else "JSON without numbers"
+def _json_shapes(documents: Sequence[Document], now_s: float) -> list[Shape] | str:
+    for _, document in documents:
+        if not isinstance(document, dict | list):
+            return f"JSON that is not an object: {json.dumps(document)[:40]}"
+    samples = _list_in(documents)
+    if samples is None:
+        if not all(isinstance(document, dict) for _, document in documents):
+            return f"JSON that is not an object: {json.dumps(documents[0][1])[:40]}"
+        rows = [(at, list(leaves_of(document))) for at, document in documents]
+        return _record_shapes(rows, now_s, rows) or "JSON without numbers that measure something"
+    lists = [(at, _entries(document, samples)) for at, document in documents]
+    outer = [(at, list(leaves_of(_without(document, samples)))) for at, document in documents]
+    entries = [(at, leaves) for at, found in lists for leaves in found]
+    tags = tag_list_of(lists)
+    if tags is not None:
+        time = clock_of(entries, now_s) or clock_of(outer, now_s)
+        return [_tag_shape(tags, entries, samples, time)]
+    inner = _record_shapes(entries, now_s, outer)
+    if not inner:
+        return "JSON without numbers that measure something"
+    length = len(lists[0][1])
+    timed = clock_of(entries, now_s)
+    return [
+        replace(
+            one, samples=samples, entries=0 if timed or one.labels else length,
+            times=tuple(tuple(dict.fromkeys(times)) for times in one.times),  # a list comes at one time
+        )
+        for one in inner
+    ]  # fmt: skip
+
+
+def _entries(document: object, samples: str) -> list[list[Leaf]]:
+    found = document.get(_first(samples)) if isinstance(document, dict) else document
+    return [list(leaves_of(entry)) for entry in found] if isinstance(found, list) else []
+
+
+def _first(samples: str) -> str:
+    return samples.strip('"')
+
+
+def _without(document: object, samples: str) -> object:
+    if not isinstance(document, dict) or samples == "$":
+        return {}
+    return {key: value for key, value in document.items() if key != _first(samples)}
+
+
+def _list_in(documents: Sequence[Document]) -> str | None:
+    """Return the path of the list that holds the samples: the document itself, or its one list beside no numbers."""
+    if all(_is_list_of_objects(document) for _, document in documents):
+        return "$"
+    names: set[str] | None = None
+    for _, document in documents:
+        if not isinstance(document, dict):
+            return None
+        lists = {name for name, node in document.items() if name and '"' not in name and _is_list_of_objects(node)}
+        names = lists if names is None else names & lists
+    if names is None or len(names) != 1:
+        return None
+    name = next(iter(names))
+    rest = [leaf for at, document in documents for leaf in leaves_of(_without(document, step("", name)))]
+    clock = clock_of([(at, list(leaves_of(_without(one, step("", name))))) for at, one in documents], documents[0][0])
+    numbers = [leaf.path for leaf in numbers_in(rest) if leaf.path != clock]
+    return step("", name) if not measured(dict.fromkeys(numbers))[0] else None
 
 
 def _is_list_of_objects(node: object) -> bool:
     return isinstance(node, list) and bool(node) and all(isinstance(entry, dict) for entry in node)
 
 
-def _common(shapes: Sequence[Shape]) -> Shape | None:
-    """Return the shape with what all of these have; what is not always there cannot be part of a row."""
-    first = shapes[0]
-    values = tuple(path for path in first.values if all(path in shape.values for shape in shapes))
-    alike = all((shape.kind, shape.time, shape.samples) == (first.kind, first.time, first.samples) for shape in shapes)
-    return replace(first, values=values) if values and alike else None
+def _tag_shape(
+    tags: TagList, entries: Sequence[tuple[float, Sequence[Leaf]]], samples: str | None, time: str | None
+) -> Shape:
+    heard: Heard = defaultdict(lambda: defaultdict(Course))
+    for at, leaves in entries:
+        by_path = {leaf.path: leaf.value for leaf in leaves}
+        number = next((number_of(leaf) for leaf in leaves if leaf.path == tags.value), None)
+        if number is not None:
+            name, stream = tags.split(str(by_path.get(tags.id)))
+            heard[name][stream].add(at, number)
+    names = tuple(name for name in tags.channels if name in heard)
+    times = {stream: tuple(one.time_s) for courses in heard.values() for stream, one in courses.items()}
+    values, ignored = measured(names)
+    return Shape(
+        "json", tuple(values), time, samples, 0, tuple(ignored), name=tags.template, tags=tags, heard=dict(heard),
+        times=tuple(times.values()), partial=True,
+    )  # fmt: skip
 
 
-def _entry_shape(entry: Mapping[str, Any], now_s: float) -> Shape:
-    leaves = list(_leaves(entry, "", "", 0))
-    time = next((leaf for leaf in sorted(leaves, key=_time_rank) if _is_time(leaf, now_s)), None)
-    numbers = [x for x in leaves if x is not time and not isinstance(to_number(x.value), Drop)]
-    ignored = [x.path for x in numbers if NOT_MEASURED.match(x.key)]
-    values = [x.path for x in numbers if x.path not in ignored]
-    return Shape("json", tuple(values), None if time is None else time.path, ignored=tuple(ignored))
+def _record_shapes(
+    rows: Sequence[tuple[float, Sequence[Leaf]]], now_s: float, outer: Sequence[tuple[float, Sequence[Leaf]]]
+) -> list[Shape]:
+    """Return the kinds of records among these rows: those with other numbers, if something says whose they are."""
+    clock = clock_of(rows, now_s)
+    time = clock or (clock_of(outer, now_s) if outer is not rows else None)
+    stamped = rows if clock else outer
+    rows = [(at, [leaf for leaf in leaves if leaf.path != clock]) for at, leaves in rows]
+    identities = _identities(rows)
+    tags = tag_list_of([(at, [leaves]) for at, leaves in rows])
+    if tags is not None:
+        return [_tag_shape(tags, rows, None, time)]
+    said = [{leaf.path: str(leaf.value) for leaf in leaves if leaf.path in identities} for _, leaves in rows]
+    stamps = [offset_of(leaf.value, at) for at, leaves in stamped for leaf in leaves if leaf.path == time]
+    ahead_s = stamps[0] if stamps and len(set(stamps)) == 1 else 0.0
+    kinds = _split(rows, said, identities)
+    shapes = []
+    for where, members in kinds:
+        shape = _one_shape([rows[i] for i in members], [said[i] for i in members], identities, where)
+        if shape is not None:
+            shapes.append(replace(shape, time=time, ahead_s=ahead_s))
+    return shapes
 
 
-def _leaves(node: object, path: str, key: str, depth: int) -> Iterable[_Leaf]:
-    if depth > _DEPTH_MAX:
-        return
-    if isinstance(node, dict):
-        for name, value in node.items():
-            if name and '"' not in name:
-                yield from _leaves(value, _step(path, name), name, depth + 1)
-    elif isinstance(node, list):
-        if len(node) <= _INDEXED_MAX:
-            for i, value in enumerate(node):
-                yield from _leaves(value, f"{path}[{i}]", f"{key}_{i}", depth + 1)
-    else:
-        yield _Leaf(path, key, node)
+def _identities(rows: Sequence[tuple[float, Sequence[Leaf]]]) -> list[str]:
+    """Return the paths that say whose a record is, and do not always say the same: the finest first."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for _, leaves in rows:
+        for leaf in leaves:
+            if is_identity(leaf) and leaf.path.count(".") <= 2:
+                found[leaf.path].add(str(leaf.value))
+    several = (
+        path for path, said in found.items() if len(said) > 1 and (len(rows) < _FEW or len(said) <= len(rows) / 2)
+    )
+    return sorted(several, key=lambda path: -len(found[path]))
 
 
-def _step(path: str, name: str) -> str:
-    key = name if _PLAIN_KEY.match(name) else f'"{name}"'
-    return f"{path}.{key}" if path else key
+def _split(
+    rows: Sequence[tuple[float, Sequence[Leaf]]], said: Sequence[Mapping[str, str]], identities: Sequence[str]
+) -> list[tuple[tuple[tuple[str, str], ...], list[int]]]:
+    """Part the records by the coarsest name that explains which numbers they have; one part where nothing does."""
+    signature = [frozenset(measured([leaf.path for leaf in numbers_in(leaves)])[0]) for _, leaves in rows]
+    everything = [((), list(range(len(rows))))]  # type: list[tuple[tuple[tuple[str, str], ...], list[int]]]
+    if len(set(signature)) == 1:
+        return everything
+    for path in reversed(identities):
+        kinds: dict[str, list[int]] = defaultdict(list)
+        for i, one in enumerate(said):
+            kinds[one.get(path, "")].append(i)
+        alike = all(frozenset.intersection(*(signature[i] for i in members)) for members in kinds.values())
+        apart = len({frozenset.intersection(*(signature[i] for i in members)) for members in kinds.values()}) > 1
+        if alike and apart and len(kinds) <= _KINDS_MAX:
+            named = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+            return [(((path, value),) if value else (), members) for value, members in named]
+    return everything
 
 
-def _time_rank(leaf: _Leaf) -> tuple[bool, int]:
-    return not _TIME_NAMES.search(leaf.key), leaf.path.count(".")
+def _one_shape(
+    rows: Sequence[tuple[float, Sequence[Leaf]]],
+    said: Sequence[Mapping[str, str]],
+    identities: Sequence[str],
+    where: tuple[tuple[str, str], ...],
+) -> Shape | None:
+    numbers = [[leaf.path for leaf in numbers_in(leaves)] for _, leaves in rows]
+    ever = dict.fromkeys(path for paths in numbers for path in paths)
+    always = [path for path in ever if all(path in paths for paths in numbers)]
+    free = [path for path in identities if (path not in dict(where)) and all(path in one for one in said)]
+    labels = distinguishing(said, free)
+    chosen = [path for path in always if path not in identities] or [path for path in ever if path not in identities]
+    values, ignored = measured(chosen)
+    values = _decoded(values)
+    if not values:
+        return None
+    heard: Heard = defaultdict(lambda: defaultdict(Course))
+    times: dict[object, list[float]] = defaultdict(list)
+    for (at, leaves), one in zip(rows, said, strict=True):
+        stream = tuple(one.get(path) for path in labels)
+        times[stream].append(at)
+        for leaf in numbers_in(leaves):
+            heard[leaf.path][stream].add(at, number_of(leaf) or 0.0)
+    family = where[0][1] if where else ""
+    return Shape(
+        "json", tuple(values), ignored=tuple(ignored), labels=labels, where=where, family=family, heard=dict(heard),
+        partial=not set(values) <= set(always), times=tuple(map(tuple, times.values())),
+    )  # fmt: skip
 
 
-def _is_time(leaf: _Leaf, now_s: float) -> bool:
-    if isinstance(leaf.value, bool) or not isinstance(leaf.value, int | float | str):
-        return False
-    seconds = to_seconds(leaf.value)
-    if isinstance(seconds, Drop):
-        return False
-    named = _TIME_NAMES.search(leaf.key) is not None
-    return (named and _YEAR_2001_S < seconds < _YEAR_2100_S) or abs(seconds - now_s) < _NEAR_S
+_DECODED = ("object", "objectJSON", "decoded_payload", "decoded")  # where network servers put what was measured
 
 
-def kinds_of(shapes: Mapping[str, Shape]) -> list[TopicKind]:
-    """Sort topics into kinds, the largest first; of topics that would share a template the rarer kinds stand first."""
-    trees: dict[tuple[object, ...], list[TopicKind]] = defaultdict(list)
-    counted: dict[tuple[object, ...], list[str]] = defaultdict(list)
-    for topic, shape in shapes.items():
-        levels = topic.split("/")
-        named = tuple(map(bool, levels))  # a label needs a name: an empty level is literal
-        beside = (shape.labels, shape.where, shape.name, shape.family)
-        counted[levels[0], named, shape.kind, shape.time, shape.samples, beside, shape.values].append(topic)
-    for key in sorted(counted, key=lambda key: -len(counted[key])):
-        tree, topics = key[:6], counted[key]
-        shape = shapes[topics[0]]
-        # What has all values of a larger kind, and others besides, belongs to it.
-        home = next((k for k in trees[tree] if set(k.shape.values) <= set(shape.values)), None)
-        if home is None:
-            trees[tree].append(TopicKind(shape, topics))
-        else:
-            home.topics += topics
-    return _merged([kind for kinds in trees.values() for kind in kinds])
-
-
-def _merged(kinds: list[TopicKind]) -> list[TopicKind]:
-    """Join trees that differ in their first level only, where there are several alike."""
-    alike: dict[tuple[object, ...], list[TopicKind]] = defaultdict(list)
-    for kind in kinds:
-        below = frozenset(topic.rpartition("/")[2] for topic in kind.topics) if kind.shape.kind == "number" else None
-        named = tuple(map(bool, kind.topics[0].split("/")))
-        alike[named, below if len(named) > 1 else kind.topics[0], replace(kind.shape, ignored=())].append(kind)
-    out = []
-    for same in alike.values():
-        if len(same) >= _TREES_MERGED and "/" in same[0].topics[0]:
-            out.append(TopicKind(same[0].shape, [topic for kind in same for topic in kind.topics]))
-        else:
-            out += same
-    return sorted(out, key=lambda kind: -len(kind.topics))
-
-
-def template_of(kind: TopicKind) -> tuple[str, tuple[str, ...]]:
-    """Return the topic template of a kind, and its channels where a level of the topic names them."""
-    rows = [topic.split("/") for topic in kind.topics]
-    columns = [list(dict.fromkeys(column)) for column in zip(*rows, strict=True)]
-    single = kind.shape.kind == "number" or (kind.shape.kind == "json" and len(kind.shape.values) == 1)
-    at = _channel_level(rows, columns) if single else None
-    parts: list[str] = []
-    for i, values in enumerate(columns):
-        if i == at:
-            parts.append("{" + CHANNEL + "}")
-        elif len(values) == 1 and (values[0] in ("+", REST) or not re.search(r"[{}+#]", values[0])):
-            parts.append(values[0])
-        else:
-            taken = {part.strip("{}") for part in parts} | {CHANNEL}
-            before = "" if i == 0 or parts[-1].startswith("{") else parts[-1]
-            parts.append("{" + _label(values, before, i, taken) + "}")
-    if parts[-1] == REST:
-        return "/".join(parts), kind.shape.values
-    return "/".join(parts), () if at is None else tuple(sorted(columns[at]))
-
-
-def _channel_level(rows: Sequence[Sequence[str]], columns: Sequence[Sequence[str]]) -> int | None:
-    """Return the level at which nearly every stream has the same names, the last such; None where there is none."""
-    for i in reversed(range(len(columns))):
-        names = columns[i]
-        machines = len({tuple(row[:i]) + tuple(row[i + 1 :]) for row in rows})
-        numbered = sum(name[-1:].isdigit() for name in names) > len(names) / 2
-        if not 2 <= len(names) <= _CHANNELS_MAX or (numbered and machines < 2 * len(names)):
-            continue
-        if len(rows) >= 0.8 * len(names) * machines:
-            return i
-    return None
-
-
-def _label(values: Sequence[str], before: str, level: int, taken: set[str]) -> str:
-    """Return a name for a level: what its values begin with (`pump` of pump01, pump02), or the level before, or so."""
-    first, last = min(values), max(values)
-    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
-    word = re.sub(r"[^a-z]+$", "", first[:same].lower())
-    collective = before.lower().removesuffix("s")
-    names = (word.strip("_"), collective, "device", f"level{level + 1}")
-    return next(n for n in names if re.fullmatch(r"[a-z][a-z_]{2,}|level\d+", n) and n not in taken)
+def _decoded(paths: Sequence[str]) -> list[str]:
+    """Keep only what a network server decoded, where it says so: the rest is about the radio."""
+    for name in _DECODED:
+        found = [path for path in paths if f".{name}." in f".{path}"]
+        if found:
+            return found
+    return list(paths)

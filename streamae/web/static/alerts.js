@@ -146,8 +146,10 @@ function alertCard(alert, readOnly, done, linked) {
     readOnly ? null : el("p", { class: "row" }, note,
       el("button", { type: "button", "data-part": "acknowledge", disabled: Boolean(alert.acknowledged_s), on: { click: press("acknowledge") } }, "Acknowledge"),
       alert.state === "firing" && !alert.silence ? el("button", { type: "button", class: "quiet", "data-part": "silence", on: { click: silence } }, "Silence …") : null,
+      alert.feedback || alert.rule !== "anomaly" ? null
+        : el("button", { type: "button", class: "quiet", "data-part": "real", title: "Its threshold goes back to where it was before the alert", on: { click: press("real") } }, "Real"),
       alert.feedback
-        ? el("button", { type: "button", class: "quiet", "data-part": "false-alarm", on: { click: press("withdraw-feedback") } }, "Not a false alarm")
+        ? el("button", { type: "button", class: "quiet", "data-part": "false-alarm", on: { click: press("withdraw-feedback") } }, alert.feedback === "real" ? "Not real" : "Not a false alarm")
         : el("button", { type: "button", class: "quiet", "data-part": "false-alarm", on: { click: press("false-alarm") } }, "False alarm")),
     failed);
 }

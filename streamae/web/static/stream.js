@@ -2,6 +2,7 @@
 
 import { showCards } from "./alerts.js";
 import { expected, get } from "./api.js";
+import { askChange } from "./changes.js";
 import { Chart, ChartGroup } from "./charts.js";
 import { badge, el, select, setOptions, text } from "./dom.js";
 import { count, duration, moment, number, percent } from "./format.js";
@@ -50,6 +51,12 @@ export function streamPage(group, stream, from, until) {
   const silence = el("button", { type: "button", class: "quiet", hidden: true, on: { click: async () => {
     if (await askSilence({ group, stream, rule: null })) refresh();
   } } }, "Silence …");
+  const changed = el("button", { type: "button", class: "quiet", hidden: true, title: "Learn again, rename, remove", on: { click: async () => {
+    const now = await askChange({ group, stream, newest: newest ?? state?.time_s });
+    if (now === null) return;
+    if (now === stream) refresh();
+    else location.hash = now === "" ? "#/" : streamHash(group, now, []);
+  } } }, "Changed on purpose …");
   const length = select("Length of history", LENGTHS, rows, (value) => {
     if (value === CHOSEN[0]) return;
     if (value.endsWith("s")) {
@@ -66,7 +73,7 @@ export function streamPage(group, stream, from, until) {
   const root = el("section", {},
     el("p", { class: "crumbs" }, el("a", { href: "#/" }, "Streams"), " / ", group),
     el("h1", {}, stream), labels, head, note,
-    el("div", { class: "tools" }, charts.buttons(["Live", "Show what is in memory, as it comes"]), length, silence,
+    el("div", { class: "tools" }, charts.buttons(["Live", "Show what is in memory, as it comes"]), length, silence, changed,
       el("span", { class: "muted hint" }, "drag over a chart to zoom; − and ‹ go back as far as the journal does")),
     then,
     el("div", { class: "pair" },
@@ -111,7 +118,7 @@ export function streamPage(group, stream, from, until) {
   }
 
   function draw(found) {
-    silence.hidden = state?.read_only ?? true;
+    silence.hidden = changed.hidden = state?.read_only ?? true;
     head.replaceChildren(badge(found.state), found.silence ? el("span", { class: "badge silenced", title: silenceNote(found.silence) }, silenceNote(found.silence)) : "", ...(found.marks ?? []).map(badge),
       fact("score", number(found.score)), fact("threshold", number(found.threshold)), found.limit?.windows ? fact("held by", held(found.limit)) : "",
       fact("worst channel", found.worst_channel ?? "–"), fact("last window", moment(found.time_s)));

@@ -1,0 +1,1 @@
+"""Feeds as real plants and homes send them, written after the public documentation of each format."""
