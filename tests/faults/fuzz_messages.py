@@ -175,8 +175,9 @@ def sniff() -> FuzzTarget:
         topic = first.decode(errors="replace").replace("\0", "")
         found = [form.recognise(topic, payloads) for form in FORMATS.values()] if topic and payloads else []
         for one in found:
-            assert one is None or isinstance(one, str | Sighting)
-        return any(isinstance(one, Sighting) for one in found)
+            many = one if isinstance(one, list | tuple) else [one]
+            assert all(each is None or isinstance(each, str | Sighting) for each in many)
+        return any(isinstance(one, Sighting | tuple) for one in found)
 
     seeds = []
     for case in every_case():
