@@ -19,16 +19,16 @@ def grid_rows(samples, channels, *, every_s, method, lateness_s, gap_max_s):
         tick = math.ceil(time_s / every_s - _EPS)
         if stream in newest and tick <= math.floor((newest[stream] - lateness_s) / every_s + _EPS):
             late += 1
-        elif (channel, time_s) in kept[stream]:
+        elif (key := (channel, time_s, value if method == "mean" else 0.0)) in kept[stream]:
             duplicates += 1
         else:
-            kept[stream][channel, time_s] = value
+            kept[stream][key] = value
         newest[stream] = max(newest.get(stream, -math.inf), time_s)
     rows = []
     for stream, mine in kept.items():
         closed = math.floor((newest[stream] - lateness_s) / every_s + _EPS)
         ticks = defaultdict(lambda: defaultdict(list))
-        for (channel, time_s), value in sorted(mine.items()):
+        for (channel, time_s, _), value in sorted(mine.items()):
             ticks[channel][math.ceil(time_s / every_s - _EPS)].append(value)
         first = min(t for by_tick in ticks.values() for t in by_tick)
         for tick in range(first, closed + 1):
@@ -86,3 +86,39 @@ def pattern_of(template):
         whole = {"+": "[^/]*", "#": ".*", "{channel...}": "(?P<channel>.+)"}
         levels.append(whole.get(level, "".join(named)))
     return re.sub(r"/\.\*$", "(?:/.*)?", "/".join(levels))
+
+
+_BITS = {2.0**bits / ten for bits in (15, 16, 24, 31, 32) for ten in (1, 10, 100, 1000)}
+_TOTALS = sorted(_BITS | {10.0**digits for digits in range(2, 13)})
+
+
+class CounterOracle:
+    """Totals of one counter, sample by sample, in plain numbers."""
+
+    def __init__(self, kind):
+        self.kind, self.total, self.time_s, self.fastest = kind, math.nan, -math.inf, 0.0
+
+    @classmethod
+    def of(cls, samples, kind):
+        """Increases of (stream, time_s, total), NaN where one is not known."""
+        streams = defaultdict(lambda: cls(kind))
+        return [streams[stream].increase(time_s, total) for stream, time_s, total in samples]
+
+    def increase(self, time_s, total):
+        if math.isnan(total) or time_s == self.time_s:
+            return math.nan
+        last, lasts_s = self.total, time_s - self.time_s
+        self.total, self.time_s = total, time_s
+        if math.isnan(last) or lasts_s < 0:  # the time of the stream has begun again
+            return math.nan
+        gain = total - last
+        if gain < 0:
+            most, gain = 2 * self.fastest * lasts_s, math.nan
+            limit = next(limit for limit in _TOTALS if limit > last)
+            if limit - last + total <= most:
+                gain = limit - last + total
+            elif total <= most:
+                gain = total
+        else:
+            self.fastest = max(self.fastest, gain / lasts_s)
+        return gain if self.kind == "delta" else gain / lasts_s * (3600.0 if self.kind == "rate_per_hour" else 1.0)

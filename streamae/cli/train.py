@@ -21,6 +21,7 @@ _PART, _PARTS = click.FloatRange(0, 1, min_open=True), "With --classify: part of
 @click.option("--since", default="7d", show_default=True, help="With --journal: how far to look back.")
 @click.option("--streams", type=FILE, help="The configuration, streamae.yaml, that says how messages are read.")
 @click.option("--group", help="With --streams: which group; needed where it has several.")
+@click.option("--every", help="Put the samples of SERIES onto a time grid, as `align: {every: 1m}` does.")
 @click.option("--rows", type=click.IntRange(min=1), help="Fit on the first N rows of each series only.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same model.")
 @click.option("-c", "--config", type=FILE, help="Training settings and sources, train.yaml.")
@@ -68,9 +69,10 @@ def train(
     from streamae.training.train import train as fit
 
     fetched = fetch_series(sources, now=time.time, sleep=time.sleep) if sources else []
+    grid, chosen = _as_configured(named["every"], named["streams"], named["group"], chosen)
     if messages:
-        fetched += _remembered(now_s=time.time(), **{name: named[name] for name in _MESSAGES})
-    fit(list(series), out, rows, seed, chosen, fetched=fetched, now=time.time, registry=known)
+        fetched += _remembered(chosen, now_s=time.time(), **{name: named[name] for name in _MESSAGES})
+    fit(list(series), out, rows, seed, chosen, fetched=fetched, grid=grid, now=time.time, registry=known)
 
 
 _MESSAGES = ("recording", "journal", "since", "streams", "group")
@@ -85,8 +87,41 @@ def _model_of(streams: Path | None, group: str | None) -> Path:
     return Path(load(streams).group(group)[1].model.path)
 
 
+def _as_configured(every: str | None, streams: Path | None, group: str | None, chosen: Any) -> tuple[Any, Any]:
+    """Return the grid for rows of files, and the training settings with what the group says of its values."""
+    from dataclasses import replace
+
+    from streamae.config import load
+    from streamae.config.units import parse_duration
+    from streamae.core.align_rule import GridAlign
+
+    grid = None
+    if streams is not None:
+        read = load(streams).group(group)[1]
+        grid = read.rows if isinstance(read.rows, GridAlign) else None
+        said = {} if isinstance(chosen.counters, str) else dict(chosen.counters)
+        counters = {**said, **read.counters} or chosen.counters
+        chosen = replace(chosen, range={**chosen.range, **read.health.range}, counters=counters)
+    if every is not None:
+        try:
+            every_s = parse_duration(every)
+        except ValueError as error:
+            raise click.UsageError(f"--every: got {every}; {error}") from error
+        if every_s <= 0:
+            raise click.UsageError(f"--every: got {every}; write a duration such as 1m")
+        grid = replace(grid, every_s=every_s) if grid is not None else GridAlign(every_s)
+    return grid, chosen
+
+
 def _remembered(
-    *, now_s: float, recording: tuple[Path, ...], journal: Path | None, since: str, streams: Path, group: str | None
+    chosen: Any,
+    *,
+    now_s: float,
+    recording: tuple[Path, ...],
+    journal: Path | None,
+    since: str,
+    streams: Path,
+    group: str | None,
 ) -> list[Any]:
     """Return the series in recordings and journal, and say how they came to be."""
     from streamae.config.units import parse_duration
@@ -96,8 +131,9 @@ def _remembered(
         since_s = now_s - parse_duration(since)
     except ValueError as error:
         raise click.UsageError(f"--since: got {since}; {error}") from error
-    found = [from_recordings(streams, group, recording)] if recording else []
-    found += [from_journal(streams, group, journal, since_s)] if journal is not None else []
+    wish = chosen.screening
+    found = [from_recordings(streams, group, recording, wish)] if recording else []
+    found += [from_journal(streams, group, journal, since_s, wish)] if journal is not None else []
     for one in found:
         for note in one.notes:
             click.echo(note, err=True)

@@ -68,6 +68,12 @@ def fits(name: str, group: StreamGroup, profile: Profile) -> list[str]:
         f"streams.{name}.health.range: got {channel}; use the channels of the model: {', '.join(profile.channels)}"
         for channel in group.health.range.keys() - set(profile.channels)
     ]
+    lines += [
+        f"streams.{name}.counters.{channel}: got {kind}; the model reads {channel} {_as_counter(profile, channel)}: "
+        "train it again with this configuration, or correct the key"
+        for channel, kind in group.counters.items()
+        if kind != profile.counters.get(channel, "off")
+    ]
     missing = [channel for channel in profile.channels if channel not in mapped]
     if missing and not open_ended:
         lines.append(f"streams.{name}.topics: got no path for {', '.join(missing)}; add them to `values`")
@@ -118,6 +124,11 @@ def describe(settings: Settings, profiles: dict[str, Profile], now_s: float = 0.
     ]
     lines += [f"warning: {key_text(loc)}: {advice}" for loc, advice in warnings(settings)]
     return lines
+
+
+def _as_counter(profile: Profile, channel: str) -> str:
+    kind = profile.counters.get(channel)
+    return f"as {kind}" if kind else "as it is" if channel in profile.channels else "not at all"
 
 
 def _model(group: StreamGroup, profile: Profile | None) -> str:

@@ -60,8 +60,9 @@ _AS_EVER = ("host", "port", "client_id", "protocol", "username", "password", "tl
 class BrokerOptions(ConnectionOptions):
     """The broker to read from."""
 
-    silent_after_s: Annotated[float, Setting(gt=0)] = 300.0
-    """Time without any message after which /readyz fails, though we are connected."""
+    silent_after_s: Annotated[float | None, Setting(gt=0)] = None
+    """Time without any message after which /readyz fails, though we are connected. Without it, 5m, or as long a silence
+    as the models of all groups bridge."""
     qos: Annotated[int, Setting(ge=0, le=1)] = 1
     """Quality of service of the subscriptions: 1 loses nothing that the broker kept, 0 may lose at each disconnect."""
     given: Annotated[frozenset[str], INTERNAL] = field(default=frozenset(), compare=False, repr=False)
@@ -114,8 +115,9 @@ class StreamMetrics:
     """Also one score, threshold, alert state, severity, age and maintenance for each stream: six series."""
     per_stream_max: Annotated[int, Setting(ge=1, le=100_000)] = 1000
     """Streams that get series of their own, at most."""
-    stale_after_s: Annotated[float, Setting(gt=0)] = 300.0
-    """Silence after which a stream's own series disappear."""
+    stale_after_s: Annotated[float | None, Setting(gt=0)] = None
+    """Silence after which a stream's own series disappear. Without it, five times the stream's longest silence so far,
+    5m at least, and 2h until three silences are known."""
 
 
 class Log(Section):
@@ -128,7 +130,7 @@ class Log(Section):
 
 
 def _stale_before_forgotten(read: DiscoveryOptions) -> DiscoveryOptions:
-    if read.forget_after_s < read.stale_after_s:
+    if read.stale_after_s is not None and read.forget_after_s < read.stale_after_s:
         raise PydanticCustomError("forget", "raise forget_after to stale_after or more")
     return read
 

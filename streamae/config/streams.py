@@ -80,7 +80,7 @@ _Align = Annotated[
 ]
 
 
-@block("Group", first=("topics", "stream", "model", "align", "stride", "max_streams", "retained"))
+@block("Group", first=("topics", "stream", "model", "align", "counters", "stride", "max_streams", "retained"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamGroup(GroupRule):
     """A kind of machine: its topics, its time grid and its one model."""
@@ -93,6 +93,9 @@ class StreamGroup(GroupRule):
     """The trained model."""
     align: Annotated[Literal["row"] | GridAlign, ReadAs(_Align)] = "row"
     """`row`: each message with all channels is a row. A mapping: rows on a time grid, from channels apart."""
+    counters: dict[str, Literal["rate", "rate_per_hour", "delta", "off"]] = field(default_factory=dict)
+    """Channel -> how its total, which only rises, is read: increase a second, an hour, or from sample to sample.
+    `train` finds counters that are not named here, and the model keeps it."""
     retained: Literal["ignore", "accept"] = "ignore"
     """Retained messages are a broker's memory, not samples; accept them only where the topic has no others."""
     health: HealthRule = field(default_factory=HealthRule)

@@ -21,9 +21,11 @@ import numpy as np
 
 from streamae.core.align_rule import GridAlign, RowAlign
 from streamae.core.arrays import firsts, grown, rounds, without
+from streamae.core.counters import Counters
 from streamae.core.message_rows import Align, MessageRows
 from streamae.core.refused import Refused
 from streamae.core.types import F64, I32, I64, Bool, Drop, Drops, Readings, Rows, State
+from streamae.core.waiting import no_readings, sorted_unique, taken
 
 __all__ = ["Align", "GridRows", "MessageRows", "align_stage"]
 
@@ -31,25 +33,31 @@ _NEVER = np.iinfo(np.int64).min // 4  # a tick before all ticks, with room to su
 _TICK_EPS = 1e-4  # event times at 1e9 s and 1 ms ticks carry float noise of this part of a tick
 
 
-def align_stage(settings: RowAlign | GridAlign, channels: int, model_gap_max_s: float = 0.0) -> Align:
-    """Return the stage for these settings, and a model that bridges gaps so long."""
+def align_stage(
+    settings: RowAlign | GridAlign, channels: int, model_gap_max_s: float = 0.0, counters: Counters | None = None
+) -> Align:
+    """Return the stage for these settings, and a model that bridges gaps so long.
+
+    On a grid, `counters` are read before a value is held; those of rows are read from the rows.
+    """
     if isinstance(settings, RowAlign):
         return MessageRows(settings, channels)
-    return GridRows(settings, channels, settings.bridged_s(model_gap_max_s))
+    counters = counters or Counters([None] * channels)
+    return GridRows(settings, channels, settings.bridged_s(model_gap_max_s), counters)
 
 
 class GridRows:
     """`align: {every: …}`. Between calls it keeps the samples whose tick is open, and each channel's last value."""
 
-    def __init__(self, settings: GridAlign, channels: int, bridged_s: float) -> None:
-        self._set, self._channels = settings, channels
+    def __init__(self, settings: GridAlign, channels: int, bridged_s: float, counters: Counters) -> None:
+        self._set, self._channels, self._counters = settings, channels, counters
         self.gap_max_s: float | None = 1.5 * settings.every_s  # a row that is missing is a gap already
         self._gap_ticks = int(bridged_s / settings.every_s + _TICK_EPS)
         self._newest_s: F64 = np.zeros(0)
         self._mark: I64 = np.zeros(0, np.int64)  # the last closed tick
         self._held: F64 = np.zeros((0, channels))
         self._held_tick: I64 = np.zeros((0, channels), np.int64)
-        self._pending = _no_readings()
+        self._pending = no_readings()
         self._absent_s = (np.inf, -np.inf)
         self.refused = Refused(settings.lateness_s)
 
@@ -60,6 +68,7 @@ class GridRows:
         self._mark = grown(self._mark, streams, _NEVER)
         self._held = grown(self._held, streams, np.nan)
         self._held_tick = grown(self._held_tick, streams, _NEVER)
+        self._counters.grow(streams)
 
     def step(self, readings: Readings) -> tuple[Rows, Drops]:
         """Take readings in arrival order; return the rows whose tick has closed, by stream and time.
@@ -70,8 +79,8 @@ class GridRows:
         fresh, place, cuts = self._in_time(readings, drops)
         for at, stream, newest_s in cuts:
             before = (fresh.stream == stream) & (place < at)
-            parts.append(self._ended(stream, newest_s, _taken(fresh, before), drops))
-            fresh, place = _taken(fresh, ~before), place[~before]
+            parts.append(self._ended(stream, newest_s, taken(fresh, before), drops))
+            fresh, place = taken(fresh, ~before), place[~before]
         rows = self._close(np.unique(readings.stream), fresh, drops)
         if parts:
             rows = Rows(*(np.concatenate([getattr(x, name) for x in (*parts, rows)]) for name in _ROWS))
@@ -81,21 +90,21 @@ class GridRows:
             oldest_first = np.argsort(self._pending.time_s, kind="stable")
             kept = np.zeros(len(self._pending), np.bool_)
             kept[oldest_first[: self._set.pending_max]] = True
-            self._pending = _taken(self._pending, kept)
+            self._pending = taken(self._pending, kept)
         return rows, +drops
 
     def _close(self, streams: I32, fresh: Readings, drops: Drops) -> Rows:
         """Take samples, and build the rows of the ticks that have closed in these streams."""
-        pending = _sorted_unique(Readings.joined((self._pending, fresh)), drops)
+        pending = sorted_unique(Readings.joined((self._pending, fresh)), drops, every=self._set.method == "mean")
         ready = self._tick(pending.time_s) <= self._closed(self._newest_s[pending.stream])
-        rows = self._rows(streams, _taken(pending, ready))
-        self._pending = _taken(pending, ~ready)
+        rows = self._rows(streams, self._counters.readings(taken(pending, ready)))
+        self._pending = taken(pending, ~ready)
         return rows
 
     def _ended(self, stream: int, newest_s: float, last: Readings, drops: Drops) -> Rows:
         """Take the last samples of a stream up to `newest_s`, and forget it: its time begins again."""
         now_s, mine = self._newest_s[stream], self._pending.stream == stream
-        others, self._pending = _taken(self._pending, ~mine), _taken(self._pending, mine)
+        others, self._pending = taken(self._pending, ~mine), taken(self._pending, mine)
         self._newest_s[stream] = newest_s
         rows = self._close(np.array([stream], np.int32), last, drops)
         self._pending, self._newest_s[stream] = others, now_s
@@ -105,7 +114,7 @@ class GridRows:
     def interrupt(self, stream: I32) -> None:
         """Forget held values and open ticks of these streams: no row may bridge a loss."""
         self._held_tick[stream] = _NEVER
-        self._pending = _taken(self._pending, ~np.isin(self._pending.stream, stream))
+        self._pending = taken(self._pending, ~np.isin(self._pending.stream, stream))
 
     def absent(self, from_s: float, until_s: float) -> None:
         """Build no row of this time for a stream that has no sample in its tick: nobody listened."""
@@ -147,7 +156,7 @@ class GridRows:
         drops[Drop.LATE] += int(len(keep) - keep.sum())
         refused.note("late", readings.stream, ~keep, keep)
         refused.note("still", readings.stream, ~moved & firsts(readings.origin), moved)
-        return _taken(readings, keep), np.flatnonzero(keep), sorted(cuts)
+        return taken(readings, keep), np.flatnonzero(keep), sorted(cuts)
 
     def _rows(self, streams: I32, ready: Readings) -> Rows:
         """Build the rows of all ticks that have closed in these streams since the last call."""
@@ -244,7 +253,7 @@ class GridRows:
     def drop(self, stream: int) -> None:
         """Forget a stream; the last one takes its number."""
         last = len(self._mark) - 1
-        pending = _taken(self._pending, self._pending.stream != stream)
+        pending = taken(self._pending, self._pending.stream != stream)
         self._pending = replace(
             pending, stream=np.where(pending.stream == last, stream, pending.stream).astype(np.int32)
         )
@@ -282,20 +291,3 @@ class GridRows:
 
 
 _ROWS = ("stream", "time_s", "values")
-
-
-def _no_readings() -> Readings:
-    none = np.zeros(0, np.int32)
-    return Readings(none, none, np.zeros(0), np.zeros(0), none)
-
-
-def _taken(r: Readings, keep: Bool | I64) -> Readings:
-    return Readings(r.stream[keep], r.channel[keep], r.time_s[keep], r.value[keep], r.origin[keep])
-
-
-def _sorted_unique(r: Readings, drops: Drops) -> Readings:
-    """Sort by stream, channel and time; of samples with all three the same the first to arrive stays."""
-    r = _taken(r, np.lexsort((r.time_s, r.channel, r.stream)))
-    new = firsts(r.stream, r.channel, r.time_s)
-    drops[Drop.DUPLICATE] += int(len(new) - new.sum())
-    return _taken(r, new)

@@ -24,7 +24,8 @@ class GridAlign:
     every_s: Annotated[float, Setting(gt=0)]
     """Period of the grid; the one that the model was trained on."""
     method: Literal["hold", "mean"] = "hold"
-    """A row takes each channel's last value, or the mean of its period."""
+    """A row takes each channel's last value, or the mean of its period: of several samples of one time, of all that
+    differ."""
     lateness_s: Annotated[float, Setting(ge=0)] = 2.0
     """How long a row waits for samples that are late or out of order."""
     gap_max_s: Annotated[float | None, Setting(gt=0)] = None

@@ -196,7 +196,7 @@ class Groups:
         for name, said in about["groups"].items():
             now = _about(self.pipelines[name]) if name in self.pipelines else {}
             if name in self.pipelines and said.get("stream") == now["stream"]:
-                same = all(said.get(key) == now[key] for key in ("channels", "every_s"))
+                same = all(said.get(key) == now.get(key) for key in ("channels", "every_s", "counters"))
                 found[name] = said["streams"], _part(arrays, name) if same else {}
         return found
 
@@ -247,7 +247,10 @@ def _about(pipeline: Pipeline) -> dict[str, Any]:
     """What a group's state means something under; snapshots of former releases have the model alone."""
     group = pipeline.group
     every_s = group.align.every_s if isinstance(group.align, GridAlign) else None
-    shape = {"channels": list(pipeline.profile.channels), "every_s": every_s, "stream": group.stream_template}
+    channels = list(pipeline.profile.channels)
+    shape: dict[str, Any] = {"channels": channels, "every_s": every_s, "stream": group.stream_template}
+    if pipeline.profile.counters:
+        shape["counters"] = dict(pipeline.profile.counters)
     return {"model": pipeline.profile.digest, **shape}
 
 

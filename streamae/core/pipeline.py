@@ -24,6 +24,7 @@ from streamae.core.calendar import Calendar
 from streamae.core.decode import Decoder, PayloadSpec, deferred
 from streamae.core.flapping import FLAPPING, Flapping, FlapRule
 from streamae.core.group_rule import GroupRule
+from streamae.core.impossible import ImpossibleValues
 from streamae.core.latest import Latest
 from streamae.core.maintenance import MaintenancePlan
 from streamae.core.places import Places
@@ -37,7 +38,20 @@ from streamae.core.sensors.stage import Sensors
 from streamae.core.threshold import Threshold
 from streamae.core.topics import Template
 from streamae.core.transitions import Transitions, alert_id
-from streamae.core.types import F32, I64, AlertState, Batch, Drop, Drops, Rows, ScaledRows, State, Verdicts, Windows
+from streamae.core.types import (
+    F32,
+    I64,
+    AlertState,
+    Batch,
+    Drop,
+    Drops,
+    Readings,
+    Rows,
+    ScaledRows,
+    State,
+    Verdicts,
+    Windows,
+)
 from streamae.core.window import Due, Rings
 
 __all__ = ["QUARANTINED", "Group", "Pipeline", "alert_id"]
@@ -70,7 +84,9 @@ class Pipeline:
         self.router = Router(group.templates, channels, self.streams, deferred(group.payloads))
         self.transitions = Transitions(instance, group.name, self.streams, self.profile)
         self.decoder = Decoder(self.router, group.payloads, channels, future_max_s=group.future_max_s, loads=loads)
-        self.align = align_stage(group.align, len(channels), self.profile.gap_max_s)
+        self.impossible = ImpossibleValues(channels, group.health.range, self.profile.sentinels)
+        self.counters = self.profile.make_counters()
+        self.align = align_stage(group.align, len(channels), self.profile.gap_max_s, self.counters)
         usual = GroupScale.of(self.profile.calibration, self.profile.streams, len(channels), warmup_rows)
         self.scale = Scale(len(channels), warmup_rows, usual)
         gap_max_s = self.profile.gap_max_s if self.align.gap_max_s is None else self.align.gap_max_s
@@ -84,7 +100,7 @@ class Pipeline:
         self.quarantine = Quarantine()
         self.maintenance = MaintenancePlan(group.name, self.streams)
         apart = len(channels) > 1 and not isinstance(group.align, RowAlign)
-        self.health = Sensors(group.health, channels, apart=apart)
+        self.health = Sensors(group.health, channels, apart=apart, impossible=self.impossible)
         self.flapping = Flapping(group.flapping)
         self.broken = ""  # why the model can judge nothing at all, as far as its last call showed
         self.latest = Latest()
@@ -92,11 +108,11 @@ class Pipeline:
         self._restored: dict[str, Any] = {
             "decode": self.decoder, "align": self.align, "scale": self.scale, "rings": self.rings,
             "scoring": self.scoring, "threshold": self.threshold, "alerts": self.alerts, "quarantine": self.quarantine,
-            "health": self.health, "flapping": self.flapping, "places": self.places,
+            "health": self.health, "flapping": self.flapping, "places": self.places, "counters": self.counters,
         }  # fmt: skip
         self._stages = (
             self.align, self.scale, self.rings, self.scoring, self.threshold, self.alerts, self.quarantine,
-            self.health, self.latest, self.places,
+            self.health, self.latest, self.places, self.counters,
         )  # fmt: skip
         self._begun = 0
         self._heard_s = -np.inf  # the wall clock at the last message
@@ -116,7 +132,7 @@ class Pipeline:
         samples = readings.samples()
         maintenance = self.maintenance.touches(samples.stream, samples.time_s, samples.time_s)
         findings = self.health.step(samples, maintenance, self.maintenance.now(wall_s), wall_s)
-        rows, refused = self.align.step(readings)
+        rows, refused = self.aligned(readings)
         report = self._judge(rows, len(batch), decoded.drops + refused, batch.thinning)
         groups = {name: replace(news, intake=decoded.intake) for name, news in report.groups.items()}
         fresh = [*report.transitions, *(self.transitions.finding(finding) for finding in findings)]
@@ -134,6 +150,14 @@ class Pipeline:
             missing=lost.total(),
             interrupted=interrupted,
         )
+
+    def aligned(self, readings: Readings) -> tuple[Rows, Drops]:
+        """Return the rows that are complete now, of what the readings can mean, and what was refused."""
+        readings, impossible = self.impossible.readings(readings)
+        rows, drops = self.align.step(readings)
+        counted = self.counters.rows(rows) if isinstance(self.group.align, RowAlign) else rows
+        more = {Drop.IMPOSSIBLE: impossible, Drop.INCOMPLETE_ROW: len(rows) - len(counted)}
+        return counted, drops + Drops(more)
 
     def _listen(self, batch: Batch, wall_s: float) -> None:
         """Note when the group was heard, and over which time nobody listened."""
@@ -158,7 +182,8 @@ class Pipeline:
         """Take rows as they stand in a series, past decode and align; `rows.stream` indexes `names`."""
         ids = np.array([-1 if (s := self.streams.add(name)) is None else s for name in names], np.int32)
         self.begin()
-        return self._judge(Rows(ids[rows.stream], rows.time_s, rows.values), len(rows), Drops())
+        possible = self.impossible.rows(Rows(ids[rows.stream], rows.time_s, rows.values))
+        return self._judge(self.counters.rows(possible), len(rows), Drops())
 
     def begin(self) -> None:
         """Start the stages for streams that have appeared."""
@@ -306,6 +331,7 @@ class Pipeline:
         stages = {
             "decode": self.decoder.state(),
             "align": self.align.state(S),
+            "counters": self.counters.state(S),
             "scale": self.scale.state(S),
             "rings": self.rings.state(S),
             "scoring": self.scoring.state(),

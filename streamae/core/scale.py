@@ -28,7 +28,10 @@ SCALED_MAX = 1e6
 _REACH = 3.0
 _FLOOR = 0.1  # of the group's spread: the least scale of a channel that moves, for a machine that is that much calmer
 _QUIET = 0.05  # of the group's roughness: what moves less from row to row rests
-_STEP = 0.25  # of the group's roughness: the first larger step ends a rest; noise of a rest is below, most rows above
+_QUIET_ALL = 0.12  # and if all channels that move are below this, the machine rests
+_STEP = (
+    0.5  # of the group's roughness: the first larger step ends a rest; noise of a rest is below, half the rows above
+)
 _REST_MIN = 8  # rows without a step, more than which are a rest where the training had no longer ones
 _PATIENCE = 10  # warm-ups that begin again because a part of the channels rests
 
@@ -102,9 +105,11 @@ class GroupScale:
 
     def resting(self, values: F64) -> Bool:
         """Return which channels, `[..., C]`, do not move in rows `values[..., n, C]`, though those of the group do."""
-        usual = self.usual_roughness
+        usual, rough = self.usual_roughness, roughness(values)
         still = np.ptp(values, axis=-2) == 0
-        return np.asarray(self.moves & np.where(usual > 0, roughness(values) < _QUIET * usual, still))
+        quiet = np.where(usual > 0, rough < _QUIET * usual, still)
+        all_quiet = (quiet | (rough < _QUIET_ALL * usual) | ~self.moves).all(axis=-1, keepdims=True)
+        return np.asarray(self.moves & (quiet | all_quiet))
 
     def rest_rows(self, values: F64) -> int:
         """Return how many rows of `values[n, C]` came before the last channel of those that move began to move."""

@@ -26,7 +26,7 @@ def refill(pipeline: Pipeline, batch: Batch, wall_s: float = -np.inf) -> None:
         pipeline.interrupt(batch.holes)
     readings, _ = pipeline.decoder.decode(batch.topics, batch.payloads, batch.arrival_s, wall_s)
     pipeline.begin()
-    rows, _ = pipeline.align.step(readings)
+    rows, _ = pipeline.aligned(readings)
     learn_rows(pipeline, rows)
     pipeline.decoder.sequences.taken()
     pipeline.decoder.notices()
@@ -51,11 +51,13 @@ def inherit(pipeline: Pipeline, state: State) -> None:
     """
     inherit_births(pipeline, state)
     pipeline.align.restore(_stage(state, "align"))
+    pipeline.counters.restore(_stage(state, "counters"))
     pipeline.health.restore(_stage(state, "health"))
     pipeline.flapping.restore(_stage(state, "flapping"))
     pipeline.flapping.release()
     pipeline.places.restore(_stage(state, "places"))
     pipeline.align.grow(len(pipeline.streams))
+    pipeline.counters.grow(len(pipeline.streams))
     pipeline.health.grow(len(pipeline.streams))
 
 

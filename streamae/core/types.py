@@ -59,6 +59,7 @@ class Drop(StrEnum):
     NOT_FINITE = "not_finite"  # inf, or beyond float32
     MALFORMED = "malformed_payload"  # not JSON, nested too deep, bad UTF-8
     MISSING_VALUE = "missing_value"  # a configured path leads nowhere
+    IMPOSSIBLE = "impossible_value"  # beyond the declared range, or what a sensor sends in place of a measurement
     UNAVAILABLE = "unavailable"  # the source itself says that it has no value now
     NO_BIRTH = "no_birth"  # Sparkplug data by alias, before the birth that says what the alias is
     SEQUENCE_GAP = "sequence_gap"  # Sparkplug messages that never came: a hole in the numbers of an edge node

@@ -9,9 +9,7 @@ have (on a time grid) or that is in most messages (`align: row`).
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +22,12 @@ from streamae.core.decode import Decoder, deferred
 from streamae.core.formats import FORMATS
 from streamae.core.formats.discovery import channel_names
 from streamae.core.routes import Router, Streams
-from streamae.core.types import F64, Batch, Drops, Readings, Rows
+from streamae.core.types import Batch, Drops, Readings, Rows
 from streamae.errors import SeriesError
+from streamae.history.gridding import align_in_steps, rows_on_grid, texts_of
+from streamae.history.prepared import Screening
 from streamae.history.recordings import read_batches
+from streamae.history.screening import Screened
 from streamae.history.series import Series
 from streamae.store.past import Spell, open_past
 
@@ -35,7 +36,6 @@ __all__ = ["MessageSeries", "from_journal", "from_recordings", "series_of_messag
 Batches = Callable[[], Iterable[Batch]]
 _COMMON = 0.5  # the part of streams, or of messages, that must have a channel
 _ROWS_MIN = 100
-_READINGS_A_STEP = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,13 @@ def series_of_messages(
     *,
     since_s: float = -math.inf,
     beside: Iterable[StreamGroup] = (),
+    wish: Screening | None = None,
 ) -> MessageSeries:
     """Return the series of a group's streams from `since_s` on, without the rows within `spells`.
 
     `batches()` is called twice, and starts from the beginning each time. As in the daemon, a part of a message makes no
-    stream where one of the groups `beside` has the whole of its own.
+    stream where one of the groups `beside` has the whole of its own. `wish` says of the values what the group leaves
+    open.
 
     Raises SeriesError where nothing of the group is in the messages, with what was in its place.
     """
@@ -82,13 +84,23 @@ def series_of_messages(
         )
     chosen, left_out = _common(readings, found, len(streams), apart=isinstance(group.align, GridAlign))
     notes = [f"{messages} messages, {len(readings)} samples; refused: {_said(drops)}", *left_out]
-    rows, refused = _rows(group, readings, [found.index(channel) for channel in chosen], len(streams))
+    readings = _placed(readings, [found.index(channel) for channel in chosen])
+    rows, refused, screened = _rows(group, readings, chosen, len(streams), _wish(group, wish))
+    notes += [] if screened is None else screened.notes
     if +refused:
         notes.append(f"aligned to {len(rows)} rows; refused: {_said(refused)}")
     series = _series(rows, streams.names, chosen, [*spells, Spell("*", -math.inf, since_s)], notes)
+    if screened is not None:
+        series = [replace(one, prepared=screened.prepared) for one in series]
     if not series:
         raise SeriesError(f"group {name}: {'; '.join(notes)}: no stream has {_ROWS_MIN} rows; record for longer")
     return MessageSeries(series, notes)
+
+
+def _wish(group: StreamGroup, wish: Screening | None) -> Screening:
+    """Return what the group, and else `wish`, says of values."""
+    wish = wish or Screening()
+    return replace(wish, range={**wish.range, **group.health.range}, counters={**wish.counters, **group.counters})
 
 
 def _decoder(name: str, group: StreamGroup, channels: Sequence[str]) -> tuple[Streams, Decoder]:
@@ -99,7 +111,9 @@ def _decoder(name: str, group: StreamGroup, channels: Sequence[str]) -> tuple[St
     return streams, Decoder(router, specs, channels, future_max_s=group.future_max_s)
 
 
-def from_recordings(path: Path, group: str | None, recordings: Sequence[Path]) -> MessageSeries:
+def from_recordings(
+    path: Path, group: str | None, recordings: Sequence[Path], wish: Screening | None = None
+) -> MessageSeries:
     """Return the series of a group of the configuration at `path` from recordings, one after the other.
 
     Raises ConfigError, SeriesError.
@@ -107,12 +121,13 @@ def from_recordings(path: Path, group: str | None, recordings: Sequence[Path]) -
     settings = load(path)
     name, chosen = settings.group(group)
     beside = [one for other, one in settings.streams.items() if other != name]
-    return series_of_messages(
-        name, chosen, lambda: (b for recording in recordings for b in read_batches(recording)), beside=beside
-    )
+    batches = lambda: (b for recording in recordings for b in read_batches(recording))  # noqa: E731
+    return series_of_messages(name, chosen, batches, beside=beside, wish=wish)
 
 
-def from_journal(path: Path, group: str | None, directory: Path, since_s: float) -> MessageSeries:
+def from_journal(
+    path: Path, group: str | None, directory: Path, since_s: float, wish: Screening | None = None
+) -> MessageSeries:
     """Return the series of a group from an installation's journal, without the time of alerts and silences.
 
     Raises ConfigError, SeriesError, StoreError.
@@ -124,7 +139,8 @@ def from_journal(path: Path, group: str | None, directory: Path, since_s: float)
     from_s = -math.inf if any(FORMATS[topic.kind].memory is not None for topic in chosen.topics) else since_s
     with open_past(directory) as past:
         spells = [*past.alerts(name), *past.silences(name)]
-        found = series_of_messages(name, chosen, lambda: past.batches(from_s), spells, since_s=since_s, beside=beside)
+        batches = lambda: past.batches(from_s)  # noqa: E731
+        found = series_of_messages(name, chosen, batches, spells, since_s=since_s, beside=beside, wish=wish)
         return (
             found if not past.damaged else MessageSeries(found.series, [*found.notes, "damaged rows were passed over"])
         )
@@ -154,32 +170,24 @@ def _common(readings: Readings, names: Sequence[str], streams: int, *, apart: bo
     return kept or list(names), [f"left out, since few {where} have them: {', '.join(rare)}"] if rare and kept else []
 
 
-def _rows(group: StreamGroup, readings: Readings, channels: Sequence[int], streams: int) -> tuple[Rows, Drops]:
-    """Align the readings of these channels as the daemon does."""
-    place = np.full(int(readings.channel.max()) + 1, -1, np.int32)
-    for i, channel in enumerate(channels):
-        if channel < len(place):
-            place[channel] = i
-    stage = align_stage(group.rows, len(channels))
-    stage.grow(streams)
-    parts, drops = [], Drops()
-    # What one message says stands together: the cuts go to where a message begins.
-    cuts = np.searchsorted(readings.origin, readings.origin[::_READINGS_A_STEP])
-    for first, last in pairwise([*np.unique(cuts).tolist(), len(readings)]):
-        index = first + np.flatnonzero(place[readings.channel[first:last]] >= 0)
-        rows, refused = stage.step(
-            Readings(
-                readings.stream[index],
-                place[readings.channel[index]],
-                readings.time_s[index],
-                readings.value[index],
-                readings.origin[index],
-            )
-        )
-        parts.append(rows)
-        drops += refused
-    columns = (np.concatenate([getattr(rows, n) for rows in parts]) for n in ("stream", "time_s", "values"))
-    return Rows(*columns), drops
+def _placed(readings: Readings, channels: Sequence[int]) -> Readings:
+    """Return the readings of these channels, numbered in the order given."""
+    place = np.full(max(int(readings.channel.max()), *channels) + 1, -1, np.int32)
+    place[list(channels)] = np.arange(len(channels))
+    kept = place[readings.channel] >= 0
+    r = readings
+    return Readings(r.stream[kept], place[r.channel[kept]], r.time_s[kept], r.value[kept], r.origin[kept])
+
+
+def _rows(
+    group: StreamGroup, readings: Readings, channels: Sequence[str], streams: int, wish: Screening
+) -> tuple[Rows, Drops, Screened | None]:
+    """Align readings as the daemon does; on a grid they are screened before, else their rows are, as those of files."""
+    if isinstance(group.rows, GridAlign):
+        found = rows_on_grid(readings, channels, streams, group.rows, wish)
+        return found.rows, found.drops, found.screened
+    rows, drops = align_in_steps(align_stage(group.rows, len(channels)), readings, streams)
+    return rows, drops, None
 
 
 def _series(
@@ -199,17 +207,13 @@ def _series(
             poor.append(f"{name} ({len(mine)})")
             continue
         time_s = rows.time_s[mine]
-        made.append(Series(name, tuple(channels), time_s, _texts(time_s), rows.values[mine]))
+        made.append(Series(name, tuple(channels), time_s, texts_of(time_s), rows.values[mine]))
     if excluded:
         notes.append(f"left out {excluded} rows from before, or from the time of alerts or maintenance")
     if poor:
         more = f" and {len(poor) - 5} more" if len(poor) > 5 else ""
         notes.append(f"left out, since they have fewer than {_ROWS_MIN} complete rows: {', '.join(poor[:5])}{more}")
     return made
-
-
-def _texts(time_s: F64) -> list[str]:
-    return [datetime.fromtimestamp(t, UTC).isoformat() for t in time_s.tolist()]
 
 
 def _said(drops: Drops) -> str:

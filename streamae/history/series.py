@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from streamae.core.types import F64
 from streamae.errors import SeriesError
+from streamae.history.prepared import Prepared
 
 __all__ = ["LABEL", "Series", "number_array", "open_text", "read_series", "times_of", "write_series"]
 
@@ -37,6 +38,8 @@ class Series:
     time_s: F64
     time_text: list[str]
     values: F64
+    prepared: Prepared | None = None
+    """How its rows were made of samples; None: they are as they were recorded."""
 
     @classmethod
     def read(cls, path: Path | str) -> "Series":

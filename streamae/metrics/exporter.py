@@ -63,7 +63,7 @@ class Metrics:
     `now` gives seconds since 1970. `per_stream_max` = 0 leaves the series of single streams out.
     """
 
-    def __init__(self, now: Callable[[], float], per_stream_max: int = 0, stale_after_s: float = 300.0) -> None:
+    def __init__(self, now: Callable[[], float], per_stream_max: int = 0, stale_after_s: float | None = None) -> None:
         self._now = now
         self.rendering = Condition("metrics", "render", "/metrics lacks a part", now, log)
         self._left_out = Condition("metrics", "per_stream", "some streams have no series of their own", now, log)

@@ -11,12 +11,14 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from streamae.core.report import Report
+from streamae.core.silence import patience_s
 from streamae.metrics.catalogue import PER_STREAM, Metric
 from streamae.pacing import paced
 
 __all__ = ["Histogram", "StreamSeries"]
 
 F64 = npt.NDArray[np.float64]
+_LEFT_OUT_S = 300.0
 
 
 class Histogram(Collector):
@@ -53,13 +55,14 @@ class StreamSeries:
     Those of silent ones are freed.
     """
 
-    def __init__(self, limit: int, stale_after_s: float) -> None:
+    def __init__(self, limit: int, stale_after_s: float | None) -> None:
         self._limit = limit
         self._stale_after_s = stale_after_s
         self._slots: dict[tuple[str, int], int] = {}
         self._names: list[str] = [""] * limit
         self._free = list(range(limit - 1, -1, -1))
         self._last = np.zeros((6, limit))  # score, threshold, state, seen_s, in maintenance, severity
+        self._silence = np.zeros((2, limit))  # the longest so far, how many there were
         self.left_out = 0  # the most of any batch of late: not every batch has all streams
         self._left_out_s = -np.inf
 
@@ -79,16 +82,30 @@ class StreamSeries:
                 verdicts.state,
                 np.full(len(verdicts), now_s),
             )
+            self._learn(slots[kept], now_s)
             for row, values in zip(self._last, lines, strict=False):
                 row[slots[kept]] = values[kept]
-        if left_out >= self.left_out or now_s - self._left_out_s > self._stale_after_s:
+        if left_out >= self.left_out or now_s - self._left_out_s > (self._stale_after_s or _LEFT_OUT_S):
             self.left_out, self._left_out_s = left_out, now_s
+
+    def _learn(self, slots: npt.NDArray[np.int64], now_s: float) -> None:
+        """Note how long the streams of these slots were silent; of a new one nothing is known yet."""
+        slots = slots[self._last[3, slots] > 0]
+        silent_s = np.minimum(now_s - self._last[3, slots], self._patience_s(slots))
+        self._silence[0, slots] = np.maximum(self._silence[0, slots], silent_s)
+        self._silence[1, slots] += 1
+
+    def _patience_s(self, slots: npt.NDArray[np.int64]) -> F64:
+        if self._stale_after_s is not None:
+            return np.full(len(slots), self._stale_after_s)
+        return patience_s(self._silence[0, slots], self._silence[1, slots])
 
     def _slot(self, group: str, stream: int, names: Sequence[str]) -> int:
         slot = self._slots.get((group, stream), -1)
         if slot < 0 and self._free:
             slot = self._slots[group, stream] = self._free.pop()
-            self._last[4:, slot] = 0.0
+            self._last[3:, slot] = 0.0
+            self._silence[:, slot] = 0.0
             self._names[slot] = _labels(group, names[stream])
         return slot
 
@@ -115,14 +132,17 @@ class StreamSeries:
 
     def expire(self, now_s: float) -> None:
         """Give back the slots of streams that have been silent for longer than allowed."""
-        for key, slot in list(self._slots.items()):
-            if now_s - self._last[3, slot] > self._stale_after_s:
+        slots = np.fromiter(self._slots.values(), np.int64, len(self._slots))
+        silent = now_s - self._last[3, slots] > self._patience_s(slots)
+        for key, slot, stale in zip(list(self._slots), slots.tolist(), silent.tolist(), strict=True):
+            if stale:
                 del self._slots[key]
                 self._free.append(slot)
 
     def render(self, now_s: float) -> bytes:
         """Return the exposition text of the streams that are not stale."""
-        slots = [slot for slot in list(self._slots.values()) if now_s - self._last[3, slot] <= self._stale_after_s]
+        known = np.array(list(self._slots.values()), np.int64)
+        slots = known[now_s - self._last[3, known] <= self._patience_s(known)].tolist()
         lines: list[str] = []
         for metric, row in zip(PER_STREAM, self._last, strict=True):
             name = f"streamae_{metric.name}"

@@ -7,15 +7,19 @@ no shape that its own golden windows do not have. Nothing here runs code of the 
 
 import io
 import json
+import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
+from streamae.core.align_rule import GridAlign
 from streamae.core.calendar import ANGLES, Calendar
 from streamae.core.calibration import Calibration, StreamCalibration
+from streamae.core.counters import COUNTERS
 from streamae.core.fields import FieldReader
+from streamae.core.impossible import Sentinels
 from streamae.core.profile import Profile
 from streamae.errors import ArtifactError
 from streamae.model.spec import DetectorSpec
@@ -89,7 +93,43 @@ def profile_of(manifest: Mapping[str, Any], digest: str) -> Profile:
         },
         calibration=calibration,
         calendar=_calendar(read, manifest),
+        counters=_counters(manifest, channels),
+        sentinels={name: Sentinels.from_mapping(kept, name) for name, kept in _by_channel(manifest, "sentinels")},
+        grid=_grid(manifest),
     )
+
+
+def _by_channel(manifest: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
+    """Return the entries of a mapping of channels that the manifest may have. Raises ArtifactError."""
+    kept = manifest.get(key, {})
+    if not isinstance(kept, dict) or not kept.keys() <= set(manifest["channels"]):
+        raise ArtifactError(f"{key}: got {kept!r:.60}; it must be a mapping of channels. Train the model again")
+    return list(kept.items())
+
+
+def _counters(manifest: Mapping[str, Any], channels: Sequence[str]) -> dict[str, str]:
+    kept = _by_channel(manifest, "counters")
+    for name, kind in kept:
+        if kind not in COUNTERS:
+            raise ArtifactError(
+                f"counters.{name}: got {kind!r:.60}; this streamae knows {', '.join(COUNTERS)}. Train the model again"
+            )
+    return {name: dict(kept)[name] for name in channels if name in dict(kept)}
+
+
+def _grid(manifest: Mapping[str, Any]) -> GridAlign | None:
+    """Return the grid that the rows of training were built on; None where they were rows already."""
+    kept = manifest.get("grid")
+    if kept is None:
+        return None
+    try:
+        grid = GridAlign(every_s=float(kept["every_s"]), method=kept["method"], gap_max_s=kept["gap_max_s"])
+        good = 0 < grid.every_s < math.inf and grid.method in ("hold", "mean") and 0 < grid.bridged_s() < math.inf
+    except (TypeError, ValueError, KeyError):
+        good = False
+    if not good:
+        raise ArtifactError(f"grid: got {kept!r:.60}; it must have every_s, method, gap_max_s. Train the model again")
+    return grid
 
 
 def check_fields(manifest: Mapping[str, Any], profile: Profile) -> None:

@@ -29,6 +29,7 @@ from typing import Annotated, Any
 from streamae import __version__
 from streamae.addresses import http_address
 from streamae.core.setting import INTERNAL, Setting
+from streamae.core.silence import patience_s
 from streamae.sinks.homeassistant_device import (
     DeviceStreams,
     InstanceState,
@@ -69,8 +70,8 @@ class DiscoveryOptions:
     """Streams that become devices, at most, in the order of their appearance."""
     every_s: Annotated[float, Setting(ge=1, le=3600)] = 10.0
     """Shortest time between two messages of a stream whose score moves; an alert is sent at once."""
-    stale_after_s: Annotated[float, Setting(gt=0)] = 300.0
-    """Silence after which a stream's entities become unavailable."""
+    stale_after_s: Annotated[float | None, Setting(gt=0)] = None
+    """Silence after which a stream's entities become unavailable. Without it, five times its longest so far, 5m at least."""
     forget_after_s: Annotated[float, Setting(gt=0)] = 604800.0
     """Silence after which a stream's device is taken away; it comes back when the stream speaks again."""
     page: Annotated[str | None, Setting(check=http_address)] = None
@@ -102,6 +103,8 @@ class _Device:
     progress: tuple[float, int]
     moved_s: float
     spoke: bool
+    longest_s: float = 0.0
+    silences: int = 0
     announced: bool = False
     available: bool | None = None
     state: dict[str, Any] | None = None
@@ -208,11 +211,17 @@ class Discovery:
         """Note whether a stream made progress; False where it has been silent for too long to be kept."""
         progress = _progress(table, i)
         if progress != device.progress:
+            if device.spoke:  # one beyond what is allowed teaches no more than that
+                silent_s = min(now_s - device.moved_s, self._patience_s(device))
+                device.longest_s, device.silences = max(device.longest_s, silent_s), device.silences + 1
             device.progress, device.moved_s, device.spoke = progress, now_s, True
         if now_s - device.moved_s <= self.terms.forget_after_s:
             return True
         self._forgotten[device.group, device.stream] = progress
         return False
+
+    def _patience_s(self, device: _Device) -> float:
+        return self.terms.stale_after_s or patience_s(device.longest_s, device.silences)
 
     def _leftovers(self, tables: Mapping[str, DeviceStreams], now_s: float) -> Iterator[DiscoveryMessage]:
         """Take away what an earlier run announced and nobody stands behind any more."""
@@ -233,7 +242,7 @@ class Discovery:
         if not device.announced:
             device.announced = True
             yield DiscoveryMessage(self._config_topic(device.object), encode(self._config(device)))
-        silent = now_s - device.moved_s > self.terms.stale_after_s
+        silent = now_s - device.moved_s > self._patience_s(device)
         available = False if silent else True if device.spoke else None
         if available is not None and available != device.available:
             device.available = available

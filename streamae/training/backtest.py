@@ -7,7 +7,7 @@ behind it, and the daemon would have given it the same score.
 import csv
 import gzip
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from streamae.core.report import Transition
 from streamae.core.topics import Template
 from streamae.core.types import F32, F64, I8, I64, AlertState, Bool, Rows
 from streamae.errors import SeriesError
+from streamae.history.gridding import regrid
 from streamae.history.recordings import Series
 
 __all__ = [
@@ -149,8 +150,11 @@ def score_file(model: Path, path: Path, out: Path, sha256: str | None, registry:
 
     series = read_series(path)
     artifact = open_artifact(model, sha256, registry or default_registry())
-    scored = score_series(series, offline_group(artifact.profile, artifact.reconstructor, AlertRule()))
+    profile, what = artifact.profile, "rows"
+    if profile.grid is not None:  # as in training and in the daemon; totals are increases there
+        series, profile, what = regrid(series, profile), replace(profile, counters={}), "rows of the model's grid"
+    scored = score_series(series, offline_group(profile, artifact.reconstructor, AlertRule()))
     write_scores(out, series.time_text, scored)
     known = int(np.isfinite(scored.score).sum())
     above = int((scored.score > scored.threshold).sum())
-    return f"{path}: {known} of {len(scored.score)} rows scored, {above} above the threshold; written to {out}"
+    return f"{path}: {known} of {len(scored.score)} {what} scored, {above} above the threshold; written to {out}"

@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from streamae.core.calendar import Calendar
+from streamae.core.counters import Counters
 from streamae.core.scale import SCALED_MAX, estimate
 from streamae.core.sensors.state import KINDS_MIN, MOVES_MIN
-from streamae.core.types import F32, F64, I64
+from streamae.core.types import F32, F64, I64, Rows
 from streamae.errors import SeriesError
+from streamae.history.prepared import Prepared
 from streamae.history.series import Series, read_series
 
 __all__ = ["Dataset", "Stream", "build", "find_period", "load", "window_ends"]
@@ -39,6 +41,8 @@ class Stream:
     channels: tuple[str, ...]
     time_s: F64
     values: F64
+    prepared: Prepared | None = None
+    """How its rows were made of samples; None: they are as they were recorded."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,11 +82,15 @@ def load(paths: Sequence[Path], rows: int | None, fetched: Sequence[Series] = ()
         raise SeriesError(
             f"two files or sources give the stream name {twice[0]}; rename one, each stream needs its own name"
         )
-    return [Stream(x.name, tuple(x.channels), x.time_s[:rows], x.values[:rows]) for x in found]
+    return [Stream(x.name, tuple(x.channels), x.time_s[:rows], x.values[:rows], x.prepared) for x in found]
 
 
-def build(streams: Sequence[Stream], context: Sequence[str] | None = None) -> Dataset:
+def build(
+    streams: Sequence[Stream], context: Sequence[str] | None = None, counters: Mapping[str, str] | None = None
+) -> Dataset:
     """Clean, scale and join the streams of a group; `context` names channels that are inputs only (None: find them).
+
+    `counters` are channels whose values are totals, and how they are read (`core.counters`).
 
     Raises SeriesError naming the stream and what to do.
     """
@@ -97,7 +105,8 @@ def build(streams: Sequence[Stream], context: Sequence[str] | None = None) -> Da
             )
     kept, dropped = _kept_channels(streams)
     refused = {"incomplete": 0, "not_increasing": 0}
-    cleaned = [_clean(stream, kept, refused) for stream in streams]
+    kinds = [(counters or {}).get(channels[c]) for c in kept]
+    cleaned = [_clean(stream, kept, refused, kinds) for stream in streams]
     values = [rows for _, rows in cleaned]
     location, scale = (np.stack(x) for x in zip(*(estimate(rows) for rows in values), strict=True))
     scale = _floored(scale, location, values)
@@ -183,7 +192,7 @@ def _kept_channels(streams: Sequence[Stream]) -> tuple[list[int], dict[str, str]
     if not kept:
         raise SeriesError(
             f"{streams[0].name}: no channel has values in at least half of the rows; each row must carry all channels: "
-            "resample the series onto one grid first"
+            "put the samples onto a time grid, as `align: {every: 1m}` does in the daemon: `streamae train --every 1m`"
         )
     return kept, dropped
 
@@ -192,8 +201,10 @@ def _missing(column: F64) -> float:
     return float(np.mean(~np.isfinite(column))) if len(column) else 1.0
 
 
-def _clean(stream: Stream, kept: Sequence[int], refused: dict[str, int]) -> tuple[F64, F64]:
-    """Rows that carry all channels and go forward in time."""
+def _clean(
+    stream: Stream, kept: Sequence[int], refused: dict[str, int], counters: Sequence[str | None]
+) -> tuple[F64, F64]:
+    """Rows that carry all channels and go forward in time; with the increase of `counters`, where it is known."""
     values = stream.values[:, list(kept)]
     whole = np.isfinite(values).all(axis=1) & np.isfinite(stream.time_s)
     refused["incomplete"] += int((~whole).sum())
@@ -211,7 +222,12 @@ def _clean(stream: Stream, kept: Sequence[int], refused: dict[str, int]) -> tupl
             f"{stream.name}: has {forward.sum()} usable rows of {len(stream.time_s)}, at least {ROWS_MIN} are needed; "
             "record for longer, or leave this file out"
         )
-    return time_s[forward], values[forward]
+    rows = Rows(np.zeros(int(forward.sum()), np.int32), time_s[forward], values[forward])
+    stage = Counters(counters)
+    stage.grow(1)
+    counted = stage.rows(rows)
+    refused["incomplete"] += len(rows) - len(counted)
+    return counted.time_s, counted.values
 
 
 def _floored(scale: F64, location: F64, values: Sequence[F64]) -> F64:
@@ -223,8 +239,8 @@ def _floored(scale: F64, location: F64, values: Sequence[F64]) -> F64:
 
 def _measures(column: F64) -> bool:
     """Whether values `[n]` are a measurement: no mode, setpoint or constant."""
-    kinds, changes = len(np.unique(column)), np.count_nonzero(np.diff(column))
-    return bool(kinds > _SETPOINTS_MAX or (kinds >= KINDS_MIN and changes * MOVES_MIN >= len(column)))
+    kinds, changes = len(np.unique(column)), int(np.count_nonzero(np.diff(column)))
+    return kinds > _SETPOINTS_MAX or (kinds >= KINDS_MIN and changes * MOVES_MIN >= len(column))
 
 
 def _targets(

@@ -17,10 +17,10 @@ import numpy as np
 from streamae.core.alert import AlertRule
 from streamae.core.profile import Reconstructor
 from streamae.history.series import Series
-from streamae.model.artifact import profile_of
 from streamae.training.backtest import offline_group, score_series
 from streamae.training.calibrate import DEFAULT_BUDGET_PER_S, VOUCHED
 from streamae.training.dataset import Stream
+from streamae.training.preparing import rows_profile
 
 __all__ = ["first_part", "is_short", "passed"]
 
@@ -44,7 +44,7 @@ def passed(manifest: Mapping[str, Any], model: Reconstructor, streams: Sequence[
 
     The threshold is the calibrated one, 1, not what it has adapted to.
     """
-    group, highest = offline_group(profile_of(manifest, ""), model, AlertRule()), 0.0
+    group, highest = offline_group(rows_profile(manifest), model, AlertRule()), 0.0
     for stream in streams:
         text = [repr(t) for t in stream.time_s.tolist()]
         score = score_series(Series(stream.name, stream.channels, stream.time_s, text, stream.values), group).score

@@ -19,11 +19,11 @@ from streamae.core.profile import Reconstructor
 from streamae.core.types import F64, Bool
 from streamae.errors import SeriesError
 from streamae.history.series import Series, open_text, times_of
-from streamae.model.artifact import profile_of
 from streamae.store.past import Spell
 from streamae.training.backtest import offline_group, score_series
 from streamae.training.dataset import Stream
 from streamae.training.limits import OFFSET_MIN, fbeta_limit, move_threshold
+from streamae.training.preparing import rows_profile
 
 __all__ = ["inside", "place_threshold", "read_incidents", "without"]
 
@@ -87,7 +87,7 @@ def place_threshold(
 
     All streams of a group have one offset above their own mean, so all scores count together.
     """
-    profile = profile_of(manifest, "")
+    profile = rows_profile(manifest)
     group = offline_group(profile, model, AlertRule())
     scores, hits = [], []
     for stream in streams:

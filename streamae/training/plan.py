@@ -5,7 +5,7 @@ leaves. One channel: subspaces, T² and prototypes of 32 to 96 rows, and the net
 is longer than a fifth of the shortest series.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from streamae.core.types import F32, F64, I64
 from streamae.errors import SeriesError
+from streamae.history.prepared import CounterChoice, Screening
 from streamae.model.spec import DetectorSpec, NetworkSpec
 from streamae.training.dataset import Dataset, window_ends
 from streamae.training.features import components, sample_windows
@@ -37,6 +38,7 @@ _HELD_OUT = 0.2
 class TrainConfig:
     """What may be chosen; None and "auto" mean: from the series.
 
+    `range`, `counters` and `sentinels` say what is a measurement, and how totals are read (`history.screening`).
     `banks: false` gives a bare network of the literature on all channels, `score: mahalanobis` the distance of its
     errors (EncDec-AD), `threshold` says how the threshold is placed, and `holdout` is the trailing part of each series
     that it is not trained on (None: none, or a fifth where the score is the distance, whose mean and covariance belong
@@ -57,6 +59,9 @@ class TrainConfig:
     linear_variance: float | None = None
     code_distance: bool = False
     score: Literal["groups", "mahalanobis"] = "groups"
+    range: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    counters: Mapping[str, CounterChoice] | Literal["auto", "off"] = "auto"
+    sentinels: Literal["auto", "off"] = "auto"
     context: tuple[str, ...] | None = None
     context_inputs: Literal["auto", "on", "off"] = "auto"
     calendar: Literal["auto", "on", "off"] = "auto"
@@ -71,6 +76,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse an unknown time zone."""
         zone_of(self.zone)
+
+    @property
+    def screening(self) -> Screening:
+        """What is said of the values; the rest is to be found."""
+        said = {} if isinstance(self.counters, str) else self.counters
+        return Screening(self.range, said, self.counters != "off", self.sentinels == "auto")
 
     @property
     def held_out(self) -> float:

@@ -15,7 +15,7 @@ from streamae.training.plan import TrainConfig
 
 __all__ = ["config_of", "read_config"]
 
-_SWITCHES = ("linear", "context_inputs", "calendar")  # auto, on, off: the last two are booleans in YAML
+_SWITCHES = ("linear", "context_inputs", "calendar", "counters", "sentinels")  # auto, on, off: two are booleans in YAML
 
 
 def read_config(path: Path | None) -> TrainConfig:
@@ -38,6 +38,8 @@ def config_of(keys: Mapping[str, Any], path: Path) -> TrainConfig:
     tree = dict(keys)
     tree |= {key: "on" if tree[key] else "off" for key in _SWITCHES if isinstance(tree.get(key), bool)}
     tree.pop("sources", None)  # where the series come from, not what is made of them: see history.databases
+    if isinstance(tree.get("counters"), dict):
+        tree["counters"] = {name: "off" if kind is False else kind for name, kind in tree["counters"].items()}
     mistakes = _unknown(path, tree, TrainConfig, "")
     mistakes += _unknown(path, tree.get("recipe"), Recipe, "recipe.")
     mistakes += _unknown(path, tree.get("threshold"), Limit, "threshold.")

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import streamae
+from streamae.core.align_rule import GridAlign
 from streamae.core.types import F32, I64
 from streamae.errors import SeriesError
 from streamae.history.series import Series
@@ -35,8 +36,9 @@ from streamae.training.holdout import first_part, is_short, passed
 from streamae.training.incidents import place_threshold, read_incidents, without
 from streamae.training.limits import move_threshold
 from streamae.training.plan import TrainConfig, ends_of, flat_windows, make_plan, rows_at
+from streamae.training.preparing import Ready, prepare
 
-__all__ = ["TrainConfig", "Trained", "train", "train_dataset", "train_streams"]
+__all__ = ["TrainConfig", "Trained", "train", "train_dataset", "train_ready", "train_streams"]
 
 _GOLDEN_WINDOWS = 4
 _LINEAR_WINDOWS = 4000
@@ -62,24 +64,28 @@ def train(
     config: TrainConfig | None = None,
     *,
     fetched: Sequence[Series] = (),
+    grid: GridAlign | None = None,
     now: Callable[[], float],
     registry: Path | None = None,
     console: Console | None = None,
 ) -> Trained:
     """Train on the first `rows` rows of each file (all, if None), write the model file `out`, and print what was found.
 
-    `fetched` are series in addition to those in files. `now` is a clock in seconds. `registry` records the digest, so
-    that this installation may load the file without a pin. Raises SeriesError on series that nothing can be learnt
+    `fetched` are series in addition to those in files. `grid` puts the samples of files onto a time grid, as the daemon
+    does. `now` is a clock in seconds. `registry` records the digest, so that this installation may load the file
+    without a pin. Raises SeriesError on series that nothing can be learnt
     from, ArtifactError where `out` cannot be written.
     """
     console = console or Console(file=sys.stderr)
     config = config or TrainConfig()
     began_s = now()
-    streams = load(paths, rows, fetched)
-    limit = config.threshold
+    ready = prepare(load(paths, rows, fetched), config.screening, grid)
+    streams, limit = ready.streams, config.threshold
     incidents = read_incidents(limit.incidents, streams) if limit.incidents is not None else []
     normal = without(streams, incidents)
-    _say_found(console, build(normal, config.context))
+    for note in ready.notes:
+        console.print(note, highlight=False, markup=False)
+    _say_found(console, build(normal, config.context, ready.counters))
     if incidents:
         console.print(f"left out the rows of {len(incidents)} incidents; they place the threshold", highlight=False)
     columns = (
@@ -90,14 +96,14 @@ def train(
     )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("training", total=config.recipe.steps, loss=float("nan"))
-        trained = train_streams(normal, seed, config, lambda step, _, loss: bar.update(task, completed=step, loss=loss))
+        ready = replace(ready, streams=normal)
+        trained = train_ready(ready, seed, config, lambda step, _, loss: bar.update(task, completed=step, loss=loss))
         bar.update(task, completed=config.recipe.steps)
     if incidents:
         model = TorchReconstructor(trained.scripted, DetectorSpec.from_mapping(trained.manifest["network"]))
         place_threshold(trained.manifest, model, streams, incidents, limit.beta)
         trained.manifest["training"]["incidents"] = len(incidents)
-    trained.manifest["training"]["trained_s"] = began_s
-    trained.manifest["training"]["duration_s"] = round(now() - began_s, 2)
+    trained.manifest["training"] |= {"trained_s": began_s, "duration_s": round(now() - began_s, 2)}
     digest = save(out, trained.scripted, trained.manifest, registry)
     _say_trained(console, out, digest, trained.manifest)
     return replace(trained, digest=digest)
@@ -106,20 +112,33 @@ def train(
 def train_streams(
     streams: Sequence[Stream], seed: int, config: TrainConfig, progress: Callable[[int, int, float], None] | None = None
 ) -> Trained:
-    """Train and calibrate on these streams, and ask of rows at their end what the threshold is worth where it matters.
+    """Train and calibrate on these streams, after finding what of them is a measurement.
 
     Raises SeriesError on series that nothing can be learnt from.
     """
-    trained = train_dataset(build(streams, config.context), seed, config, progress)
+    return train_ready(prepare(streams, config.screening), seed, config, progress)
+
+
+def train_ready(
+    ready: Ready, seed: int, config: TrainConfig, progress: Callable[[int, int, float], None] | None = None
+) -> Trained:
+    """Train and calibrate, and ask of rows at the end of each stream what the threshold is worth where it matters.
+
+    Raises SeriesError on series that nothing can be learnt from.
+    """
+    trained = train_dataset(build(ready.streams, config.context, ready.counters), seed, config, progress)
+    ready.complete(trained.manifest)
     limit = config.threshold
     if limit.method != "budget" or not limit.unseen or config.held_out or not is_short(trained.manifest):
         return trained
     try:
-        first = train_dataset(build(first_part(streams, limit.unseen), config.context), seed, config, progress)
+        part = build(first_part(ready.streams, limit.unseen), config.context, ready.counters)
+        first = train_dataset(part, seed, config, progress)
+        ready.complete(first.manifest)
     except SeriesError:  # too short for less of it
         return trained
     model = TorchReconstructor(first.scripted, DetectorSpec.from_mapping(first.manifest["network"]))
-    trained.manifest["training"]["unseen_passed"] = by = passed(first.manifest, model, streams, limit.unseen)
+    trained.manifest["training"]["unseen_passed"] = by = passed(first.manifest, model, ready.streams, limit.unseen)
     move_threshold(trained.manifest, by)
     return trained
 

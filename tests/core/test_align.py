@@ -113,6 +113,19 @@ def test_a_value_is_held_no_longer_than_the_gap():
     assert [row[2] for row in rows] == [[1, 9], [2, 9], [3, 9], [6, 8], [7, 8]]
 
 
+@pytest.mark.parametrize(("values", "mean"), [([20.0, 22.0, 27.0], 23.0), ([5.0, 5.0, 8.0], 6.5)])
+def test_a_mean_is_of_all_samples_of_one_time_that_differ(values, mean):
+    """A clock of whole seconds stamps several samples alike; the same value again counts as sent again."""
+    samples = [(0, 0, 1.0, value) for value in values]
+    grid = GridAlign(1.0, method="mean", lateness_s=1.0, gap_max_s=1.0)
+    for parts in ([[*samples, (0, 0, 5.0, 0.0)]], [[one] for one in [*reversed(samples), (0, 0, 5.0, 0.0)]]):
+        rows, drops = run(align_stage(grid, 1), parts)
+        assert rows[0] == (0, 1.0, [mean])
+        assert drops[Drop.DUPLICATE] == len(values) - len(set(values))
+    rows, _ = run(align_stage(GridAlign(1.0, lateness_s=1.0, gap_max_s=1.0), 1), [[*samples, (0, 0, 5.0, 0.0)]])
+    assert rows[0] == (0, 1.0, [values[0]])
+
+
 def test_a_stream_that_comes_back_after_a_year_is_cheap():
     """A long silence builds no rows, however many ticks it spans."""
     stage = align_stage(GridAlign(0.001, lateness_s=0.0, gap_max_s=0.01), 1)

@@ -97,6 +97,21 @@ def test_a_model_that_fails_on_everything_is_a_reason_not_to_be_ready(world):
     assert not [reason for reason in world.view.snapshot().unready if "judges nothing" in reason]
 
 
+@pytest.mark.parametrize(
+    ("gap_max_s", "silent_s", "ready"), [(5.0, 299, True), (5.0, 301, False), (7200.0, 7000, True)]
+)
+def test_how_long_a_plant_may_be_silent_follows_its_models(tmp_path, gap_max_s, silent_s, ready):
+    """Without `mqtt.silent_after`, five minutes, or as long as all models bridge."""
+    store, clock = opened(tmp_path), Clock()
+    source = SimpleNamespace(status=lambda: SourceStatus(connected=True, subscribed=True, last_message_age_s=silent_s))
+    groups, metrics = Groups("plant-1", [plants.group(profile=plants.profile(gap_max_s=gap_max_s))]), Metrics(clock)
+    loop = Loop(source, groups, store, metrics, arrived=clock, now=clock, monotonic=clock, sleep=lambda _: None)
+    view = DaemonView(loop, store, metrics, now=clock, monotonic=clock, silent_after_s=None)
+    view.publish()
+    assert any("no message has arrived" in reason for reason in view.snapshot().unready) is not ready
+    store.close()
+
+
 def test_a_past_is_read_while_the_loop_goes_on(world):
     """The loop copies what it knows of the stream between two turns; of no stream, group or model there is none."""
     view = world.view

@@ -42,6 +42,7 @@ streams:
   edge:
     topics: [{topic: "spBv1.0/{group}/+/{node}/{device}", payload: sparkplug}]
     align: {every: 1s, lateness: 1s, gap_max: 120s}
+    counters: {Flow: off}
     model: {path: edge.pt}
 """
 
@@ -92,12 +93,14 @@ def test_rows_are_those_of_the_daemon(tmp_path, size, monkeypatch):
                 messages.append((time_s, f"plant/p{i % 2}/{channel}", repr(float(rng.normal())).encode()))
     batches = [messages[i : i + size] for i in range(0, len(messages), size)]
     made = [Batch([t.encode() for _, t, _ in b], [p for _, _, p in b], np.array([s for s, _, _ in b])) for b in batches]
-    monkeypatch.setattr("streamae.history.messages._READINGS_A_STEP", size)
+    monkeypatch.setattr("streamae.history.gridding._READINGS_A_STEP", size)
     group = load(configured(tmp_path, GRID)).streams["pumps"]
     found = series_of_messages("pumps", group, lambda: made)
     numbers = known_stream([0.0, 0.0], [1.0, 1.0], weight=[0.5, 0.5], zero=1.4, offset=1.6)
     known = dict.fromkeys(("p0", "p1"), numbers)
-    trained = profile(channels=found.series[0].channels, streams=known, gap_max_s=10.0)
+    bridged_s = found.series[0].prepared.grid.gap_max_s  # as long as these channels need; training hands it on
+    assert bridged_s >= 10.0
+    trained = profile(channels=found.series[0].channels, streams=known, gap_max_s=bridged_s)
     pipeline = Pipeline("x", group.with_model("pumps", trained, LevelModel()))
     rows = {"p0": [], "p1": []}
     for batch in made:

@@ -310,6 +310,21 @@ def test_names_outside_the_catalogue_are_refused():
         Metrics(Clock()).count("invented")
 
 
+@pytest.mark.parametrize("every_s", [10.0, 1800.0])
+def test_series_follow_the_silences_of_their_stream(every_s):
+    """Without `stale_after`, a stream keeps its series for five of its longest silences, and five minutes at least."""
+    clock = Clock()
+    metrics = Metrics(clock, per_stream_max=3)
+    for _ in range(5):
+        observe(metrics, report(groups=judged("g", ["a"], verdicts([0], [1.0]))))
+        clock.now_s += every_s
+        assert "anomaly_score" in metrics.render().decode()
+    clock.now_s += max(290.0, 4.9 * every_s) - every_s
+    assert "anomaly_score" in metrics.render().decode()
+    clock.now_s += max(20.0, 0.2 * every_s)
+    assert "anomaly_score" not in metrics.render().decode()
+
+
 @pytest.mark.parametrize(
     ("before", "after", "removed", "renamed"),
     [(["a", "b", "c"], ["c", "b"], [(0, 2)], []), (["a", "b"], ["a"], [(1, 1)], []), (["a", "b"], ["x", "b"], [], [0])],

@@ -472,3 +472,18 @@ def test_a_fault_turns_a_real_pumps_sensor_on_and_everything_survives_restarts(m
     finally:
         feed.stop()
         daemon.kill()
+
+
+@pytest.mark.parametrize("every_s", [10.0, 900.0, 3600.0])
+def test_how_long_a_stream_may_be_silent_follows_its_own_silences(every_s):
+    """Without `stale_after`, a sensor that speaks each quarter of an hour stays available, not for ten of them."""
+    home, discovery = Home(), Discovery(DiscoveryOptions("plant-1"))
+    for n in range(6):
+        play(home, discovery, n * every_s, pumps=table("p1", time_s=float(n)))
+        play(home, discovery, (n + 0.99) * every_s, pumps=table("p1", time_s=float(n)))
+        assert home.available("p1") in (b"online", None)
+    assert home.available("p1") == b"online"
+    play(home, discovery, 5 * every_s + max(290.0, 4.9 * every_s), pumps=table("p1", time_s=5.0))
+    assert home.available("p1") == b"online"
+    play(home, discovery, 5 * every_s + max(310.0, 5.1 * every_s), pumps=table("p1", time_s=5.0))
+    assert home.available("p1") == b"offline"

@@ -285,3 +285,10 @@ def test_what_a_network_server_decoded_is_what_was_measured():
     (first,), (second,) = (topics(said([(600.0 * i, "app/1/up", one) for i in range(3)])) for one in (ttn, old))
     assert first["values"] == {"soil": "uplink_message.decoded_payload.soil"}
     assert second["values"] == {"temperature": "objectJSON.temperature"}
+
+
+def test_what_runs_on_a_battery_may_be_silent_for_long():
+    """A short look does not show how long a battery sensor can be silent, so it is given two hours at least."""
+    mains, sensor = devices(["p"], every_s=30.0, power=7.5), devices(["s"], every_s=30.0, soil=7.5, battery=80)
+    found = yaml.safe_load(said(mains + sensor))["streams"].values()
+    assert [group["health"]["stale_after"] for group in found] == ["5m", "2h"]

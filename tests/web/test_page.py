@@ -280,6 +280,33 @@ def test_a_stream_is_silenced_from_its_page(serve, open_page, tmp_path):
     assert [(s["stream"], s["rule"]) for s in fleet.silences()] == [(SICK, "*")]
 
 
+def test_a_stream_that_was_changed_on_purpose_learns_again_or_has_a_new_name(serve, open_page, tmp_path):
+    """From its page: what it learns from is a choice, a new name takes the page along, Escape changes nothing."""
+    fleet = Fleet()
+    page = open_page(serve(fleet) + PLACES["stream"])
+    button = page.get_by_role("button", name="Changed on purpose …")
+    button.click()
+    expect(page.get_by_label("New name")).to_be_hidden()
+    shoot(page, "change-dialog", tmp_path)
+    page.keyboard.press("Escape")
+    assert fleet.changes == []
+    button.click()
+    page.get_by_label("Learn from").select_option("21600")
+    page.get_by_role("button", name="Change", exact=True).click()
+    page.locator("#token-value").fill(TOKEN)
+    page.keyboard.press("Enter")
+    expect(page.locator("dialog.ask")).to_have_count(0)
+    (wanted, since_s) = fleet.changes[0]
+    assert (wanted.kind, wanted.group, wanted.stream) == ("relearn", "pumps", SICK)
+    assert 0 <= TIME_S - since_s < 22000
+    button.click()
+    page.get_by_label("What to do").select_option("rename")
+    page.get_by_label("New name").fill("line9/pump <b>")
+    page.get_by_role("button", name="Change", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("line9/pump <b>")
+    assert [(c.kind, c.name) for c, _ in fleet.changes[1:]] == [("rename", "line9/pump <b>")]
+
+
 def test_a_false_alarm_can_be_taken_back(serve, open_page):
     fleet = Fleet()
     fleet.resolve(fleet.fire(SICK))

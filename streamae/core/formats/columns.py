@@ -72,7 +72,7 @@ class ReadingColumns:
 
     def begin(self, at: int, arrival_s: float, latest_s: float) -> None:
         """Go on to the message of this number: what is added from now on is of it."""
-        self.at, self.arrival_s, self.latest_s, self.believed_s, self.refused = at, arrival_s, latest_s, math.nan, -1
+        self.at, self.arrival_s, self.latest_s, self.believed_s, self.refused = at, arrival_s, latest_s, arrival_s, -1
 
     def refusal(self, time_s: float) -> Drop | None:
         """Return why a time in the message that is being read is not believed; None where it is.

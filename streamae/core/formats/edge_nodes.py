@@ -133,17 +133,20 @@ class EdgeNodes:
 
     def state(self) -> State:
         """Return what a snapshot keeps; nothing where there are no edge nodes."""
-        return _packed(
-            {name: [node.seq, node.bd_seq, node.births, node.newest_s] for name, node in self._nodes.items()}
-        )
+        kept = _packed({name: [node.seq, node.bd_seq, node.births] for name, node in self._nodes.items()})
+        newest_s = np.array([node.newest_s for node in self._nodes.values()], np.float64)
+        return {**kept, "edge_nodes_newest_s": newest_s} if kept else {}
 
     def restore(self, state: State) -> None:
         """Take over what `state` returned."""
         kept: Mapping[str, Any] = json.loads(state["edge_nodes"].tobytes()) if "edge_nodes" in state else {}
         self._nodes = {
-            name: _Node(seq, bd_seq, {d: {k: tuple(e) for k, e in birth.items()} for d, birth in births.items()}, *more)
-            for name, (seq, bd_seq, births, *more) in kept.items()
+            name: _Node(seq, bd_seq, {d: {k: tuple(e) for k, e in birth.items()} for d, birth in births.items()})
+            for name, (seq, bd_seq, births) in kept.items()
         }
+        if "edge_nodes_newest_s" in state:  # not in a snapshot of an earlier build
+            for node, newest_s in zip(self._nodes.values(), state["edge_nodes_newest_s"].tolist(), strict=False):
+                node.newest_s = newest_s
         self._others = sum(node.others for node in self._nodes.values())
 
 

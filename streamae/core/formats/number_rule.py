@@ -63,6 +63,8 @@ class NumberRule:
         return Drop.UNAVAILABLE if value is None else to_number(value)
 
     def _of_text(self, text: str) -> float | Drop:
+        if not self._comma and _NUMBER.fullmatch(text) is not None:
+            return to_number(float(text))
         text = text.strip(_EDGES)
         if len(text) > 1 and text[0] == text[-1] == '"':
             text = text[1:-1].strip(_EDGES)

@@ -94,7 +94,7 @@ class RecordReader:
         """Add what a record of a message says; False where it says nothing of the group's channels."""
         found = self._found(record, route)
         time_s = times[0] if record.time_s is None else record.time_s
-        refused = out.refusal(time_s)
+        refused = None if record.time_s is None else out.refusal(time_s)
         if found and refused is not None:
             out.drops[refused] += 1
             return True

@@ -117,15 +117,19 @@ class SensorRules:
     def _bound(self, s: int, c: int, time_s: float, value: float, maintenance: bool) -> list[Finding]:
         v, key = self.state_of_sensors, (s, c, "out_of_range")
         low, high = float(v.low[c]), float(v.high[c])
+        within, impossible = low <= value <= high, v.impossible
+        sentinel = within and impossible.coded and bool(impossible.is_sentinel(np.array([c]), np.array([value]))[0])
+        if sentinel:
+            low, high = impossible.usual[c]
         bound = low if value < low else high
-        if low <= value <= high:
+        if within and not sentinel:
             if key in self.open and self.open[key][1] - time_s > SLIP_S:  # its clock has fallen back
                 self.open[key][1] = time_s
             if key in self.open and time_s - self.open[key][1] >= self.rule.keep_s:
                 return [self._end(key, time_s, value, bound)]
         elif key in self.open:
             self.open[key][1] = time_s
-        elif not maintenance:
+        elif not maintenance and not (sentinel and int(v.run[s, c]) <= impossible.patience[c]):
             return [self._fire(s, c, "out_of_range", time_s, time_s, bound, value)]
         return []
 

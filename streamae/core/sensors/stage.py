@@ -4,7 +4,8 @@
                   silence so far, and for a minute at least
     stuck         a value has not changed for ten times its longest run of equal values so far, and 60 samples at least;
                   never of a channel that has shown fewer than five values, or that is constant most of the time
-    out_of_range  a value lies outside of the range that the operator declared
+    out_of_range  a value lies outside of the range that the operator declared; or one that training found to stand for
+                  no measurement (`core.impossible`) comes more often in a row than it did there, by half
 
 Nothing is judged before it has been seen often enough, and what was reported teaches only up to the limit that it
 broke: a sensor that is silent every night is reported for some nights, and then it is known.
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from streamae.core.arrays import firsts, rounds
+from streamae.core.impossible import ImpossibleValues
 from streamae.core.sensors.rules import RULES, Finding, SensorRules
 from streamae.core.sensors.state import AUTO, KINDS_MIN, SensorRule, SensorState
 from streamae.core.types import F64, I32, I64, Bool, Readings, State
@@ -59,9 +61,11 @@ class _Sorted:
 class Sensors:
     """The sensors of a group; `apart` where the channels of a stream arrive on their own."""
 
-    def __init__(self, rule: SensorRule, channels: Sequence[str], *, apart: bool) -> None:
+    def __init__(
+        self, rule: SensorRule, channels: Sequence[str], *, apart: bool, impossible: ImpossibleValues | None = None
+    ) -> None:
         self.rule = rule
-        self.state_of_sensors = SensorState(rule, channels)
+        self.state_of_sensors = SensorState(rule, channels, impossible)
         self.verdicts = SensorRules(self.state_of_sensors, apart=apart)
         self._alive_s = 0.0  # the group's own clock
         self._arrival_s = np.nan
@@ -196,6 +200,9 @@ class Sensors:
         decides |= v.slips(cell, x.time_s - np.where(x.begins, v.cells["event_s"][cell], _shifted(x.time_s)))
         if v.bounded:
             decides |= (x.value < v.low[x.channel]) | (x.value > v.high[x.channel])
+        if v.impossible.coded:
+            patience = v.impossible.patience[x.channel]
+            decides |= (x.run > patience) & v.impossible.is_sentinel(x.channel, x.value)
         many = v.cells["kinds"][cell] >= KINDS_MIN
         if novel.any():  # the channel may have so many by the end of the batch
             channel = np.cumsum(x.begins) - 1

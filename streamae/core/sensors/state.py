@@ -11,6 +11,7 @@ from typing import Annotated
 import numpy as np
 
 from streamae.core.arrays import grown, without
+from streamae.core.impossible import ImpossibleValues
 from streamae.core.setting import INTERNAL, Setting
 from streamae.core.types import F32, F64, I8, I32, I64, Bool, State
 
@@ -42,7 +43,7 @@ class SensorRule:
     stuck_after_s: Annotated[float | None, Setting(form="patience")] = AUTO
     """Time without any change that raises an alert; auto: ten times the longest run so far, 60 samples at least."""
     range: Mapping[str, Annotated[tuple[float, float], Setting(check=_check_limits)]] = field(default_factory=dict)
-    """Channel -> lowest and highest value that its sensor can mean; what is outside raises an alert."""
+    """Channel -> lowest and highest value that its sensor can mean; what is outside raises an alert, and is missing."""
     keep_s: Annotated[float, INTERNAL] = 60.0
     """How long a channel must be back in its range before it is well."""
     stale_min_s: Annotated[float, INTERNAL] = 60.0
@@ -54,12 +55,11 @@ class SensorRule:
 class SensorState:
     """The sensors of a group's streams."""
 
-    def __init__(self, rule: SensorRule, channels: Sequence[str]) -> None:
+    def __init__(self, rule: SensorRule, channels: Sequence[str], impossible: ImpossibleValues | None = None) -> None:
         self.rule = rule
         C = len(channels)
-        limits = [rule.range.get(name, (-np.inf, np.inf)) for name in channels]
-        self.low, self.high = np.array([a for a, _ in limits]), np.array([b for _, b in limits])
-        self.bounded = bool(rule.range)
+        self.impossible = impossible or ImpossibleValues(channels, rule.range)
+        self.low, self.high, self.bounded = self.impossible.low, self.impossible.high, self.impossible.bounded
         self.last: F64 = np.zeros((0, C))
         self.run: I32 = np.zeros((0, C), np.int32)
         self.run_from_s: F64 = np.zeros((0, C))

@@ -6,11 +6,14 @@ connected and subscribed, when nothing has arrived for `silent_after_s`, or when
 
 from collections.abc import Mapping, Sequence
 
+from streamae.core.pipeline import Group
 from streamae.daemon.heartbeat import HANGS_AFTER_S
 from streamae.daemon.loop import Loop
 from streamae.web.view import StreamTable
 
-__all__ = ["unhealthy", "unready"]
+__all__ = ["silence_s", "unhealthy", "unready"]
+
+_SILENCE_S = 300.0
 
 
 def unhealthy(loop: Loop, thread_faults: Sequence[str], now_s: float) -> list[str]:
@@ -20,6 +23,12 @@ def unhealthy(loop: Loop, thread_faults: Sequence[str], now_s: float) -> list[st
     if stuck_s > HANGS_AFTER_S:
         reasons.append(f"thread {loop.thread} hangs: no progress for {stuck_s:.0f} s while it {loop.doing}")
     return reasons
+
+
+def silence_s(given_s: float | None, groups: Mapping[str, Group]) -> float:
+    """Return the longest silence that is fine: as given, else five minutes, or as long as all models bridge."""
+    bridged_s = min((one.profile.gap_max_s for one in groups.values()), default=0.0)
+    return max(_SILENCE_S, bridged_s) if given_s is None else given_s
 
 
 def unready(loop: Loop, tables: Mapping[str, StreamTable], up_s: float, silent_after_s: float) -> list[str]:

@@ -130,7 +130,7 @@ class _Reading:
             if batch.broken:
                 pipeline.align.interrupt(np.zeros(1, np.int32))
             readings, _ = pipeline.decoder.decode(batch.topics, batch.payloads, batch.arrival_s)
-            rows, _ = pipeline.align.step(readings)
+            rows, _ = pipeline.aligned(readings)
             kept = rows.time_s >= from_s
             times.append(rows.time_s[kept])
             values.append(rows.values[kept])

@@ -24,7 +24,7 @@ from streamae.daemon.json_parser import json_loads
 from streamae.daemon.loop import Loop
 from streamae.daemon.page.change import StreamChanges
 from streamae.daemon.page.detail import Raw, copy_stream, picture
-from streamae.daemon.page.health import unhealthy, unready
+from streamae.daemon.page.health import silence_s, unhealthy, unready
 from streamae.daemon.page.mailbox import Mailbox
 from streamae.daemon.page.memory import GroupHistory
 from streamae.daemon.page.model_card import model_card
@@ -53,7 +53,7 @@ class DaemonView:
         *,
         now: Callable[[], float],
         monotonic: Callable[[], float],
-        silent_after_s: float,
+        silent_after_s: float | None,
     ) -> None:
         self._loop, self._store, self._metrics = loop, store, metrics
         self._now, self._monotonic, self.silent_after_s = now, monotonic, silent_after_s
@@ -145,7 +145,7 @@ class DaemonView:
 
     def _unready(self) -> list[str]:
         up_s = self._monotonic() - self._started_s
-        return unready(self._loop, self._snapshot.tables, up_s, self.silent_after_s)
+        return unready(self._loop, self._snapshot.tables, up_s, silence_s(self.silent_after_s, self._groups))
 
     def metrics(self) -> bytes:
         """Return the text of /metrics, with what is measured at the moment of asking."""

@@ -12,7 +12,7 @@ __all__ = ["Pace", "pace_of"]
 
 _NICE_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 _SLOW_S = 10.0  # from here on the defaults, which are those of fast machines, do not fit
-_PATIENCE, _PATIENCE_MIN_S = 5, 300.0
+_PATIENCE, _PATIENCE_MIN_S, _BATTERY_S = 5, 300.0, 7200.0
 _CONFIRMED = 3  # rows; one alone is a matter of chance now and then
 _BRIDGED = 3  # of the longest silence that was heard
 _UNEVEN = 4.0  # longest and usual distance differ by more
@@ -28,6 +28,7 @@ class Pace:
     once: int
     apart: bool  # channels come in messages of their own, or not in each
     on_change: bool
+    battery: bool  # what runs on one may be silent for an hour, however it speaks while we listen
 
     @property
     def grid_s(self) -> float | None:
@@ -51,7 +52,8 @@ class Pace:
         """The silence to report, None where what is learnt will do."""
         if self.every_s is None or max(self.every_s, self.longest_s) < _SLOW_S:
             return None
-        return _round_up(max(_PATIENCE_MIN_S, _PATIENCE * self.every_s, _BRIDGED * self.longest_s))
+        least_s = _BATTERY_S if self.battery else _PATIENCE_MIN_S
+        return _round_up(max(least_s, _PATIENCE * self.every_s, _BRIDGED * self.longest_s))
 
     @property
     def confirm_s(self) -> tuple[float, float] | None:
@@ -68,7 +70,9 @@ def _round_up(seconds: float) -> float:
     return -(-seconds // unit) * unit
 
 
-def pace_of(kind: TopicKind, channels: Sequence[str], level: int | None, seconds: float) -> Pace:
+def pace_of(
+    kind: TopicKind, channels: Sequence[str], level: int | None, seconds: float, *, battery: bool = False
+) -> Pace:
     """Return the pace of a kind from when its streams, and each of their values, were heard."""
     rest = kind.topics[0].endswith(REST)
     values = set(channels or kind.shape.values)
@@ -87,7 +91,7 @@ def pace_of(kind: TopicKind, channels: Sequence[str], level: int | None, seconds
             for course in courses.values()
         ]  # fmt: skip
         longest = max(longest, seconds if any(alone) else 0.0)
-    return Pace(len(streams), usual, longest, once, level is not None or rest or kind.shape.partial, on_change)
+    return Pace(len(streams), usual, longest, once, level is not None or rest or kind.shape.partial, on_change, battery)
 
 
 def _gaps(times: Sequence[float], thinned: int) -> list[float]:

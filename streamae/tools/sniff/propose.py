@@ -37,7 +37,8 @@ def propose(sniffed: Sniffed, *, now_s: float, seconds: float) -> str:
     paces = []
     for found in groups:
         level = channel_level(found.template) if not found.template.endswith(REST) else None
-        pace = pace_of(found.kind, found.channels, level, seconds)
+        battery = any("batt" in name.lower() for name, _ in found.left_out)
+        pace = pace_of(found.kind, found.channels, level, seconds, battery=battery)
         paces.append(pace)
         lines += _block(found, pace, names)
     if groups:
