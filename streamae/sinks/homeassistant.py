@@ -71,7 +71,8 @@ class DiscoveryOptions:
     every_s: Annotated[float, Setting(ge=1, le=3600)] = 10.0
     """Shortest time between two messages of a stream whose score moves; an alert is sent at once."""
     stale_after_s: Annotated[float | None, Setting(gt=0)] = None
-    """Silence after which a stream's entities become unavailable. Without it, five times its longest so far, 5m at least."""
+    """Silence after which a stream's entities become unavailable. Without it, five times its longest so far, 5m at
+    least."""
     forget_after_s: Annotated[float, Setting(gt=0)] = 604800.0
     """Silence after which a stream's device is taken away; it comes back when the stream speaks again."""
     page: Annotated[str | None, Setting(check=http_address)] = None
