@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from streamae.core.decode import PayloadSpec
-from streamae.core.formats import FORMATS, edge_nodes, influx, json_document, senml, sparkplug_payload, telegraf
+from streamae.core.formats import FORMATS, columns, edge_nodes, influx, senml, sparkplug_payload, telegraf
 from streamae.core.types import Drop
 from tests import sparkplug as sp
 from tests.golden_payloads import NOW, open_decoder
@@ -47,7 +47,7 @@ def payloads(n: int) -> dict[str, tuple[PayloadSpec, str, bytes, bytes]]:
         ),
         "fields of a record": (
             PayloadSpec("telegraf", **SPEC), "{p}", b"p",
-            f'{{"fields":{{"a":1,{numbered(n - 1)}}},"name":"m","tags":{{}},"timestamp":{NOW}}}'.encode(),
+            f'{{"fields":{{"a":1,{numbered(n - 1)}}},"name":"m","tags":{{}},"timestamp":{NOW:.0f}}}'.encode(),
         ),
         "senml": (
             PayloadSpec("senml", **SPEC), "{p}", b"p",
@@ -106,8 +106,8 @@ def test_what_is_refused_is_not_read(name, monkeypatch):
     """Not one point of it; the control reads a few."""
     read_points = []
     for room, function in (
-        (json_document.JsonDocument, "_time_of"), (influx, "_point"), (telegraf, "_metric"), (senml, "_resolved"),
-        (edge_nodes, "_add"),
+        (columns.ReadingColumns, "take"), (influx, "_point"), (telegraf, "_metric"), (senml, "_resolved"),
+        (edge_nodes.SparkplugReader, "_add"),
     ):  # fmt: skip
         plain = getattr(room, function)
         monkeypatch.setattr(room, function, lambda *x, plain=plain: read_points.append(1) or plain(*x))

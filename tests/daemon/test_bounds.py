@@ -223,7 +223,7 @@ def play(settings: Settings, rows: int = 50) -> None:
             loop, store, metrics, now=clock.now, monotonic=clock.monotonic, silent_after_s=settings.mqtt.silent_after_s
         )
         view.artifacts = artifacts
-        sinks, home = SinkThreads(settings, store.outbox, clock), HomeAssistantThread(settings, dict, clock)
+        sinks, home = SinkThreads(settings, store.outbox, clock), HomeAssistantThread(settings, view.snapshot, clock)
         make_source(settings, clock, ArrivalClock(clock), lambda busy_s: None).close()
         while feed.batches:
             report = loop.turn(0.0)

@@ -21,6 +21,7 @@ from streamae.daemon.homeassistant import HomeAssistantThread
 from streamae.daemon.sinks import make_sink
 from streamae.errors import ConfigError
 from streamae.store.journal import _DEFLATED, _HEAD, crc_of, decode_batch, encode_batch, read_rows
+from streamae.web.view import Snapshot
 from tests.faults.fuzz import MEMORY, FuzzTarget
 from tests.plants import LevelModel, group
 from tests.store_world import numbered
@@ -79,7 +80,7 @@ def built() -> FuzzTarget:
                 made = make_sink(settings, sink, clock)
                 made.close()
             make_source(settings, clock, ArrivalClock(clock), lambda busy_s: None).close()
-            HomeAssistantThread(settings, dict, clock)
+            HomeAssistantThread(settings, lambda: Snapshot(NOW), clock)
         except ConfigError as error:
             assert str(error)
             return False

@@ -136,8 +136,11 @@ def topics() -> FuzzTarget:
             assert isinstance(route, Drop) or template.takes_rest
             return False
         assert lets_through(template.filter, topic.decode()), "the broker would not have sent this"
-        assert route.stream == 0
-        assert router.find(topic) == 0
+        assert (route.stream, router.find(topic)) == (-1, None), "a topic alone makes a stream"
+        assert streams.find(template.match(topic.decode()) or {}) == 0
+        known = router.route(topic)
+        assert isinstance(known, Route)
+        assert (known.stream, router.find(topic)) == (0, 0)
         return True
 
     seeds = [
@@ -172,8 +175,9 @@ def sniff() -> FuzzTarget:
         topic = first.decode(errors="replace").replace("\0", "")
         found = [form.recognise(topic, payloads) for form in FORMATS.values()] if topic and payloads else []
         for one in found:
-            assert one is None or isinstance(one, str | Sighting)
-        return any(isinstance(one, Sighting) for one in found)
+            many = one if isinstance(one, list | tuple) else [one]
+            assert all(each is None or isinstance(each, str | Sighting) for each in many)
+        return any(isinstance(one, Sighting | tuple) for one in found)
 
     seeds = []
     for case in every_case():
