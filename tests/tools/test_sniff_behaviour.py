@@ -292,3 +292,10 @@ def test_what_runs_on_a_battery_may_be_silent_for_long():
     mains, sensor = devices(["p"], every_s=30.0, power=7.5), devices(["s"], every_s=30.0, soil=7.5, battery=80)
     found = yaml.safe_load(said(mains + sensor))["streams"].values()
     assert [group["health"]["stale_after"] for group in found] == ["5m", "2h"]
+
+
+def test_of_devices_that_speak_by_turns_none_is_forgotten():
+    """However many messages a topic has, those that are kept are of all its devices."""
+    messages = [(i / 2, "hosts", {"device": f"core{i % 2}", "flow": i % 7 + 0.5}) for i in range(5000)]
+    (topic,) = topics(said(messages))
+    assert topic["labels"] == {"device": "device"}

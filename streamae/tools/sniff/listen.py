@@ -24,27 +24,30 @@ _INVENTORY = "bridge/devices"  # Zigbee2MQTT's list of what there is, below its 
 
 @dataclass(slots=True)
 class Seen:
-    """What is remembered of one topic: every `step`th message, evenly over the time."""
+    """What is remembered of one topic: one in `step` messages, all over the time."""
 
     count: int = 0
     first_s: float = 0.0
     last_s: float = 0.0
     step: int = 1
     messages: list[tuple[float, bytes]] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)  # which of all messages these are
 
     def add(self, payload: bytes, time_s: float, room: int = _KEPT_MAX) -> int:
         """Note one message; returns by how many bytes what is kept has grown."""
         self.first_s = self.first_s if self.count else time_s
-        wanted = self.count % self.step == 0
+        number, wanted = self.count, _mixed(self.count) % self.step == 0
         self.count, self.last_s = self.count + 1, time_s
         if not wanted:
             return 0
         self.messages.append((time_s, payload))
+        self.numbers.append(number)
         if len(self.messages) <= max(room, _KEPT_MIN):
             return len(payload)
-        dropped = sum(len(one) for _, one in self.messages[1::2])
-        self.messages, self.step = self.messages[::2], self.step * 2
-        return len(payload) - dropped
+        before, self.step = sum(len(one) for _, one in self.messages), self.step * 2
+        kept = [i for i, n in enumerate(self.numbers) if _mixed(n) % self.step == 0]
+        self.messages, self.numbers = [self.messages[i] for i in kept], [self.numbers[i] for i in kept]
+        return len(payload) - before + sum(len(one) for _, one in self.messages)
 
     @property
     def payloads(self) -> list[bytes]:
@@ -55,6 +58,11 @@ class Seen:
     def every_s(self) -> float | None:
         """The mean distance of its messages; None where there was only one."""
         return (self.last_s - self.first_s) / (self.count - 1) if self.count > 1 else None
+
+
+def _mixed(number: int) -> int:
+    """Return a number by which to choose, so that of devices which speak by turns none is left out."""
+    return (number * 2_654_435_761 & 0xFFFF_FFFF) >> 13
 
 
 @dataclass(slots=True)
