@@ -188,7 +188,9 @@ def asked(daemon, pump: str) -> list[Answer]:
     found = [ask(port, f"/api/v1/{name}") for name in names]
     last = [
         ask(port, "/api/v1/dead-letters/{sink}/retry@log", "POST"),
-        ask(port, "/api/v1/stream/{action}@relearn", "POST", {"group": "pumps", "stream": pump, "since_s": last_s - 600}),
+        ask(
+            port, "/api/v1/stream/{action}@relearn", "POST", {"group": "pumps", "stream": pump, "since_s": last_s - 600}
+        ),
         ask(port, "/api/v1/stream/{action}@remove", "POST", {"group": "pumps", "stream": "line9-new"}),
     ]
     return [*posts, *found, *last]
