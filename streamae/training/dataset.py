@@ -5,9 +5,9 @@ cannot be learnt from is refused with the reason; what is left out (a channel wi
 channels, a row that goes back in time) is counted and recorded.
 
 Targets are the channels that the model explains. A channel with fewer than five values in every stream, or with ten at
-most between which it seldom changes, is a command, a mode, a setpoint or a constant: it says nothing about how far it
-can vary, and is left out of the targets. Where no channel has more, those with other values than zeros and ones are
-explained all the same.
+most between which it seldom changes, is a command, a mode or a setpoint: it says nothing about how far it can vary, and
+is left out of the targets. One that stays at a value other than 0 and 1 is a sensor, and can alarm when it leaves it.
+Where no channel has more values, those with others than zeros and ones are explained all the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -250,7 +250,9 @@ def _targets(
     if context is None:
         measured = [any(_measures(rows[:, c]) for rows in values) for c in range(len(names))]
         if any(measured):
-            return tuple(np.flatnonzero(measured).tolist())
+            steady = [all(bool(np.ptp(rows[:, c]) == 0) for rows in values) for c in range(len(names))]
+            leaves = [one and any(rows[0, c] not in (0.0, 1.0) for rows in values) for c, one in enumerate(steady)]
+            return tuple(c for c in range(len(names)) if measured[c] or leaves[c])
         senses = [any(bool((~np.isin(rows[:, c], (0.0, 1.0))).any()) for rows in values) for c in range(len(names))]
         return tuple(np.flatnonzero(senses).tolist()) or (0,)
     unknown = sorted(set(context) - set(names) - set(dropped))

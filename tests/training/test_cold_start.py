@@ -45,8 +45,8 @@ def streams(channels, machines=3, days=3):
     ]
 
 
-@pytest.mark.parametrize("beside", [("mode",), ("setpoint", "const"), ("zero", "mode", "const", "setpoint")])
-def test_modes_setpoints_and_constants_are_context(beside):
+@pytest.mark.parametrize("beside", [("mode",), ("setpoint",), ("zero", "mode", "setpoint")])
+def test_modes_and_setpoints_are_context(beside):
     """They are inputs that need no explanation; a counter is a measurement."""
     dataset = build(streams(("power", *beside, "temp", "kwh"), days=1))
     assert [dataset.channels[c] for c in dataset.targets] == ["power", "temp", "kwh"]
