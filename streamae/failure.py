@@ -10,7 +10,9 @@ import ssl
 import traceback
 from pathlib import Path
 
-__all__ = ["failure_of", "place_of"]
+__all__ = ["HANDSHAKE_LATE", "failure_of", "place_of"]
+
+HANDSHAKE_LATE = "the TLS handshake did not end in time"
 
 
 def failure_of(error: BaseException) -> str:
@@ -23,6 +25,8 @@ def failure_of(error: BaseException) -> str:
         return f"{name}: no address is known for this host"
     if isinstance(error, OSError) and error.errno:
         return f"{name}: {os.strerror(error.errno)}"
+    if isinstance(error, TimeoutError) and "handshake operation timed out" in str(error):  # of ssl
+        return f"{name}: {HANDSHAKE_LATE}"
     return name
 
 

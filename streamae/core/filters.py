@@ -8,8 +8,8 @@ __all__ = ["covers", "crossing", "overlap"]
 def overlap(a: str, b: str) -> bool:
     """Whether some topic matches both MQTT filters."""
     left, right = a.split("/"), b.split("/")
-    if {left[0][:1] == "$", right[0][:1] == "$"} == {True, False} and "#" not in (left[0], right[0]):
-        return False
+    if (left[0][:1] == "$") != (right[0][:1] == "$"):
+        return False  # MQTT: wildcards at the first level do not match the broker's own topics
     for x, y in zip(left, right, strict=False):
         if "#" in (x, y):
             return True

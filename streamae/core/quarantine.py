@@ -18,7 +18,7 @@ from streamae.core.arrays import firsts, grown, rounds, without
 from streamae.core.profile import Reconstructor
 from streamae.core.types import F32, I8, I32, I64, Bool, Drop, Drops, State, Windows
 
-__all__ = ["Answer", "Judged", "Quarantine", "judged"]
+__all__ = ["Answer", "Judgement", "Quarantine", "judged"]
 
 I16 = npt.NDArray[np.int16]
 _WAIT_WINDOWS = 16
@@ -76,7 +76,7 @@ def _search(model: Reconstructor, windows: F32, answer: Answer, first: int, last
             _search(model, windows, answer, a, b)
 
 
-class Judged(NamedTuple):
+class Judgement(NamedTuple):
     """The windows that a model could judge, and their errors `[B, E]`.
 
     `drops` counts the others; streams that are `fresh` went into quarantine for this `reason`, those that are `free`
@@ -144,14 +144,14 @@ class Quarantine:
         self._misses[stream] = misses
         return judged, passes, fresh, free
 
-    def judge(self, model: Reconstructor, windows: Windows, features: int, streams: int) -> "Judged":
+    def judge(self, model: Reconstructor, windows: Windows, features: int, streams: int) -> "Judgement":
         """Run the model on the windows of S streams, in their order, where these are not in quarantine."""
         asked = self.asks(windows.stream)
         values = windows.values if asked.all() else windows.values[asked]
         answer = judged(model, values, features)
         broken = answer.broken if asked.any() else None
         if not answer.failed.any() and not len(self.held(streams)):
-            return Judged(windows, answer.errors, Drops(), [], [], answer.reason, broken)
+            return Judgement(windows, answer.errors, Drops(), [], [], answer.reason, broken)
         failed = np.zeros(len(windows), np.bool_)
         failed[asked] = answer.failed
         good, passed = np.zeros_like(failed), np.zeros_like(failed)
@@ -164,7 +164,7 @@ class Quarantine:
         whole = np.zeros((len(windows), answer.errors.shape[1]), np.float32)
         whole[asked] = answer.errors
         kept = Windows(*(getattr(windows, name)[good] for name in ("stream", "start_s", "time_s", "values")))
-        return Judged(kept, whole[good], drops, fresh, free, answer.reason, broken)
+        return Judgement(kept, whole[good], drops, fresh, free, answer.reason, broken)
 
     def state(self, streams: int) -> State:
         """Return what a snapshot keeps of the first S streams."""

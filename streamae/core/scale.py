@@ -27,11 +27,10 @@ __all__ = ["SCALED_MAX", "GroupScale", "Scale", "early_estimate", "estimate", "r
 SCALED_MAX = 1e6
 _REACH = 3.0
 _FLOOR = 0.1  # of the group's spread: the least scale of a channel that moves, for a machine that is that much calmer
+_ALIKE = 10  # between the deciles of the streams' scales: beyond it, that of some says nothing of that of another
 _QUIET = 0.05  # of the group's roughness: what moves less from row to row rests
 _QUIET_ALL = 0.12  # and if all channels that move are below this, the machine rests
-_STEP = (
-    0.5  # of the group's roughness: the first larger step ends a rest; noise of a rest is below, half the rows above
-)
+_STEP = 0.5  # of the group's roughness: a larger step ends a rest; its noise is below, half the rows above
 _REST_MIN = 8  # rows without a step, more than which are a rest where the training had no longer ones
 _PATIENCE = 10  # warm-ups that begin again because a part of the channels rests
 
@@ -68,7 +67,7 @@ class GroupScale:
     calm: F64
     """Scale over roughness; 0: nothing is known, or rows mostly repeat the one before."""
     spread: F64
-    """The median scale of the streams that the model knows; 0: it knows none."""
+    """The median scale of the streams that the model knows; 0: it knows none, or they are not alike (`_ALIKE`)."""
     runs: I64
     """The longest run of equal values in the training, in rows; 0: few values, or constant most of the time."""
     rows: int
@@ -78,7 +77,8 @@ class GroupScale:
     def of(cls, calibration: Calibration, known: Mapping[str, StreamCalibration], channels: int, rows: int) -> Self:
         """Return what a model knows, for warm-ups of so many rows."""
         scales = [own.scale for own in known.values()]
-        spread = np.median(scales, axis=0) if scales else np.zeros(channels)
+        low, spread, high = np.quantile(scales, (0.1, 0.5, 0.9), axis=0) if scales else np.zeros((3, channels))
+        spread = np.where(high <= _ALIKE * low, spread, 0.0)
         calm = np.zeros(channels) if calibration.calm is None else calibration.calm
         runs = np.full(channels, rows, np.int64) if calibration.runs is None else calibration.runs
         return cls(calm, spread, runs, rows)

@@ -28,6 +28,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from streamae.condition import Condition
+from streamae.failure import HANDSHAKE_LATE
 from streamae.mqtt.connection import Connection
 from streamae.mqtt.options import ClientMaker, ConnectionOptions, tls_context
 from streamae.mqtt.ownership import OwnTopics
@@ -37,8 +38,9 @@ from streamae.mqtt.state import Deliver, Ledger, SessionState, Subscription
 
 __all__ = ["Session"]
 
-_NO_TLS_THERE = ("[Errno 104]", "EOF occurred", "WRONG_VERSION_NUMBER", "record layer", "handshake operation timed out")
-_NOTHING_SAID = ("[Errno 104]", "closed before CONNACK", "connection lost", "no CONNACK")
+# As `failure_of` says it: types, and constants of OpenSSL.
+_NO_TLS_THERE = ("ConnectionResetError", "SSLEOFError", "WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", HANDSHAKE_LATE)
+_NOTHING_SAID = ("ConnectionResetError", "closed before CONNACK", "connection lost", "no CONNACK")
 _log = logging.getLogger("streamae.mqtt")
 
 

@@ -86,8 +86,9 @@ class Subscribing:
         The columns are topics, payloads, flags and packet ids; flags lose their identifiers.
         """
         topics, payloads, flags, mids = columns
-        surplus = [self._copies.surplus(topic, flag >> 4) for topic, flag in zip(topics, flags, strict=True)]
-        kept = [i for i, extra in enumerate(surplus) if not extra]
+        extra = self._copies.surplus
+        surplus = [extra(topic, flag >> 4, retained=bool(flag & 1)) for topic, flag in zip(topics, flags, strict=True)]
+        kept = [i for i, one in enumerate(surplus) if not one]
         plain = [flags[i] & FLAGS for i in kept]
-        left_out = [mid for mid, extra in zip(mids, surplus, strict=True) if extra and mid]
+        left_out = [mid for mid, one in zip(mids, surplus, strict=True) if one and mid]
         return ([topics[i] for i in kept], [payloads[i] for i in kept], plain, [mids[i] for i in kept]), left_out

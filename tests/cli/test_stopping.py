@@ -129,19 +129,24 @@ def reads(*arguments: object) -> Callable[[World], None]:
     return a_file_that_never_ends
 
 
-def a_full_pipe(world: World) -> None:
-    """Whoever reads the verb's output reads no further."""
-    ours, theirs = os.pipe()
-    world.closing.callback(os.close, ours)
-    fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    world.launch("schema", stdout=theirs)
-    os.close(theirs)
+def writes(verb: str, *arguments: object) -> Callable[[World], None]:
+    """Whoever reads the verb's output reads no further; MODEL in its arguments is a trained one."""
 
-    def full() -> bool:
-        waiting = fcntl.ioctl(ours, termios.FIONREAD, b"\0" * 4)
-        return int.from_bytes(waiting, sys.byteorder) == PIPE_BYTES
+    def a_full_pipe(world: World) -> None:
+        filled = world.filled(arguments, **({"MODEL": world.trained().path} if "MODEL" in arguments else {}))
+        ours, theirs = os.pipe()
+        world.closing.callback(os.close, ours)
+        fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        world.launch(verb, *filled, stdout=theirs)
+        os.close(theirs)
 
-    world.wait_for(full)
+        def full() -> bool:
+            waiting = fcntl.ioctl(ours, termios.FIONREAD, b"\0" * 4)
+            return int.from_bytes(waiting, sys.byteorder) == PIPE_BYTES
+
+        world.wait_for(full)
+
+    return a_full_pipe
 
 
 def a_silent_broker(verb: str, *arguments: object) -> Callable[[World], None]:
@@ -212,6 +217,16 @@ def a_database(verb: str) -> Callable[[World], None]:
         world.wait_for(come)
 
     return database
+
+
+def a_silent_page(world: World) -> None:
+    """The daemon's page accepts the question and never answers."""
+    port, come = world.silent()
+    path = world.config(free_port())
+    (world.folder / "token").write_text("demo\n")
+    path.write_text(f'{path.read_text()}web: {{listen: "127.0.0.1:{port}", token: "file:token"}}\n')
+    world.launch("stream", "relearn", "line1/pump01", "--group", "pumps", "-c", path)
+    world.wait_for(come)
 
 
 def a_silent_receiver(world: World) -> None:
@@ -286,14 +301,15 @@ WAITS: dict[str, tuple[Callable[[World], None], ...]] = {
     "run": (the_broker, reads("run", "-c", "FILE")),
     "check": (reads("check", "-c", "FILE"),),
     "notify-test": (a_silent_receiver, a_silent_service, a_silent_broker("notify-test", "mqtt")),
-    "schema": (a_full_pipe,),
+    "schema": (writes("schema"),),
+    "inspect": (writes("inspect", "MODEL"),),
     "demo": (demo("plant "), demo("calm ")),
     "train": (the_fit, a_database("train"), reads("train", "FILE", "-o", "OUT")),
     "fetch": (a_database("fetch"),),
     "score": (reads("score", "x.pt", "FILE", "-o", "OUT"),),
     "embed": (reads("embed", "x.pt", "FILE", "-o", "OUT"),),
     "classify": (reads("classify", "x.pt", "FILE", "-o", "OUT"),),
-    "inspect": (reads("inspect", "FILE"),),
+    "stream": (a_silent_page,),
     "evaluate": (reads("evaluate", "x.csv", "-c", "FILE"),),
     "bench": (a_round,),
     "simulate": (

@@ -7,6 +7,7 @@ import pytest
 
 from streamae.core.align_rule import GridAlign
 from streamae.core.decode import PayloadSpec
+from streamae.core.groups import Groups
 from streamae.core.pipeline import Pipeline
 from streamae.core.types import Batch
 from tests.plants import group
@@ -78,3 +79,25 @@ def test_the_absence_is_part_of_the_snapshot():
     pipeline = restarted(pipeline)
     second = pipeline.step(batch(START_S + 71 + np.arange(5.0)), START_S + 72)
     assert first.rows + second.rows <= 8
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2])
+def test_the_same_batches_at_the_same_times_give_the_same_state(cut):
+    """To the bit, over a restart too: a fold of the journal has each row's own time, and no clock besides."""
+    back_s = START_S + 40
+    said = [
+        (batch(START_S + np.arange(10.0)), START_S + 9.123456789),
+        (batch([], resumed=True), back_s - 0.1),
+        (batch(back_s + np.arange(5.0), resumed=True), back_s + 4.1),
+        (batch([]), back_s + 64.0),
+    ]
+    live, again = Groups("here", [plant().group]), Groups("here", [plant().group])
+    for n, (one, now_s) in enumerate(said):
+        live.step(one, now_s)
+        again.step(one, now_s)
+        if n == cut:
+            snapshot, again = again.snapshot(), Groups("here", [plant().group])
+            assert again.restore(snapshot) == []
+    state, same = live.pipelines["pumps"].state(), again.pipelines["pumps"].state()
+    assert {name: array.tobytes() for name, array in state.items()} == {n: a.tobytes() for n, a in same.items()}
+    assert float(state["pipeline.heard_s"]) == back_s + 4.1

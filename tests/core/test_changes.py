@@ -88,8 +88,9 @@ def test_a_stream_that_comes_again_is_a_new_one(gone):
 
 def test_alerts_and_verdicts_of_a_stream_end_with_it():
     """Whoever was notified of a beginning is notified of the end: of the anomaly, and of what its sensors have."""
-    groups = opened(health=SensorRule(range={"a": (-30.0, 230.0)}, stale_after_s=None))
-    _, begun, _ = play(groups, plant(46, bad={(2, t) for t in range(40, 46)}))
+    groups = opened(health=SensorRule(range={"a": (-30.0, 300.0)}, stale_after_s=None))
+    beyond = [(b"plant/p2", json.dumps({"a": 400.0, "b": 0.0, "t": T0 + t}).encode(), T0 + t) for t in range(46, 52)]
+    _, begun, _ = play(groups, plant(46, bad={(2, t) for t in range(40, 46)}) + beyond)
     firing = {t.id for t in begun if t.state == "firing"}
     assert {t.rule for t in begun} == {"anomaly", "out_of_range"}
     report = groups.step(asked(change("remove", "p2")), 0.0)

@@ -123,8 +123,9 @@ def test_every_format_reads_a_value_in_the_same_way_and_the_others_beside_it(kin
     """As text, as a word, as a hole or as what nobody knows: it is what the rule says, and its neighbour is read."""
     write, topic, template = readers()[kind]
     payload = write(value)
-    if payload is None:
-        pytest.skip("the line protocol has no null and no NaN")
+    if payload is None:  # the line protocol has no null and no NaN
+        assert kind == "influx"
+        return
     decoder, _ = open_decoder(PayloadSpec(kind, words={"open": 1}), template)
     readings, drops = decoder.decode([topic], [payload], np.array([NOW]))
     found = dict(zip(readings.channel.tolist(), readings.value.tolist(), strict=True))

@@ -12,6 +12,8 @@ from streamae.core.types import Drop
 from tests import sparkplug as sp
 from tests.golden_payloads import NOW, open_decoder
 
+pytestmark = pytest.mark.quick
+
 MANY = 300
 SPEC = {"max_points": MANY}
 

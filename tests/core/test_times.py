@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from streamae.core.align import GridRows
 from streamae.core.align_rule import GridAlign
+from streamae.core.counters import Counters
 from streamae.core.decode import PayloadSpec
 from streamae.core.formats import FORMATS
 from streamae.core.formats.columns import ReadingColumns, TopicRun
@@ -203,7 +204,7 @@ def test_a_reader_that_forgets_the_bound_cannot_pass_it():
 def test_a_death_comes_after_the_data_before_it(stamp, kind, ahead_s):
     """With a time long past, or that of the last sample, or by a clock that is ahead: nothing is held beyond it."""
     decoder, _ = open_decoder(PayloadSpec("sparkplug"), "spBv1.0/{group}/+/{node}/{device}")
-    grid = GridRows(GridAlign(every_s=1.0, gap_max_s=600.0, lateness_s=0.5), 2, 600.0)
+    grid = GridRows(GridAlign(every_s=1.0, gap_max_s=600.0, lateness_s=0.5), 2, 600.0, Counters([None] * 2))
     metrics = [sp.metric(name, alias=i, datatype=sp.DOUBLE, double_value=1.0) for i, name in enumerate("ab")]
     birth = sp.payload(*metrics, seq=1, time_s=NOW + ahead_s)
     again = sp.payload(*metrics, seq=3, time_s=NOW + 500)
@@ -224,7 +225,7 @@ def test_a_death_comes_after_the_data_before_it(stamp, kind, ahead_s):
 def test_a_death_with_a_strange_time_ends_the_device_and_blinds_nothing(stamp):
     """After it nothing is held, and after the next birth the device is read again, with no sample late."""
     decoder, _ = open_decoder(PayloadSpec("sparkplug"), "spBv1.0/{group}/+/{node}/{device}")
-    grid = GridRows(GridAlign(every_s=1.0, gap_max_s=600.0, lateness_s=1.0), 2, 600.0)
+    grid = GridRows(GridAlign(every_s=1.0, gap_max_s=600.0, lateness_s=1.0), 2, 600.0, Counters([None] * 2))
     rows, drops = [], []
 
     def says(kind, body, arrival_s):

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,7 +91,8 @@ def test_another_authority_is_refused(certified):
 def test_every_line_of_curl_works_as_it_stands(tmp_path):
     """Against a page on the same port and token as the demo's; every changing line has changed something."""
     fleet = Fleet(streams=12)
-    fleet.names[8] = "line1/pump08"
+    for number in (3, 4, 8):
+        fleet.names[number] = f"line1/pump{number:02d}"
     fleet.tick()
     alert = fleet.fire("line1/pump08")
     app = create_app(fleet, Access(token="demo"))
@@ -109,6 +111,14 @@ def test_every_line_of_curl_works_as_it_stands(tmp_path):
         (alert, "false-alarm", "cleaning"),
         (alert, "withdraw-feedback", ""),
     ]
+    assert [(wanted.kind, wanted.stream, wanted.name) for wanted, _ in fleet.changes] == [
+        ("relearn", "line1/pump03", ""),
+        ("rename", "line1/pump04", "line1/pump40"),
+        ("remove", "line1/pump40", ""),
+    ]
+    since_s = [since_s for _, since_s in fleet.changes]
+    assert 0 <= time.time() - since_s[0] - 300 < 120
+    assert since_s[1:] == [None, None]
     (silence,) = fleet.silences()
     assert (silence["stream"], silence["state"]) == ("line1/*", "expired")
 

@@ -72,9 +72,11 @@ def torment(
 
 def account(config: Path, collector: Collector, sent: Sequence[tuple[str, str]], cycles: int) -> Outcome:
     """Hold what a stopped daemon stored and notified against what was sent."""
-    truth = plant.core(config)
+    truth, found = plant.core(config), plant.recovered(config)
     expected = {t.key: t for t in plant.fold(truth, sent).transitions}
     got, journal = plant.keys_of(collector), Counter(plant.journalled(config))
+    differs = plant.differences(found, truth, plant.CLOCKS)
+    differs += plant.differences(found, plant.replayed(config, plant.core(config)))
     wrong = [k for k in got & expected.keys() if collector.alerts[k]["onset_s"] != expected[k].onset_s]
     return Outcome(
         cycles=cycles,
@@ -87,7 +89,7 @@ def account(config: Path, collector: Collector, sent: Sequence[tuple[str, str]],
         messages_lost=len(set(sent) - journal.keys()),
         messages_doubled=journal.total() - len(journal),
         redelivered=collector.copies.total() - len(collector.copies),
-        state_differs=tuple(plant.differences(plant.recovered(config), truth)),
+        state_differs=tuple(dict.fromkeys(differs)),
         answers=collector.answers,
     )
 

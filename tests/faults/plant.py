@@ -7,7 +7,7 @@ streams are known to the model, the others learn; one row in about fifty is a sp
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from streamae.config import load
 from streamae.core.groups import Groups
 from streamae.core.report import Report
+from streamae.core.standing import firing_ids
 from streamae.core.types import Batch
 from streamae.daemon.build import Models, groups_of
 from streamae.daemon.json_parser import json_loads
@@ -33,6 +34,7 @@ STREAMS = 50
 KNOWN = 6
 SPIKE_EVERY = 53
 CALM_ROWS = 320  # a stream that learns has finished by then
+CLOCKS = frozenset({"places.heard_s", "places.minute", "pipeline.heard_s"})  # when messages came: `fold` does not know
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,18 +159,30 @@ def newest(config: Path) -> set[tuple[str, str]]:
     return {(t.decode(), p.decode()) for b in batches(config, 20) for t, p in zip(b.topics, b.payloads, strict=True)}
 
 
+def replayed(config: Path, groups: Groups) -> Groups:
+    """These groups after every row of the journal, each at the time that it has there: the state to the last bit."""
+    for batch, now_s in timed(config):
+        groups.step(batch, now_s)
+    return groups
+
+
 def batches(config: Path, last: int | None = None) -> list[Batch]:
     """Every batch of the journal, in its order; or only the `last` ones."""
+    return [batch for batch, _ in timed(config, last)]
+
+
+def timed(config: Path, last: int | None = None) -> list[tuple[Batch, float]]:
+    """The same, each with its time."""
     file = (config.parent / "state" / "state.db").as_uri()
     with closing(sqlite3.connect(f"{file}?mode=ro", uri=True)) as connection:
         (end,) = connection.execute("SELECT COALESCE(MAX(seq), 0) FROM journal").fetchone()
-        found = [batch for _, batch, _ in read_rows(connection, 0 if last is None else end - last)]
-    assert not [b for b in found if isinstance(b, str)]
-    return [b for b in found if isinstance(b, Batch)]
+        found = [(batch, now_s) for _, batch, now_s in read_rows(connection, 0 if last is None else end - last)]
+    assert not [b for b, _ in found if isinstance(b, str)]
+    return [(b, now_s) for b, now_s in found if isinstance(b, Batch)]
 
 
-def differences(one: Groups, other: Groups) -> list[str]:
-    """Names of the state's arrays that differ in any bit: stream registry, warm-up, windows, thresholds, alerts."""
+def differences(one: Groups, other: Groups, but: Set[str] = frozenset()) -> list[str]:
+    """Names of the state's arrays that differ in a bit, `but` these: streams, warm-up, windows, thresholds, alerts."""
     assert set(one.pipelines) == set(other.pipelines)
     found = []
     for name, pipeline in one.pipelines.items():
@@ -176,10 +190,16 @@ def differences(one: Groups, other: Groups) -> list[str]:
         a, b = pipeline.state(), twin.state()
         assert set(a) == set(b)
         found += ["streams"] if pipeline.streams.names != twin.streams.names else []
-        found += [n for n in a if not np.array_equal(a[n], b[n], equal_nan=a[n].dtype.kind == "f")]
+        same = {n for n in a if np.array_equal(a[n], b[n], equal_nan=a[n].dtype.kind == "f")}
+        found += [n for n in a if n not in same | but]
     return found
 
 
 def keys_of(collector: Collector) -> set[str]:
     """Keys of the transitions that the collector has, once each."""
     return set(collector.alerts)
+
+
+def firing(groups: Groups) -> list[str]:
+    """The ids of what fires in the pumps."""
+    return firing_ids(groups.pipelines["pumps"])

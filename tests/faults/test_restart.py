@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from streamae.core.standing import firing_ids
 from tests.brokers import Mosquitto, free_port, wait_until
 from tests.faults import plant
 from tests.faults.collector import Collector
@@ -64,7 +63,8 @@ def test_kill_9_during_a_replay_loses_no_window_no_open_alert_and_no_warm_up(
     assert taken == recording[: len(taken)]
     found, truth = plant.recovered(config), plant.core(config)
     plant.fold(truth, taken)
-    assert plant.differences(found, truth) == []
+    assert plant.differences(found, truth, plant.CLOCKS) == []
+    assert plant.differences(found, plant.replayed(config, plant.core(config))) == []
 
     daemon.start()
     daemon.wait_ready()
@@ -83,7 +83,9 @@ def test_kill_9_during_a_replay_loses_no_window_no_open_alert_and_no_warm_up(
     assert daemon.stop() == 0
     assert len(expected) == 2
     assert plant.keys_of(collector) == expected
-    assert plant.differences(plant.recovered(config), whole) == []
+    found = plant.recovered(config)
+    assert plant.differences(found, whole, plant.CLOCKS) == []
+    assert plant.differences(found, plant.replayed(config, plant.core(config))) == []
 
 
 def test_a_kill_after_a_reload_leaves_what_the_old_rules_made_of_the_rows_before(
@@ -94,7 +96,7 @@ def test_a_kill_after_a_reload_leaves_what_the_old_rules_made_of_the_rows_before
     config = plant.write_config(tmp_path / "plant", model, mosquitto.port, collector.port, page)
     rare = config.read_text().replace("snapshot_every: 2s", "snapshot_every: 1h")
     config.write_text(rare)
-    truth = plant.core(config)
+    truth, journal = plant.core(config), plant.core(config)
     plant.fold(truth, recording)
     daemon = Daemon(config, page).start()
     daemon.wait_ready()
@@ -110,8 +112,9 @@ def test_a_kill_after_a_reload_leaves_what_the_old_rules_made_of_the_rows_before
     daemon.wait()
 
     found = plant.recovered(config)
-    assert len(firing_ids(found.pipelines["pumps"])) == 1
-    assert plant.differences(found, truth) == []
+    assert len(plant.firing(found)) == 1
+    assert plant.differences(found, truth, plant.CLOCKS) == []
+    assert plant.differences(found, plant.replayed(config, journal)) == []
     control = plant.core(config)
     plant.fold(control, recording)
-    assert firing_ids(control.pipelines["pumps"]) == []
+    assert plant.firing(control) == []

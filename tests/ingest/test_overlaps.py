@@ -63,7 +63,7 @@ def test_without_it_this_broker_sends_copies(
     mosquitto: Mosquitto, sources: list[MqttSource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control: where copies are all taken, as many come as this broker sends, and that is more than one."""
-    monkeypatch.setattr(Copies, "surplus", lambda self, topic, identifier: False)
+    monkeypatch.setattr(Copies, "surplus", lambda self, topic, identifier, *, retained: False)
     source = listen(mosquitto.port, CLIENT_KINDS["bulk"], 0)
     sources.append(source)
     mosquitto.publish([("plant/p1/flow", b"1"), ("plant/end", b"end")])

@@ -53,6 +53,24 @@ def test_one_copy_is_taken_whatever_the_broker_sends(filters, topic, together, d
     assert len(taken) == bool(numbers)
 
 
+@pytest.mark.parametrize("asking", ["#", "+/b"])
+def test_what_is_retained_is_taken_by_the_filter_that_asks_for_it(asking):
+    """A broker sends it for no other, so that the one whose copies count otherwise may get none."""
+    copies = Copies([Subscription(one, retained=one == asking) for one in ("#", "+/b")])
+    for one in ("#", "+/b"):
+        copies.granted(one)
+    assert not copies.surplus(b"a/b", copies.identifier(asking), retained=True)
+    assert [copies.surplus(b"a/b", copies.identifier(one)) for one in ("#", "+/b")].count(False) == 1
+
+
+def test_of_two_filters_that_ask_for_what_is_retained_one_copy_is_taken():
+    copies = Copies([Subscription(one, retained=one != "#") for one in ("#", "+/b", "a/+")])
+    for one in ("#", "+/b", "a/+"):
+        copies.granted(one)
+    surplus = [copies.surplus(b"a/b", copies.identifier(one), retained=True) for one in ("+/b", "a/+")]
+    assert sorted(surplus) == [False, True]
+
+
 def test_a_copy_of_a_filter_that_is_gone_is_taken():
     """A session may have kept it from before a restart: rather twice than never."""
     copies = Copies([Subscription("a/+"), Subscription("+/b")])

@@ -22,7 +22,7 @@ from streamae.web.app import Access, SilenceWanted, Snapshot, StreamTable, creat
 from streamae.web.events import READERS_MAX
 from streamae.web.server import WebServer
 
-ACTIONS = ("acknowledge", "false-alarm", "withdraw-feedback")
+ACTIONS = ("acknowledge", "false-alarm", "real", "withdraw-feedback")
 XSS = '"><img src=x onerror=alert(1)>'
 PAST = "group=pumps&stream=a&from_s=10&until_s=40"
 TOKEN = "sesame-öffne"

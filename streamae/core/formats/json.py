@@ -121,8 +121,9 @@ class JsonReader:
         for entry, time_s in entries:
             refused = time_s if isinstance(time_s, Drop) else out.refusal(time_s)
             if refused is not None or isinstance(time_s, Drop):
-                out.drops[refused or Drop.BAD_TIME] += 1
-                out.foreign = not self._has_any(entry, route)
+                # What has no value of ours is a stranger, whatever it says of time.
+                known = self._has_any(entry, route)
+                out.drops[(refused or Drop.BAD_TIME) if known else Drop.MISSING_VALUE] += 1
                 continue
             out.origins += 1
             stream, number, value = placed.stream, self._rule.number, self._document.value
