@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from streamae.core.scale import SCALED_MAX, GroupScale, Scale, estimate
 from streamae.core.types import Rows
-from tests.plants import known_stream
+from tests.plants import calibration, known_stream
 
 pytestmark = pytest.mark.quick
 
@@ -227,3 +227,11 @@ def test_a_warm_up_of_a_single_row_ends():
     scale.begin(0, None)
     scale.step(rows([0], [5]))
     assert scale.of(0)[1][0] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(("scales", "spread"), [((1.0, 2.0, 3.0), 2.0), ((0.001, 2.0, 5000.0), 0.0), ((), 0.0)])
+def test_of_streams_that_are_unlike_nothing_is_known(scales, spread):
+    """The scale of one says nothing of that of another where they lie decades apart: no floor, and nothing rests."""
+    known = {str(scale): known_stream(scale=(scale,)) for scale in scales}
+    group = GroupScale.of(calibration(1), known, 1, 20)
+    assert group.spread.tolist() == [spread]
