@@ -32,12 +32,12 @@ class Latest:
 
     def forget(self, stream: int) -> None:
         """Forget the verdict of a stream."""
-        self.time_s[stream] = self.score[stream] = self.threshold[stream] = np.nan
+        self.time_s[stream] = self.score[stream] = self.threshold[stream] = self.ratio[stream] = np.nan
         self.worst[stream] = -1
 
     def drop(self, stream: int) -> None:
         """Forget a stream; the last one takes its number."""
-        for name in ("time_s", "row_s", "score", "threshold", "worst"):
+        for name in ("time_s", "row_s", "score", "threshold", "ratio", "worst"):
             setattr(self, name, without(getattr(self, name), stream))
 
     def note(self, v: Verdicts) -> None:
