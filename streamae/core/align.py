@@ -8,9 +8,8 @@ The grid's rule. Tick k stands for the samples in ((k-1)·every, k·every], and 
 watermark of a stream is its newest event time less the lateness allowed; a tick closes when the watermark reaches it,
 a sample for a closed tick is `late`, so a row is the same for every order in which its samples came (Akidau et al.
 2015, "The Dataflow Model"). A channel without a sample in a tick keeps its last value for at most `gap_max_s`;
-after that it is missing, and the row does not exist. Nor does a row that a stream has only because its values were held
-over a time in which the daemon was away (`absent`): nobody knows what they were then.
-
+after that it is missing, and the row does not exist. Nor does a row whose values were only held over a time in which
+the daemon was away (`core.absence`).
 
 The time of a stream begins again where its clock has fallen back (`core.refused`).
 """
@@ -19,6 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from streamae.core.absence import Absence
 from streamae.core.align_rule import GridAlign, RowAlign
 from streamae.core.arrays import firsts, grown, rounds, without
 from streamae.core.counters import Counters
@@ -58,7 +58,7 @@ class GridRows:
         self._held: F64 = np.zeros((0, channels))
         self._held_tick: I64 = np.zeros((0, channels), np.int64)
         self._pending = no_readings()
-        self._absent_s = (np.inf, -np.inf)
+        self._absence = Absence(settings.every_s)
         self.refused = Refused(settings.lateness_s)
 
     def grow(self, streams: int) -> None:
@@ -76,6 +76,7 @@ class GridRows:
         Where a stream's time begins again, its rows of before come first.
         """
         drops, parts = Drops(), []
+        self._absence.note(readings.time_s)
         fresh, place, cuts = self._in_time(readings, drops)
         for at, stream, newest_s in cuts:
             before = (fresh.stream == stream) & (place < at)
@@ -118,7 +119,7 @@ class GridRows:
 
     def absent(self, from_s: float, until_s: float) -> None:
         """Build no row of this time for a stream that has no sample in its tick: nobody listened."""
-        self._absent_s = (from_s, until_s)
+        self._absence.begin(from_s, until_s)
 
     def dead(self, stream: int) -> list[int]:
         """Return the channels of a stream that have no value at its last tick."""
@@ -173,29 +174,9 @@ class GridRows:
             )
         whole = ~np.isnan(values).any(axis=1)
         self.refused.note("bare", streams[row_rank], ~whole, whole)
-        whole &= ~self._unheard((row_rank, row_tick), (rank, tick), carried)
+        whole &= ~self._absence.unheard((row_rank, row_tick), (rank, tick), carried)
         self._mark[streams] = np.maximum(self._mark[streams], end)
         return Rows(streams[row_rank[whole]], row_tick[whole] * self._set.every_s, values[whole])
-
-    def _unheard(self, at: tuple[I64, I64], heard: tuple[I64, I64], carried: I64) -> Bool:
-        """Return which rows `(rank, tick)` lie in a time when nobody listened, and nothing of that time came later.
-
-        `heard` are the samples that came now, sorted; `carried[rank]` is the tick of a stream's newest one before.
-        """
-        (row_rank, row_tick), every_s = at, self._set.every_s
-        from_s, until_s = self._absent_s
-        # The first tick may be one that the stream would have held through anyway.
-        inside: Bool = (row_tick - 2) * every_s >= from_s
-        inside &= row_tick * every_s <= until_s
-        if not inside.any():
-            return inside
-        rank, tick = heard
-        low = min(int(row_tick[inside].min()), int(tick.min(initial=row_tick.max())))
-        span = max(int(row_tick.max()), int(tick.max(initial=0))) - low + 1
-        keys = np.r_[-1, np.sort(rank * span + tick - low)]  # the first stands for none
-        found = keys[np.searchsorted(keys, row_rank * span + row_tick - low, side="right") - 1]
-        newest = np.where(found // span == row_rank, found % span + low, _NEVER)
-        return inside & ((np.maximum(newest, carried[row_rank]) - 1) * every_s < from_s)
 
     def _candidates(self, streams: I32, end: I64, rank: I64, tick: I64) -> tuple[I64, I64]:
         """Return (rank, tick) of all closed ticks at which some channel still has a value, in order.
@@ -273,7 +254,7 @@ class GridRows:
             "pending_channel": p.channel,
             "pending_time_s": p.time_s,
             "pending_value": p.value,
-            "absent_s": np.array(self._absent_s),
+            **self._absence.state(),
             **self.refused.state(streams),
         }
 
@@ -285,8 +266,7 @@ class GridRows:
             getattr(self, f"_{name}")[:streams] = state[name]
         stream, channel, time_s, value = (state[f"pending_{n}"] for n in ("stream", "channel", "time_s", "value"))
         self._pending = Readings(stream, channel, time_s, value, np.zeros(len(stream), np.int32))
-        from_s, until_s = state.get("absent_s", np.array(self._absent_s)).tolist()
-        self._absent_s = (from_s, until_s)
+        self._absence.restore(state)
         self.refused.restore(state)
 
 

@@ -65,6 +65,19 @@ def test_what_the_broker_kept_for_us_is_judged():
     assert report.rows >= 90
 
 
+def test_a_slow_stream_is_held_where_the_broker_kept_what_others_sent():
+    """Samples of the absence show that nothing was lost: a stream that had nothing to say is held as ever."""
+    pipeline = plant()
+    pipeline.step(batch(START_S + np.arange(10.0)), START_S + 9)
+    pipeline.step(
+        Batch([b"plant/p2/a", b"plant/p2/b"], [b'{"t": 1000008, "v": 1}'] * 2, np.full(2, START_S + 9)), START_S + 9
+    )
+    kept = batch(START_S + 10 + np.arange(0, 100.0), arrival_s=START_S + 110, resumed=True)
+    late = Batch([b"plant/p2/a", b"plant/p2/b"], [b'{"t": 1000112, "v": 1}'] * 2, np.full(2, START_S + 112))
+    rows = pipeline.step(kept, START_S + 110).rows + pipeline.step(late, START_S + 112).rows
+    assert rows >= 190
+
+
 def test_an_absence_within_a_period_costs_nothing():
     """A restart that takes less than a row's time leaves the rows as they would have been."""
     assert play(plant(), resumed=True, away_s=0.5)[1] == play(plant(), resumed=False, away_s=0.5)[1]
