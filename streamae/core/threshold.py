@@ -134,12 +134,14 @@ class Threshold:
         s, known = self._state, np.isfinite(score)
         margin = s["theta"][stream] + np.where(s["on"][stream], np.log(_HYSTERESIS), 0.0)
         limit = s["mean"][stream] + s["offset"][stream] + margin
-        self._own[stream] = round_score(np.exp(limit))
         value, moves = np.log(score[known]), known[known] if maintenance is None else ~maintenance[known]
         own = limit[known]
         beyond, average = self._beyond(stream[known], value, (own, margin[known]), moves, rows)
         limit[known] = np.minimum(own, value - beyond)
         threshold = round_score(np.exp(limit))
+        self._own[stream] = threshold
+        if (lower := limit[known] < own).any():
+            self._own[stream[known][lower]] = round_score(np.exp(own[lower]))
         exceeds = (score > threshold)[known]
         by = np.where(exceeds, np.where(value > own, _SCORE, _AVERAGES + average), _NONE).astype(np.int8)
         self._hold(stream[known], time_s[known], by, np.where(by == _SCORE, value - own, beyond))
